@@ -1,0 +1,3 @@
+//! policyctl
+
+fn main() {}

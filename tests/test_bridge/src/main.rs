@@ -1,0 +1,3 @@
+//! test_bridge
+
+fn main() {}

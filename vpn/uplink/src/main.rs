@@ -1,0 +1,3 @@
+//! uplink
+
+fn main() {}

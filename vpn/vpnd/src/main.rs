@@ -1,0 +1,3 @@
+//! vpnd
+
+fn main() {}

@@ -1,0 +1,109 @@
+//! The one interface of `zoned`: Varlink, `org.bulkhead.Zones`, on the Unix socket [`SOCKET`].
+//!
+//! Desktop, tests and tools use this and nothing else. The types here are what crosses the wire; the
+//! interface text is in `org.bulkhead.Zones.varlink` beside this crate.
+
+use serde::{Deserialize, Serialize};
+
+/// Path of the socket on the host.
+pub const SOCKET: &str = "/run/bulkhead/zones";
+
+/// The interface's name.
+pub const INTERFACE: &str = "org.bulkhead.Zones";
+
+/// All that a user can see of the host, sent whole whenever it changed (`Monitor`), or once (`Status`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The policy's name.
+    pub policy: String,
+    /// The policy is a demonstration.
+    pub demo: bool,
+    /// The uplink's state.
+    pub uplink: Uplink,
+    /// Zones in the policy's order.
+    pub zones: Vec<Zone>,
+    /// What went wrong lately, newest last, at most 16.
+    pub notices: Vec<Notice>,
+}
+
+/// The NIC.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// Cable or radio is connected.
+    pub carrier: bool,
+    /// The address from DHCP, as text.
+    pub address: Option<String>,
+}
+
+/// One zone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Zone {
+    /// Its name.
+    pub name: String,
+    /// What the user reads.
+    pub label: String,
+    /// `red`, `orange`, `yellow`, `green`, `blue`, `purple`, `brown` or `grey`.
+    pub colour: String,
+    /// Where it is in its life.
+    pub state: State,
+    /// Its tunnel; `None`: the policy gives it no network.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// A zone's life. `Stopped`, `Starting`, `Running`, `Stopping` and `Failed` are told by `phase`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// The phase.
+    pub phase: Phase,
+    /// `Failed`, or a `Stopped` that the user did not ask for: the reason in words.
+    pub reason: Option<String>,
+    /// The agent's version, while `Running`.
+    pub agent: Option<String>,
+}
+
+/// Phase of a zone's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Phase {
+    Stopped,
+    Starting,
+    Running,
+    Stopping,
+    Failed,
+}
+
+/// A tunnel's state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// A session with the gateway is valid.
+    pub up: bool,
+    /// Seconds since the last handshake.
+    pub handshake_age_s: Option<u64>,
+    /// Payload bytes out.
+    pub sent_bytes: u64,
+    /// Payload bytes in.
+    pub received_bytes: u64,
+    /// Why it is not up, in words.
+    pub reason: Option<String>,
+}
+
+/// Something that went wrong, in a sentence for the user.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Rises by one with each notice since `zoned` started.
+    pub number: u64,
+    /// `uplink`, `desktop`, `zoned`, or `vmm office`.
+    pub process: String,
+    /// The sentence.
+    pub text: String,
+}
+
+/// What a check in a zone said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// The check held.
+    pub passed: bool,
+    /// What it printed.
+    pub output: String,
+}

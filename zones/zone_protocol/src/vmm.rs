@@ -1,0 +1,72 @@
+//! What `zoned` hands to a VMM process, and what it hears from it.
+//!
+//! Descriptors that a VMM process is given, by name (see `jail::inherited`): `kvm` (/dev/kvm), `config` (a
+//! sealed memfd with a postcard [`Config`]), `events` (an `ipc` channel on which the VMM sends [`Event`] and
+//! receives [`Command`]), `kernel`, `initrd`, `disk0`... (regular files; the order is that of
+//! [`Config::disks`]), `net` (vhost-user stream to this zone's `vpnd`, when [`Config::network`]), `agent`
+//! (an `ipc` channel: for each connection of the guest to the agent's vsock port the VMM makes a stream
+//! socket pair and sends [`Connected`] with one end), `console` (write end of a pipe: the guest's console).
+
+use serde::{Deserialize, Serialize};
+
+/// Everything about a machine that is not a descriptor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// The zone's name, for log lines only.
+    pub zone: String,
+    /// Guest memory, in MiB.
+    pub memory_mib: u32,
+    /// Number of virtual processors, 1..=8.
+    pub vcpus: u8,
+    /// The kernel's command line, as in the template.
+    pub command_line: String,
+    /// One entry per `diskN` descriptor.
+    pub disks: Vec<Disk>,
+    /// The MAC address of the zone's NIC; `None`: the machine has no NIC at all.
+    pub network: Option<[u8; 6]>,
+}
+
+/// One block device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Writes are refused by the device.
+    pub read_only: bool,
+    /// What the guest reads as the device's serial, at most 20 ASCII bytes: `template`, `private`.
+    pub serial: String,
+}
+
+/// VMM to `zoned`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// The first instruction is about to run.
+    Started,
+    /// The machine ended; the process exits after this.
+    Ended(End),
+}
+
+/// How a machine ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// The guest powered itself off.
+    ShutDown,
+    /// The guest asked for a reset.
+    Reset,
+    /// The guest's kernel panicked.
+    Panic,
+    /// The machine cannot go on: the reason in words (triple fault, KVM error, device failure).
+    Failed(String),
+}
+
+/// `zoned` to VMM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// End the machine at once, without asking the guest.
+    Kill,
+}
+
+/// Sent on the `agent` channel with one stream socket: the guest connected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connected {
+    /// The vsock port that the guest named.
+    pub port: u32,
+}

@@ -1,0 +1,3 @@
+//! zoned
+
+fn main() {}
