@@ -1,3 +1,77 @@
-//! builder
+//! The `bulkhead` command: installs what a build needs, builds programs, images and templates, and hands
+//! over to the runner of `tests/system` for everything that boots a machine.
+//!
+//! Each step writes below `build/` and can be run alone; a later step never changes what an earlier one made.
+//! It never touches the user's apt sources and never runs anything of an image as root on this machine.
 
-fn main() {}
+mod arguments;
+mod cpio;
+mod data_disk;
+mod debian;
+mod host_image;
+mod kernel;
+mod prerequisites;
+mod programs;
+mod progress;
+mod runner;
+mod template;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use arguments::Command;
+use workspace::Workspace;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            progress::failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    match arguments::parse(std::env::args_os())? {
+        Command::Help => {
+            progress::say(arguments::HELP);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Image => {
+            build(&workspace)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Run { arguments } => {
+            build(&workspace)?;
+            runner::machine(&workspace, "run", &arguments)
+        }
+        Command::Test { list: true, arguments } => runner::list(&workspace, &arguments),
+        Command::Test { list: false, arguments } => {
+            prerequisites::install()?;
+            runner::test(&workspace, &arguments, build)
+        }
+        Command::Bench { arguments } => {
+            build(&workspace)?;
+            runner::machine(&workspace, "bench", &arguments)
+        }
+        Command::Policy { arguments } => runner::policy(&workspace, &arguments),
+    }
+}
+
+/// Everything that a machine boots from, in order. Steps whose inputs did not change are quick.
+fn build(workspace: &Workspace) -> Result<()> {
+    prerequisites::install()?;
+    workspace.check_free_space()?;
+    let tools = debian::tools(workspace).context("fetch the tools of the build")?;
+    let packages = debian::packages(workspace).context("fetch the packages of the image")?;
+    let programs = programs::build(workspace)?;
+    let kernels = kernel::extract(workspace, &tools, &packages).context("unpack the kernels")?;
+    host_image::build(workspace, &tools, &packages, &kernels, &programs).context("make the host image")?;
+    template::micro(workspace, &tools, &packages, &kernels, &programs).context("make the template micro")?;
+    data_disk::build(workspace, &tools).context("make the data disk")?;
+    Ok(())
+}

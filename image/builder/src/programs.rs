@@ -1,0 +1,71 @@
+//! Builds our own programs as static binaries.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::progress::Step;
+use crate::workspace::Workspace;
+
+/// Target of everything that runs on the host or in a zone.
+const TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// Packages of the workspace whose programs go into an image; the last two only into test images.
+const PACKAGES: &[&str] =
+    &["init", "uplink", "zoned", "vmm", "vpnd", "desktop", "agent", "test_bridge", "system"];
+
+/// Programs by name.
+pub(crate) struct Programs {
+    paths: BTreeMap<&'static str, PathBuf>,
+}
+
+impl Programs {
+    /// The file of a program.
+    pub(crate) fn get(&self, name: &str) -> Result<&Path> {
+        self.paths.get(name).map(PathBuf::as_path).with_context(|| format!("no program {name:?} was built"))
+    }
+
+    /// Names and times of all programs, for the stamps of what is made from them.
+    pub(crate) fn version(&self) -> Result<String> {
+        self.paths.values().map(|path| crate::workspace::version(path)).collect()
+    }
+}
+
+/// Builds all programs with the progress of cargo on the terminal.
+pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
+    let step = Step::begin("building the programs of the images");
+    let mut command = cargo(workspace);
+    command.args(["build", "--release", "--locked", "--bins", "--target", TARGET]);
+    for package in PACKAGES {
+        command.args(["--package", package]);
+    }
+    run(command, "the programs of the images do not compile")?;
+    let folder = target(workspace).join(TARGET).join("release");
+    let names = ["init", "uplink", "zoned", "vmm", "vpnd", "desktop", "agent", "test_bridge", "raw_frames"];
+    let paths = names.into_iter().map(|name| (name, folder.join(name))).collect();
+    step.done();
+    Ok(Programs { paths })
+}
+
+/// Cargo in the checkout.
+pub(crate) fn cargo(workspace: &Workspace) -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(workspace.root());
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(mut command: Command, failure: &str) -> Result<()> {
+    let status = command.status().with_context(|| format!("start {:?}", command.get_program()))?;
+    if !status.success() {
+        bail!("{failure} (the messages above say where)");
+    }
+    Ok(())
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target(workspace: &Workspace) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.source("target"), PathBuf::from)
+}
