@@ -12,9 +12,9 @@ use crate::workspace::Workspace;
 /// Target of everything that runs on the host or in a zone.
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
-/// Packages of the workspace whose programs go into an image; the last two only into test images.
-const PACKAGES: &[&str] =
-    &["init", "uplink", "zoned", "vmm", "vpnd", "desktop", "agent", "test_bridge", "system"];
+/// Programs that go into an image; the last two only into test images.
+const PROGRAMS: &[&str] =
+    &["init", "uplink", "zoned", "vmm", "vpnd", "desktop", "agent", "test_bridge", "raw_frames"];
 
 /// Programs by name.
 pub(crate) struct Programs {
@@ -37,9 +37,9 @@ impl Programs {
 pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
     let step = Step::begin("building the programs of the images");
     let mut command = cargo(workspace);
-    command.args(["build", "--release", "--locked", "--bins", "--target", TARGET]);
-    for package in PACKAGES {
-        command.args(["--package", package]);
+    command.args(["build", "--release", "--locked", "--target", TARGET]);
+    for program in PROGRAMS {
+        command.args(["--bin", program]);
     }
     run(command, "the programs of the images do not compile")?;
     let folder = target(workspace).join(TARGET).join("release");

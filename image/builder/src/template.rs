@@ -30,7 +30,7 @@ const MODULES: &[&str] = &[
 const FILES: &[(&str, &str)] = &[
     ("usr/bin/busybox", "bin/busybox"),
     ("usr/sbin/mke2fs", "sbin/mke2fs"),
-    ("usr/sbin/e2fsck", "sbin/e2fsck"),
+    ("usr/sbin/resize2fs", "sbin/resize2fs"),
     ("etc/mke2fs.conf", "etc/mke2fs.conf"),
     ("usr/lib64/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2"),
     ("usr/lib/x86_64-linux-gnu/libc.so.6", "lib/x86_64-linux-gnu/libc.so.6"),
@@ -49,7 +49,7 @@ const FOLDERS: &[&str] =
 const APPLETS: &[&str] = &["sh", "ip", "cat", "ls", "mount", "umount", "ifconfig", "route", "ping"];
 
 /// The kernel's command line, as in `template.toml`. Nothing specific to a zone stands on it.
-const COMMAND_LINE: &str = "console=hvc0 quiet loglevel=4 panic=-1 no_timer_check nomodule_sig_check \
+const COMMAND_LINE: &str = "console=hvc0 pci=noearly quiet loglevel=4 panic=-1 no_timer_check nomodule_sig_check \
     i8042.noaux i8042.nokbd 8250.nr_uarts=0 cryptomgr.notests tsc=reliable net.ifnames=0";
 
 /// Builds `build/templates/micro` and, with the attack programs in its check folder,
@@ -94,6 +94,8 @@ pub(crate) fn micro(
 fn initrd(tools: &Root, kernels: &Kernels, programs: &Programs, output: &Path) -> Result<()> {
     let mut archive = Archive::default();
     archive.device("dev/console", 0o600, 5, 1)?;
+    // The agent's runtime wants three open descriptors even where the console does not work.
+    archive.device("dev/null", 0o666, 1, 3)?;
     for folder in ["proc", "sys", "run", "mnt"] {
         archive.folder(folder)?;
     }

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 /// A whole policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Rises with every change that the administrator makes.
+    /// Rises with every change that the administrator makes; from 1.
     pub version: u32,
-    /// What the desktop calls this policy.
+    /// What the desktop calls this policy. Printable ASCII, 1..=64 characters.
     pub name: String,
     /// A demonstration: the tunnels' private keys may come from a file. The desktop says so all the time.
     pub demo: bool,
-    /// Zones in the order of the file.
+    /// Zones in the order of the file, 1..=32.
     pub zones: Vec<Zone>,
     /// Tunnels in the order of the file.
     pub tunnels: Vec<Tunnel>,
@@ -26,7 +26,7 @@ pub struct Zone {
     pub label: String,
     /// Colour of the zone's tile and frames; unique per zone.
     pub colour: Colour,
-    /// Name of the template.
+    /// Name of the template, written like a zone's name.
     pub template: String,
     /// Memory in MiB, 64..=65536.
     pub memory_mib: u32,
@@ -83,7 +83,7 @@ pub struct Peer {
     pub public_key: [u8; 32],
     /// Where to send.
     pub endpoint: Endpoint,
-    /// Networks behind this peer; the same network belongs to one peer.
+    /// Networks behind this peer, at least one, at most 256; the same network belongs to one peer.
     pub allowed_ips: Vec<IpNetwork>,
     /// Seconds between keepalives, 1..=65535.
     pub keepalive: Option<u16>,
@@ -103,7 +103,8 @@ pub struct Endpoint {
 pub enum Host {
     /// An address.
     Address(IpAddr),
-    /// A DNS name: ASCII, labels of 1..=63 characters, at most 253 in all, no trailing dot.
+    /// A DNS name: ASCII letters, digits, `-` and `_`, labels of 1..=63 characters, at most 253 in all, no
+    /// trailing dot, the last label not all digits.
     Name(String),
 }
 
@@ -114,4 +115,19 @@ pub struct IpNetwork {
     pub address: IpAddr,
     /// 0..=32 or 0..=128.
     pub prefix: u8,
+}
+
+impl std::fmt::Display for IpNetwork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.host {
+            Host::Address(address) => write!(f, "{}", std::net::SocketAddr::new(*address, self.port)),
+            Host::Name(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
 }

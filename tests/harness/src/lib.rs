@@ -1,1 +1,42 @@
-//! harness
+//! Drives one Bulkhead host in QEMU, for system tests, demo and benchmarks.
+//!
+//! [`Machine::boot`] starts QEMU with kernel, initramfs segments, data disk, NIC, screen and touch screen
+//! ([`command_line`]); the demo network runs in this process. From then on a test reads the console
+//! ([`serial`]), looks at the screen ([`picture`]), touches it ([`qmp`]), and asks the host through the test
+//! bridge ([`bridge`], [`zones`]).
+//!
+//! Nothing waits without a deadline and nothing sleeps. Dropping a machine ends QEMU; so does the end of this
+//! process, however it comes. When a test panics, the machine prints where its console log is, and the log's
+//! end.
+
+pub mod accelerator;
+pub mod bridge;
+pub mod command_line;
+pub mod machine;
+pub mod picture;
+mod process;
+pub mod qmp;
+pub mod serial;
+mod socket;
+pub mod zones;
+
+pub use command_line::{Pointer, QemuProgram, Screen};
+pub use machine::{BootError, Machine, MachineConfig};
+pub use picture::{Colour, Picture};
+
+use std::time::{Duration, Instant};
+
+/// The moment `seconds` from now.
+#[must_use]
+pub fn within(seconds: u64) -> Instant {
+    Instant::now() + Duration::from_secs(seconds)
+}
+
+/// The time that is left until `deadline`; zero when it passed.
+#[must_use]
+pub fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+#[cfg(test)]
+mod tests;

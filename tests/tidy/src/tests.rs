@@ -152,7 +152,10 @@ fn dependencies_point_the_allowed_way() {
 #[test]
 fn unsafe_code_stays_on_its_islands() {
     for (file, text) in sources() {
-        let admits = text.contains("expect(unsafe_code") || text.contains("expect(\n    unsafe_code");
+        // Split, so that this file does not find itself.
+        let admits = ["expect(", "expect(\n    "]
+            .iter()
+            .any(|before| text.contains(&format!("{before}{}", concat!("unsafe", "_code"))));
         if !admits {
             continue;
         }

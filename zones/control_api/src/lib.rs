@@ -1,7 +1,12 @@
 //! The one interface of `zoned`: Varlink, `org.bulkhead.Zones`, on the Unix socket [`SOCKET`].
 //!
 //! Desktop, tests and tools use this and nothing else. The types here are what crosses the wire; the
-//! interface text is in `org.bulkhead.Zones.varlink` beside this crate.
+//! interface text ([`DESCRIPTION`]) is in `org.bulkhead.Zones.varlink` beside this crate, and a test holds
+//! the two together. [`wire`] has calls and replies as bytes, for both ends; [`client`] is a client for a
+//! plain thread or a poll loop. It never starts a thread and never waits unless its caller asks for that.
+
+pub mod client;
+pub mod wire;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +16,12 @@ pub const SOCKET: &str = "/run/bulkhead/zones";
 /// The interface's name.
 pub const INTERFACE: &str = "org.bulkhead.Zones";
 
+/// The interface's text.
+pub const DESCRIPTION: &str = include_str!("../org.bulkhead.Zones.varlink");
+
 /// All that a user can see of the host, sent whole whenever it changed (`Monitor`), or once (`Status`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
 pub struct Status {
     /// The policy's name.
     pub policy: String,
@@ -28,6 +37,7 @@ pub struct Status {
 
 /// The NIC.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
 pub struct Uplink {
     /// Cable or radio is connected.
     pub carrier: bool,
@@ -37,6 +47,7 @@ pub struct Uplink {
 
 /// One zone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
 pub struct Zone {
     /// Its name.
     pub name: String,
@@ -52,6 +63,7 @@ pub struct Zone {
 
 /// A zone's life. `Stopped`, `Starting`, `Running`, `Stopping` and `Failed` are told by `phase`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
 pub struct State {
     /// The phase.
     pub phase: Phase,
@@ -63,7 +75,9 @@ pub struct State {
 
 /// Phase of a zone's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, zlink(rename_all = "snake_case"))]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Phase {
     Stopped,
@@ -75,6 +89,7 @@ pub enum Phase {
 
 /// A tunnel's state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
 pub struct Tunnel {
     /// A session with the gateway is valid.
     pub up: bool,
@@ -90,6 +105,7 @@ pub struct Tunnel {
 
 /// Something that went wrong, in a sentence for the user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
 pub struct Notice {
     /// Rises by one with each notice since `zoned` started.
     pub number: u64,
@@ -101,9 +117,13 @@ pub struct Notice {
 
 /// What a check in a zone said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
 pub struct CheckResult {
     /// The check held.
     pub passed: bool,
     /// What it printed.
     pub output: String,
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,5 +5,13 @@
 //! never a panic, never unbounded memory, never an unbounded log.
 
 #![forbid(unsafe_code)]
+// Every number may be the guest's.
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::panic_in_result_fn)
+)]
 
+pub mod pci;
+pub mod power;
+pub mod pvpanic;
 pub mod virtio;

@@ -8,8 +8,20 @@
 //! ```
 //! The transport owns feature negotiation, queue set-up and MSI-X; a device sees only [`Activation`].
 
+pub mod block;
+pub mod console;
+pub mod counters;
+pub mod net;
+pub mod pci_transport;
+mod ring;
+pub mod rng;
+#[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "tests choose numbers that fit")]
+mod test_guest;
+pub mod vsock;
+mod worker;
+
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use virtio_queue::Queue;
@@ -82,8 +94,22 @@ pub trait Interrupt: Send + Sync {
     ///
     /// # Errors
     /// What duplicating the descriptor reports.
-    fn queue_descriptor(&self, index: u16) -> io::Result<OwnedFd>;
+    fn queue_descriptor(&self, index: u16) -> io::Result<EventFd>;
 
     /// The device cannot go on: sets DEVICE_NEEDS_RESET and interrupts.
     fn needs_reset(&self);
+}
+
+/// A device type as `u16`: virtio's bindings hold it as `u32`.
+fn device_id(id: u32) -> u16 {
+    u16::try_from(id).expect("virtio device types are small")
+}
+
+/// Copies the part of `config` that a driver asked for; bytes past its end read as zero.
+fn read_config_bytes(config: &[u8], offset: u32, data: &mut [u8]) {
+    data.fill(0);
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    for (target, source) in data.iter_mut().zip(config.get(start..).unwrap_or_default()) {
+        *target = *source;
+    }
 }

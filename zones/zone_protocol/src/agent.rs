@@ -123,7 +123,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Adds bytes that came from the peer. Call [`Decoder::next`] until it returns `None` before adding more.
+    /// Adds bytes that came from the peer. Call [`Decoder::next_message`] until it returns `None` before adding more.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
@@ -132,7 +132,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`FrameError`]: the stream is broken, drop the connection.
-    pub fn next<T: for<'a> Deserialize<'a>>(&mut self) -> Result<Option<T>, FrameError> {
+    pub fn next_message<T: for<'a> Deserialize<'a>>(&mut self) -> Result<Option<T>, FrameError> {
         let Some((header, rest)) = self.buffer.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*header);
         let size = usize::try_from(length).map_err(|_huge| FrameError::Length(length))?;
@@ -148,3 +148,6 @@ impl Decoder {
         Ok(Some(message))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,363 @@
+//! All processes of the host: which run, how they are started, what follows when they end.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use init_protocol::{Event, ExitCause};
+use ipc::Channel;
+use jail::{Instance, Network, Profile};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+
+use crate::console::{Console, show_on_screen};
+use crate::link::Link;
+use crate::nic::Nic;
+use crate::outputs::{self, Output};
+use crate::restarts::{Restarts, Verdict};
+use crate::table::{SERVICES, Service};
+use crate::{audit, devices};
+
+/// How long the desktop waits for a display and an input device.
+const DEVICES_DEADLINE: Duration = Duration::from_secs(15);
+/// Dead processes whose names are remembered for the kernel's word about them.
+const REMEMBERED: usize = 16;
+
+/// Time since the machine started.
+pub(crate) fn now() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// Where a service is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Its program is not in the image, or init gave it up.
+    Off,
+    /// It waits for its devices until this time.
+    WaitsForDevices(Duration),
+    /// It starts at this time.
+    Due(Duration),
+    /// It runs.
+    Runs(Pid),
+}
+
+#[derive(Debug)]
+struct ServiceState {
+    service: Service,
+    phase: Phase,
+    restarts: Restarts,
+}
+
+/// A process of a zone.
+#[derive(Debug)]
+pub(crate) struct ZoneProcess {
+    /// The number that `zoned` chose.
+    pub(crate) process: u32,
+    /// Its user.
+    pub(crate) user: u32,
+    label: String,
+}
+
+/// Everything that lives.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// Where to speak.
+    pub(crate) console: Console,
+    /// The way to `zoned`.
+    pub(crate) link: Link,
+    /// Pipes of the children.
+    pub(crate) outputs: Vec<Output>,
+    services: Vec<ServiceState>,
+    zones: Vec<(Pid, ZoneProcess)>,
+    dead: VecDeque<(Pid, String)>,
+    nic: Option<Nic>,
+    varlink: UnixListener,
+    uplink_end: Channel,
+    zoned_end: Channel,
+    ending: bool,
+}
+
+impl Host {
+    /// The services are due at once; nothing runs yet.
+    pub(crate) fn new(console: Console, nic: Option<Nic>, varlink: UnixListener) -> anyhow::Result<Self> {
+        let (uplink_end, zoned_end) = Channel::pair().context("make the uplink's channel")?;
+        let now = now();
+        let services = SERVICES
+            .map(|service| {
+                let phase = match service {
+                    _ if !Path::new(service.profile().program).exists() => Phase::Off,
+                    Service::Desktop => Phase::WaitsForDevices(now.saturating_add(DEVICES_DEADLINE)),
+                    Service::Uplink | Service::Zoned | Service::TestBridge => Phase::Due(now),
+                };
+                ServiceState { service, phase, restarts: Restarts::default() }
+            })
+            .into();
+        Ok(Self {
+            console,
+            link: Link::default(),
+            outputs: Vec::new(),
+            services,
+            zones: Vec::new(),
+            dead: VecDeque::new(),
+            nic,
+            varlink,
+            uplink_end,
+            zoned_end,
+            ending: false,
+        })
+    }
+
+    /// When [`Host::start_due`] has something to do next.
+    pub(crate) fn next_start(&self) -> Option<Duration> {
+        let times = self.services.iter().filter_map(|state| match state.phase {
+            // It also waits for the last process of the dead one: that is no matter of time.
+            Phase::Due(_) if state.service == Service::Zoned && !self.zones.is_empty() => None,
+            Phase::Due(at) | Phase::WaitsForDevices(at) => Some(at),
+            Phase::Off | Phase::Runs(_) => None,
+        });
+        if self.ending { None } else { times.min() }
+    }
+
+    /// Starts the services whose time has come.
+    pub(crate) fn start_due(&mut self) {
+        for place in 0..self.services.len() {
+            let (now, Some(state)) = (now(), self.services.get(place)) else { return };
+            let due = match state.phase {
+                Phase::Due(_) if state.service == Service::Zoned && !self.zones.is_empty() => false,
+                Phase::Due(at) => at <= now,
+                Phase::WaitsForDevices(at) => at <= now || devices::desktop_ready(),
+                Phase::Off | Phase::Runs(_) => false,
+            };
+            if !due || self.ending {
+                continue;
+            }
+            let service = state.service;
+            match self.start_service(service) {
+                Ok(pid) => {
+                    self.console.say(format_args!("{} started (pid {pid})", service.profile().name));
+                    self.set_phase(service, Phase::Runs(pid));
+                }
+                Err(error) => {
+                    let why = format!("not started: {error:#}");
+                    self.console.say(format_args!("{} {why}", service.profile().name));
+                    self.service_ended(service, ExitCause::Code(127), &why);
+                }
+            }
+        }
+    }
+
+    fn set_phase(&mut self, service: Service, phase: Phase) {
+        if let Some(state) = self.services.iter_mut().find(|state| state.service == service) {
+            state.phase = phase;
+        }
+    }
+
+    fn start_service(&mut self, service: Service) -> anyhow::Result<Pid> {
+        let copy = |channel: &Channel| channel.as_fd().try_clone_to_owned();
+        let mut descriptors: Vec<(String, OwnedFd)> = Vec::new();
+        let mut named = |name: &str, descriptor| descriptors.push((name.to_owned(), descriptor));
+        match service {
+            Service::Uplink => {
+                if let Some(nic) = &self.nic {
+                    named("packet0", nic.packet_socket()?);
+                    named("mac0", nic.mac_file()?);
+                    named("carrier0", nic.carrier_file()?);
+                }
+                named("control", copy(&self.uplink_end)?);
+            }
+            Service::Zoned => {
+                named("init", self.link.renew().context("make zoned's channel")?);
+                named("uplink", copy(&self.zoned_end)?);
+                named("varlink", self.varlink.as_fd().try_clone_to_owned()?);
+            }
+            Service::Desktop => descriptors = devices::for_desktop()?,
+            Service::TestBridge => descriptors = devices::for_test_bridge()?,
+        }
+        let profile = service.profile();
+        let borrowed: Vec<_> = descriptors.iter().map(|(name, fd)| (name.clone(), fd.as_fd())).collect();
+        let network = match (&self.nic, service) {
+            (Some(nic), Service::Uplink) => Network::Joined(nic.namespace().as_fd()),
+            _ => Network::Empty,
+        };
+        start(&mut self.outputs, profile, service.user(), network, &borrowed, profile.name)
+    }
+
+    /// The zones' processes.
+    pub(crate) fn zones(&self) -> &[(Pid, ZoneProcess)] {
+        &self.zones
+    }
+
+    /// Starts a process of a zone.
+    pub(crate) fn start_zone_process(
+        &mut self,
+        profile: &Profile,
+        row: ZoneProcess,
+        descriptors: &[(String, BorrowedFd<'_>)],
+    ) -> anyhow::Result<Pid> {
+        let pid = start(&mut self.outputs, profile, row.user, Network::Empty, descriptors, &row.label)?;
+        self.zones.push((pid, row));
+        Ok(pid)
+    }
+
+    /// Collects every child that ended.
+    pub(crate) fn reap(&mut self) {
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => self.ended(pid, cause(status)),
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    fn ended(&mut self, pid: Pid, cause: ExitCause) {
+        // Its last words come before the notice of its end.
+        for output in self.outputs.iter_mut().filter(|output| output.pid() == pid) {
+            output.pump(&self.console, now());
+        }
+        if let Some(place) = self.zones.iter().position(|(zone_pid, _)| *zone_pid == pid) {
+            let (_, zone) = self.zones.remove(place);
+            self.note_end(pid, &zone.label, cause);
+            // A later `zoned` knows nothing of the processes of a dead one.
+            if self.link.channel().is_some() {
+                self.link.tell(Event::Exited { process: zone.process, cause });
+            }
+        } else if let Some(service) =
+            self.services.iter().find(|state| state.phase == Phase::Runs(pid)).map(|state| state.service)
+        {
+            self.note_end(pid, service.profile().name, cause);
+            self.service_ended(service, cause, &cause.to_string());
+        }
+    }
+
+    fn note_end(&mut self, pid: Pid, label: &str, cause: ExitCause) {
+        self.console.say(format_args!("{label} (pid {pid}) {cause}"));
+        self.dead.push_back((pid, label.to_owned()));
+        if self.dead.len() > REMEMBERED {
+            self.dead.pop_front();
+        }
+    }
+
+    fn service_ended(&mut self, service: Service, cause: ExitCause, why: &str) {
+        if service == Service::Zoned {
+            self.link.cut();
+            self.signal_zones(Signal::KILL);
+        }
+        if self.ending {
+            self.set_phase(service, Phase::Off);
+            return;
+        }
+        let Some(state) = self.services.iter_mut().find(|state| state.service == service) else { return };
+        let verdict = state.restarts.died(now());
+        state.phase = match verdict {
+            Verdict::At(time) => Phase::Due(time),
+            Verdict::GiveUp => Phase::Off,
+        };
+        let name = service.profile().name;
+        if verdict == Verdict::GiveUp {
+            let text = format!("{name} is given up after too many restarts. The last time: {name} {why}");
+            self.console.say(&text);
+            if matches!(service, Service::Desktop | Service::Zoned) {
+                show_on_screen(&format!("{text}. Press the power button."));
+            }
+        }
+        let restarts = verdict != Verdict::GiveUp;
+        self.link.tell(Event::ServiceExited { service: name.to_owned(), cause, restarts });
+    }
+
+    /// Names the system call for which a process was killed.
+    pub(crate) fn name_violation(&self, violation: audit::Violation) {
+        let dead = self.dead.iter().rev().map(|(pid, label)| (*pid, label.as_str()));
+        let alive = self.zones.iter().map(|(pid, zone)| (*pid, zone.label.as_str()));
+        let services = self.services.iter().filter_map(|state| match state.phase {
+            Phase::Runs(pid) => Some((pid, state.service.profile().name)),
+            Phase::Off | Phase::WaitsForDevices(_) | Phase::Due(_) => None,
+        });
+        let mut known = alive.chain(services).chain(dead);
+        if let Some((_, label)) = known.find(|(pid, _)| pid.as_raw_nonzero().get() == violation.pid) {
+            let name = audit::name(violation.call);
+            self.console
+                .say(format_args!("{label}: made a forbidden system call ({} {name})", violation.call));
+        }
+    }
+
+    /// No service is started from now on.
+    pub(crate) fn begin_end(&mut self) {
+        self.ending = true;
+    }
+
+    /// Sends a signal to every process of a zone.
+    pub(crate) fn signal_zones(&self, signal: Signal) {
+        for (pid, _) in &self.zones {
+            self.signal(*pid, signal);
+        }
+    }
+
+    /// Sends a signal to every service.
+    pub(crate) fn signal_services(&self, signal: Signal) {
+        for state in &self.services {
+            if let Phase::Runs(pid) = state.phase {
+                self.signal(pid, signal);
+            }
+        }
+    }
+
+    fn signal(&self, pid: Pid, signal: Signal) {
+        // The first process of a namespace never gets a signal that it does not handle: waiting for it would
+        // be waiting for nothing.
+        let signal = if signal == Signal::TERM && !handles_term(pid) { Signal::KILL } else { signal };
+        if let Err(error) = rustix::process::kill_process(pid, signal) {
+            self.console.say(format_args!("cannot signal pid {pid}: {error}"));
+        }
+    }
+
+    /// Whether a service runs.
+    pub(crate) fn service_runs(&self) -> bool {
+        self.services.iter().any(|state| matches!(state.phase, Phase::Runs(_)))
+    }
+}
+
+impl ZoneProcess {
+    /// A process that is about to start.
+    pub(crate) fn new(process: u32, user: u32, label: String) -> Self {
+        Self { process, user, label }
+    }
+}
+
+/// Starts a program and listens to what it says.
+fn start(
+    outputs: &mut Vec<Output>,
+    profile: &Profile,
+    user: u32,
+    network: Network<'_>,
+    descriptors: &[(String, BorrowedFd<'_>)],
+    label: &str,
+) -> anyhow::Result<Pid> {
+    let (ours, theirs) = outputs::pipe().context("make an output pipe")?;
+    let instance = Instance { user, network, descriptors, output: theirs.as_fd(), environment: &[] };
+    let pid = jail::start(profile, &instance)?;
+    outputs.push(Output::new(ours, pid, label.to_owned(), now()));
+    Ok(pid)
+}
+
+fn cause(status: WaitStatus) -> ExitCause {
+    /// `SIGSYS`.
+    const BAD_SYSTEM_CALL: i32 = 31;
+    match (status.terminating_signal(), status.exit_status()) {
+        (Some(BAD_SYSTEM_CALL), _) => ExitCause::ForbiddenSystemCall,
+        (Some(signal), _) => ExitCause::Signal(signal),
+        (None, code) => ExitCause::Code(code.unwrap_or_default()),
+    }
+}
+
+/// Whether a process catches or collects SIGTERM.
+fn handles_term(pid: Pid) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let sets =
+        status.lines().filter_map(|line| line.strip_prefix("SigCgt:").or(line.strip_prefix("SigBlk:")));
+    let mut sets = sets.filter_map(|set| u64::from_str_radix(set.trim(), 16).ok());
+    sets.any(|set| set & (1 << 14) != 0)
+}

@@ -1,0 +1,126 @@
+//! The host's file systems: virtual ones, the folders that jailed processes see as `/`, and the end of it.
+
+use std::path::Path;
+
+use anyhow::Context;
+use rustix::fs::{Gid, Mode, Uid};
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use crate::table;
+
+/// Root of processes that reach no path.
+pub(crate) const EMPTY_ROOT: &str = "/run/bulkhead/roots/empty";
+/// Root of the desktop.
+pub(crate) const DESKTOP_ROOT: &str = "/run/bulkhead/roots/desktop";
+/// Root of `zoned`.
+pub(crate) const ZONED_ROOT: &str = "/run/bulkhead/roots/zoned";
+/// The Varlink socket.
+pub(crate) const VARLINK: &str = "/run/bulkhead/zones";
+/// Settings of the image.
+const SETTINGS: &str = "/etc/bulkhead";
+/// The data disk.
+pub(crate) const DATA: &str = "/data";
+
+const NO_SPECIALS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+/// Mounts what the kernel provides.
+pub(crate) fn virtual_file_systems() -> anyhow::Result<()> {
+    let rows = [
+        ("proc", "/proc", NO_SPECIALS, None),
+        ("sysfs", "/sys", NO_SPECIALS, None),
+        ("devtmpfs", "/dev", MountFlags::NOSUID.union(MountFlags::NOEXEC), Some(c"mode=0755")),
+        ("tmpfs", "/run", NO_SPECIALS, Some(c"mode=0755,size=16m")),
+    ];
+    for (kind, target, flags, options) in rows {
+        make_folder(target, 0o755)?;
+        match rustix::mount::mount(kind, target, kind, flags, options) {
+            // The kernel may have mounted /dev itself.
+            Ok(()) | Err(rustix::io::Errno::BUSY) => {}
+            Err(error) => return Err(error).with_context(|| format!("mount {kind} at {target}")),
+        }
+    }
+    Ok(())
+}
+
+/// Makes a folder unless it is there.
+pub(crate) fn make_folder(path: &str, mode: u32) -> anyhow::Result<()> {
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(mode)) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("make folder {path}")),
+    }
+}
+
+/// Builds the folders that jailed processes see as `/`. Needs the Varlink socket and /data in place.
+pub(crate) fn jail_roots() -> anyhow::Result<()> {
+    for folder in [
+        "/run/bulkhead/roots",
+        EMPTY_ROOT,
+        DESKTOP_ROOT,
+        "/run/bulkhead/roots/desktop/run",
+        "/run/bulkhead/roots/desktop/run/bulkhead",
+        ZONED_ROOT,
+        "/run/bulkhead/roots/zoned/etc",
+        "/run/bulkhead/roots/zoned/etc/bulkhead",
+        "/run/bulkhead/roots/zoned/data",
+    ] {
+        make_folder(folder, 0o755)?;
+    }
+    let socket = format!("{DESKTOP_ROOT}{VARLINK}");
+    std::fs::write(&socket, []).with_context(|| format!("make {socket}"))?;
+    bind(VARLINK, &socket, MountFlags::empty())?;
+    bind(SETTINGS, &format!("{ZONED_ROOT}{SETTINGS}"), MountFlags::RDONLY)?;
+    bind(DATA, &format!("{ZONED_ROOT}{DATA}"), MountFlags::empty())
+}
+
+fn bind(source: &str, target: &str, more: MountFlags) -> anyhow::Result<()> {
+    rustix::mount::mount_bind(source, target).with_context(|| format!("bind {source} to {target}"))?;
+    rustix::mount::mount_remount(target, MountFlags::BIND.union(NO_SPECIALS).union(more), "")
+        .with_context(|| format!("restrict {target}"))
+}
+
+/// Who may read and execute what in the image: programs cannot be read by those who run them (which also
+/// makes them undumpable), secrets of the demonstration belong to `zoned`.
+pub(crate) fn set_owners() -> anyhow::Result<()> {
+    for program in std::fs::read_dir("/bin").context("list /bin")? {
+        let path = program.context("list /bin")?.path();
+        rustix::fs::chmod(&path, Mode::from_raw_mode(0o711))
+            .with_context(|| format!("protect {}", path.display()))?;
+    }
+    let keys = Path::new("/etc/bulkhead/demo-keys.toml");
+    if keys.exists() {
+        give(keys, table::ZONED_USER, 0o400)?;
+    }
+    Ok(())
+}
+
+/// Makes `user` the owner.
+pub(crate) fn give(path: &Path, user: u32, mode: u32) -> anyhow::Result<()> {
+    rustix::fs::chown(path, Some(Uid::from_raw(user)), Some(Gid::from_raw(user)))
+        .with_context(|| format!("give {} to user {user}", path.display()))?;
+    rustix::fs::chmod(path, Mode::from_raw_mode(mode)).with_context(|| format!("protect {}", path.display()))
+}
+
+/// After set-up nobody changes the image in memory, nor settings of the kernel by path.
+pub(crate) fn freeze() -> anyhow::Result<()> {
+    let rows = [
+        ("/", MountFlags::empty()),
+        ("/proc", MountFlags::BIND.union(NO_SPECIALS)),
+        ("/sys", MountFlags::BIND.union(NO_SPECIALS)),
+    ];
+    for (target, flags) in rows {
+        rustix::mount::mount_remount(target, MountFlags::RDONLY.union(flags), "")
+            .with_context(|| format!("make {target} read-only"))?;
+    }
+    Ok(())
+}
+
+/// Unmounts the data disk, or at least leaves it clean. Returns what went wrong.
+pub(crate) fn release_data() -> Result<(), rustix::io::Errno> {
+    let under_zoned = format!("{ZONED_ROOT}{DATA}");
+    let _not_mounted = rustix::mount::unmount(under_zoned.as_str(), UnmountFlags::empty());
+    match rustix::mount::unmount(DATA, UnmountFlags::empty()) {
+        // EINVAL: nothing was mounted there.
+        Ok(()) | Err(rustix::io::Errno::INVAL) => Ok(()),
+        Err(_busy) => rustix::mount::mount_remount(DATA, MountFlags::RDONLY, ""),
+    }
+}

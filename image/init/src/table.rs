@@ -1,0 +1,138 @@
+//! The fixed table of processes: who they are and what they may do.
+//!
+//! The lists of system calls are meant to be short. When a process is killed for a call, init names it on the
+//! console ("vmm office: made a forbidden system call (257 openat)"): add it to the row's own list, or to the
+//! group in `jail::calls` when every user of the group needs it.
+
+use init_protocol::ZoneProfile;
+use jail::calls::{
+    ACCEPT, BASIC, CHANGE_PATHS, DRM, EVDEV, FILE_IO, INTERFACE_STATE, KILL, KVM, MEMORY_SIZE, OPEN_PATHS,
+    SOCKET_IO, THREADS, UNIX_CONNECT,
+};
+use jail::{Isolation, PathAccess, PathRule, Profile};
+
+use crate::mounts::{DESKTOP_ROOT, EMPTY_ROOT, VARLINK, ZONED_ROOT};
+
+/// User of `zoned`.
+pub(crate) const ZONED_USER: u32 = 101;
+/// User of the desktop.
+pub(crate) const DESKTOP_USER: u32 = 102;
+
+/// The services of the host, in the order in which they start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Service {
+    /// The owner of the NIC.
+    Uplink,
+    /// The lifecycle of zones.
+    Zoned,
+    /// Screen and input.
+    Desktop,
+    /// The tests' way in; only in test images.
+    TestBridge,
+}
+
+/// All of them.
+pub(crate) const SERVICES: [Service; 4] =
+    [Service::Uplink, Service::Zoned, Service::Desktop, Service::TestBridge];
+
+impl Service {
+    /// Its user.
+    pub(crate) fn user(self) -> u32 {
+        match self {
+            Self::Uplink => 100,
+            Self::Zoned => ZONED_USER,
+            Self::Desktop => DESKTOP_USER,
+            Self::TestBridge => 0,
+        }
+    }
+
+    /// Its row.
+    pub(crate) fn profile(self) -> &'static Profile {
+        match self {
+            Self::Uplink => &UPLINK,
+            Self::Zoned => &ZONED,
+            Self::Desktop => &DESKTOP,
+            Self::TestBridge => &TEST_BRIDGE,
+        }
+    }
+}
+
+/// The row of a per-zone profile.
+pub(crate) fn zone_profile(profile: ZoneProfile) -> &'static Profile {
+    match profile {
+        ZoneProfile::Vmm => &VMM,
+        ZoneProfile::Vpnd => &VPND,
+    }
+}
+
+const UPLINK: Profile = Profile {
+    name: "uplink",
+    program: "/bin/uplink",
+    root: EMPTY_ROOT,
+    isolation: Isolation::Full,
+    paths: &[],
+    calls: &[BASIC, THREADS, SOCKET_IO, INTERFACE_STATE],
+    capabilities: &[],
+    threads: 8,
+};
+
+const ZONED: Profile = Profile {
+    name: "zoned",
+    program: "/bin/zoned",
+    root: ZONED_ROOT,
+    isolation: Isolation::Full,
+    paths: &[
+        PathRule { path: "/etc/bulkhead", access: PathAccess::Read },
+        PathRule { path: "/data/templates", access: PathAccess::Read },
+        PathRule { path: "/data/zones", access: PathAccess::ReadWrite },
+    ],
+    calls: &[BASIC, THREADS, SOCKET_IO, ACCEPT, FILE_IO, OPEN_PATHS, CHANGE_PATHS, MEMORY_SIZE],
+    capabilities: &[],
+    threads: 64,
+};
+
+const DESKTOP: Profile = Profile {
+    name: "desktop",
+    program: "/bin/desktop",
+    root: DESKTOP_ROOT,
+    isolation: Isolation::Full,
+    paths: &[PathRule { path: VARLINK, access: PathAccess::Connect }],
+    calls: &[BASIC, THREADS, SOCKET_IO, UNIX_CONNECT, DRM, EVDEV],
+    capabilities: &[],
+    threads: 32,
+};
+
+/// The bridge kills processes and photographs /proc, the kernel's log and folders: CAP_DAC_READ_SEARCH, CAP_KILL,
+/// CAP_SYS_PTRACE, CAP_SYSLOG.
+const TEST_BRIDGE: Profile = Profile {
+    name: "test_bridge",
+    program: "/bin/test_bridge",
+    root: "/",
+    isolation: Isolation::SeesProcesses,
+    paths: &[],
+    calls: &[BASIC, THREADS, SOCKET_IO, UNIX_CONNECT, FILE_IO, OPEN_PATHS, KILL],
+    capabilities: &[2, 5, 19, 34],
+    threads: 32,
+};
+
+const VMM: Profile = Profile {
+    name: "vmm",
+    program: "/bin/vmm",
+    root: EMPTY_ROOT,
+    isolation: Isolation::Full,
+    paths: &[],
+    calls: &[BASIC, THREADS, SOCKET_IO, FILE_IO, KVM],
+    capabilities: &[],
+    threads: 64,
+};
+
+const VPND: Profile = Profile {
+    name: "vpnd",
+    program: "/bin/vpnd",
+    root: EMPTY_ROOT,
+    isolation: Isolation::Full,
+    paths: &[],
+    calls: &[BASIC, THREADS, SOCKET_IO, FILE_IO],
+    capabilities: &[],
+    threads: 16,
+};

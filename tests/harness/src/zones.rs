@@ -1,0 +1,254 @@
+//! `zoned` and the host's inside, as a test sees them: typed calls over the bridge.
+
+use std::time::{Duration, Instant};
+
+use control_api::{CheckResult, Phase, Status, Zone};
+use serde_json::{Value, json};
+use test_bridge::files::Entry;
+use test_bridge::network::Namespace;
+use test_bridge::processes::Process;
+
+use crate::bridge::{Bridge, CallError, Replies};
+use crate::left;
+
+/// Why a state was not reached.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The deadline passed; the last state seen.
+    #[error("{wanted} was not reached in time; last seen: {last}")]
+    Deadline {
+        /// What was waited for.
+        wanted: String,
+        /// The last status, as text.
+        last: String,
+    },
+    /// A zone failed while it was waited for.
+    #[error("zone {zone} failed: {reason}")]
+    Failed {
+        /// The zone.
+        zone: String,
+        /// Its reason.
+        reason: String,
+    },
+    /// The policy has no such zone.
+    #[error("there is no zone {0}")]
+    NoZone(String),
+}
+
+/// Calls to `org.bulkhead.Zones` and `org.bulkhead.Test`.
+#[derive(Clone, Copy, Debug)]
+pub struct Zones<'a>(pub &'a Bridge);
+
+fn zones_method(name: &str) -> String {
+    format!("{}.{name}", control_api::INTERFACE)
+}
+
+fn test_method(name: &str) -> String {
+    format!("{}.{name}", test_bridge::INTERFACE)
+}
+
+impl Zones<'_> {
+    /// The state now.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn status(self, deadline: Instant) -> Result<Status, CallError> {
+        self.0.get(&zones_method("Status"), json!({}), "status", deadline)
+    }
+
+    /// Begins to start a zone.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn start(self, zone: &str, deadline: Instant) -> Result<(), CallError> {
+        self.0.call(&zones_method("Start"), json!({ "zone": zone }), deadline).map(drop)
+    }
+
+    /// Begins to stop a zone.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn stop(self, zone: &str, deadline: Instant) -> Result<(), CallError> {
+        self.0.call(&zones_method("Stop"), json!({ "zone": zone }), deadline).map(drop)
+    }
+
+    /// Runs a check in a zone and waits for its result.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn run_check(
+        self,
+        zone: &str,
+        check: &str,
+        arguments: &[&str],
+        deadline: Instant,
+    ) -> Result<CheckResult, CallError> {
+        self.begin_check(zone, check, arguments)?.result(deadline)
+    }
+
+    /// Begins a check in a zone, whose result is awaited later.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn begin_check(self, zone: &str, check: &str, arguments: &[&str]) -> Result<RunningCheck, CallError> {
+        let parameters = json!({ "zone": zone, "check": check, "arguments": arguments });
+        self.0.begin_call(&zones_method("RunCheck"), parameters).map(RunningCheck)
+    }
+
+    /// Powers the host off, in order.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn power_off(self, deadline: Instant) -> Result<(), CallError> {
+        self.0.call(&zones_method("PowerOff"), json!({}), deadline).map(drop)
+    }
+
+    /// Waits until the whole status satisfies `reached`; `wanted` says in words what that is.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn wait_until(
+        self,
+        wanted: &str,
+        deadline: Instant,
+        mut reached: impl FnMut(&Status) -> bool,
+    ) -> Result<Status, StateError> {
+        self.watch(wanted, deadline, |status| Ok(reached(status)))
+    }
+
+    /// Waits until a zone is in `phase`; a zone that failed meanwhile is an error at once.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn wait_for_phase(self, zone: &str, phase: Phase, deadline: Instant) -> Result<Zone, StateError> {
+        let status = self.watch(&format!("zone {zone} {phase:?}"), deadline, |status| {
+            let state = &find(status, zone)?.state;
+            if state.phase == Phase::Failed && phase != Phase::Failed {
+                let reason = state.reason.clone().unwrap_or_default();
+                return Err(StateError::Failed { zone: zone.to_owned(), reason });
+            }
+            Ok(state.phase == phase)
+        })?;
+        find(&status, zone).cloned()
+    }
+
+    /// Waits until a zone's tunnel is up.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn wait_for_tunnel(self, zone: &str, deadline: Instant) -> Result<Zone, StateError> {
+        let status = self.watch(&format!("tunnel of {zone} up"), deadline, |status| {
+            Ok(find(status, zone)?.tunnel.as_ref().is_some_and(|tunnel| tunnel.up))
+        })?;
+        find(&status, zone).cloned()
+    }
+
+    fn watch(
+        self,
+        wanted: &str,
+        deadline: Instant,
+        mut reached: impl FnMut(&Status) -> Result<bool, StateError>,
+    ) -> Result<Status, StateError> {
+        let method = zones_method("Monitor");
+        let mut last = "no status".to_owned();
+        let mut replies: Option<Replies> = None;
+        loop {
+            let monitor = match replies.take() {
+                Some(monitor) => monitor,
+                None => self.0.monitor(&method, json!({}))?,
+            };
+            let mut value = match monitor.next(deadline) {
+                Ok(value) => value,
+                Err(CallError::Deadline(_)) => {
+                    return Err(StateError::Deadline { wanted: wanted.to_owned(), last });
+                }
+                // zoned is not there yet, or starts again: ask until the deadline.
+                Err(CallError::Method { error, .. }) if error == test_method("Disconnected") => {
+                    // Its absence has no event on the bridge.
+                    std::thread::park_timeout(left(deadline).min(Duration::from_millis(200)));
+                    if left(deadline).is_zero() {
+                        return Err(StateError::Deadline { wanted: wanted.to_owned(), last });
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let status = value.get_mut("status").map(Value::take).unwrap_or_default();
+            last = status.to_string();
+            let status: Status = serde_json::from_value(status)
+                .map_err(|source| CallError::Form { method: method.clone(), source })?;
+            if reached(&status)? {
+                return Ok(status);
+            }
+            replies = Some(monitor);
+        }
+    }
+
+    /// Every process of the host.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn processes(self, deadline: Instant) -> Result<Vec<Process>, CallError> {
+        self.0.get(&test_method("Processes"), json!({}), "processes", deadline)
+    }
+
+    /// Sends a signal to a process of the host.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn kill(self, pid: i32, signal: i32, deadline: Instant) -> Result<(), CallError> {
+        self.0.call(&test_method("Kill"), json!({ "pid": pid, "signal": signal }), deadline).map(drop)
+    }
+
+    /// What the host kernel's network stacks hold.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn namespaces(self, deadline: Instant) -> Result<Vec<Namespace>, CallError> {
+        self.0.get(&test_method("Network"), json!({}), "namespaces", deadline)
+    }
+
+    /// Everything below a folder of the host.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn files(self, path: &str, deadline: Instant) -> Result<Vec<Entry>, CallError> {
+        self.0.get(&test_method("Files"), json!({ "path": path }), "files", deadline)
+    }
+
+    /// The end of the host's kernel log.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn kernel_log(self, deadline: Instant) -> Result<String, CallError> {
+        self.0.get(&test_method("Kmsg"), json!({}), "text", deadline)
+    }
+}
+
+/// A check that runs in a zone.
+#[derive(Debug)]
+pub struct RunningCheck(Replies);
+
+impl RunningCheck {
+    /// Waits for its result.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn result(self, deadline: Instant) -> Result<CheckResult, CallError> {
+        let mut value = self.0.next(deadline)?;
+        let result = value.get_mut("result").map(Value::take).unwrap_or_default();
+        let method = zones_method("RunCheck");
+        serde_json::from_value(result).map_err(|source| CallError::Form { method, source })
+    }
+}
+
+fn find<'a>(status: &'a Status, zone: &str) -> Result<&'a Zone, StateError> {
+    status
+        .zones
+        .iter()
+        .find(|candidate| candidate.name == zone)
+        .ok_or_else(|| StateError::NoZone(zone.to_owned()))
+}

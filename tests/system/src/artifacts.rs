@@ -1,0 +1,107 @@
+//! Where the builder put what a machine boots from.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use harness::QemuProgram;
+
+/// Names the build folder.
+pub const VARIABLE: &str = "BULKHEAD_BUILD";
+
+/// The build folder.
+#[derive(Clone, Debug)]
+pub struct Artifacts {
+    folder: PathBuf,
+    /// Folder with the demo policy and its keys.
+    pub demo: PathBuf,
+}
+
+impl Artifacts {
+    /// Takes the folder from the environment.
+    ///
+    /// # Errors
+    /// A sentence that says what to do when the variable is not set or a file is missing.
+    pub fn find() -> anyhow::Result<Self> {
+        let folder = std::env::var_os(VARIABLE)
+            .map(PathBuf::from)
+            .with_context(|| format!("{VARIABLE} is not set: start this program by ./bulkhead test"))?;
+        let folder =
+            folder.canonicalize().with_context(|| format!("there is no folder {}", folder.display()))?;
+        let source = folder.parent().context("the build folder is the root of the file system")?;
+        let artifacts = Self { demo: source.join("policy/policy/demo"), folder };
+        let needed = [
+            artifacts.kernel(),
+            artifacts.host_segment(),
+            artifacts.test_segment(),
+            artifacts.data_disk(),
+            artifacts.test_data_disk(),
+            artifacts.demo.join("policy.toml"),
+        ];
+        if let Some(missing) = needed.iter().find(|path| !path.exists()) {
+            bail!("{} is missing: run ./bulkhead image", missing.display());
+        }
+        Ok(artifacts)
+    }
+
+    /// QEMU of the build's own tools.
+    #[must_use]
+    pub fn qemu(&self) -> QemuProgram {
+        QemuProgram::in_root(&self.tools())
+    }
+
+    /// The unpacked Debian root with the tools.
+    #[must_use]
+    pub fn tools(&self) -> PathBuf {
+        self.folder.join("tools")
+    }
+
+    /// The host's kernel.
+    #[must_use]
+    pub fn kernel(&self) -> PathBuf {
+        self.folder.join("host-vmlinux")
+    }
+
+    /// The production image's initramfs.
+    #[must_use]
+    pub fn host_segment(&self) -> PathBuf {
+        self.folder.join("host.cpio")
+    }
+
+    /// What test images have more.
+    #[must_use]
+    pub fn test_segment(&self) -> PathBuf {
+        self.folder.join("test.cpio")
+    }
+
+    /// The data disk.
+    #[must_use]
+    pub fn data_disk(&self) -> PathBuf {
+        self.folder.join("data.img")
+    }
+
+    /// The data disk whose templates contain the attack programs.
+    #[must_use]
+    pub fn test_data_disk(&self) -> PathBuf {
+        self.folder.join("data-test.img")
+    }
+
+    /// Where logs and pictures of machines go.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.folder.join("logs")
+    }
+
+    /// A file of the build folder.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The demo's keys for its gateways.
+    ///
+    /// # Errors
+    /// What is wrong with the key files.
+    pub fn keys(&self) -> anyhow::Result<gateway::Keys> {
+        gateway::Keys::from_folder(Path::new(&self.demo)).context("load the demo's keys")
+    }
+}

@@ -1,0 +1,287 @@
+//! What the tests share: one booted machine, made when the first test wants it, and helpers to bring its zones
+//! into a state.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, bail, ensure};
+use control_api::{Phase, Zone};
+use desktop_model::geometry::{Rect, Size};
+use desktop_model::layout::Layout;
+use desktop_model::scale::Scale;
+use gateway::observer::Observer;
+use gateway::{Mark, Site};
+use harness::command_line::HOST_MAC;
+use harness::machine::NetworkConfig;
+use harness::picture::Rectangle;
+use harness::{Machine, MachineConfig};
+
+use crate::artifacts::Artifacts;
+
+/// Zones of the demo policy, in its order, with their colours.
+pub const ZONES: [(&str, &str); 3] = [("office", "green"), ("research", "blue"), ("vault", "grey")];
+
+/// Seconds of a fast machine in which a host boots.
+pub const BOOT: u32 = 60;
+
+/// Seconds of a fast machine in which a zone starts.
+pub const START: u32 = 30;
+
+/// Seconds of a fast machine in which a tunnel comes up or a small thing happens.
+pub const SOON: u32 = 15;
+
+/// The page in each intranet.
+pub const PAGE: &str = "http://intranet.example/";
+
+/// The tests' world.
+#[derive(Debug)]
+pub struct World {
+    /// What machines boot from.
+    pub artifacts: Artifacts,
+    machine: Option<Machine>,
+}
+
+impl World {
+    /// A world without a machine.
+    #[must_use]
+    pub fn new(artifacts: Artifacts) -> Self {
+        Self { artifacts, machine: None }
+    }
+
+    /// The shared machine; boots it when there is none.
+    ///
+    /// # Errors
+    /// It does not boot.
+    pub fn machine(&mut self) -> anyhow::Result<&mut Machine> {
+        if self.machine.is_none() {
+            let machine = boot_test_machine(&self.artifacts)?;
+            return Ok(self.machine.insert(machine));
+        }
+        self.machine.as_mut().context("a machine is there")
+    }
+
+    /// Takes the machine away, for a test that ends it.
+    ///
+    /// # Errors
+    /// It does not boot.
+    pub fn take_machine(&mut self) -> anyhow::Result<Machine> {
+        self.machine()?;
+        self.machine.take().context("a machine is there")
+    }
+
+    /// Ends the machine; the next test gets a new one.
+    pub fn drop_machine(&mut self) {
+        self.machine = None;
+    }
+
+    /// The console's log and its last lines.
+    #[must_use]
+    pub fn console(&self, lines: usize) -> Option<(PathBuf, String)> {
+        let serial = self.machine.as_ref()?.serial();
+        Some((serial.path().to_owned(), serial.tail(lines)))
+    }
+}
+
+/// Boots the test image and waits until `zoned` answers with the demo's zones.
+///
+/// # Errors
+/// It does not boot, or not in time; the console's end is part of the message.
+pub fn boot_test_machine(artifacts: &Artifacts) -> anyhow::Result<Machine> {
+    let mut config = MachineConfig::for_test(
+        artifacts.qemu(),
+        artifacts.kernel(),
+        vec![artifacts.host_segment(), artifacts.test_segment()],
+        artifacts.logs(),
+    );
+    config.data_disk = Some(artifacts.test_data_disk());
+    config.network = Some(NetworkConfig {
+        keys: artifacts.keys()?,
+        pcap: Some(artifacts.logs().join("host.pcap")),
+        record_bytes: gateway::Config::TEST_RECORD_BYTES,
+    });
+    std::fs::create_dir_all(artifacts.logs()).context("make the folder for logs")?;
+    let machine = Machine::boot(config).context("boot the host")?;
+    let deadline = machine.within(BOOT);
+    let booted = machine
+        .zones()
+        .wait_until("a status with the demo's zones", deadline, |status| status.zones.len() == ZONES.len());
+    if let Err(error) = booted {
+        let tail = machine.serial().tail(60);
+        return Err(anyhow::Error::new(error).context(format!("boot the host; the console ends so:\n{tail}")));
+    }
+    Ok(machine)
+}
+
+/// Where the picker's tiles are on this machine's screen.
+///
+/// # Errors
+/// The screen's size is absurd.
+pub fn layout(machine: &Machine) -> anyhow::Result<Layout> {
+    let (width, height) = machine.size();
+    let size = Size { width: i32::try_from(width)?, height: i32::try_from(height)? };
+    Ok(Layout::new(size, Scale::choose(size, None), ZONES.len(), 0))
+}
+
+/// The place of a zone in the demo policy.
+///
+/// # Errors
+/// There is no such zone.
+pub fn slot(zone: &str) -> anyhow::Result<usize> {
+    ZONES.iter().position(|(name, _)| *name == zone).with_context(|| format!("no zone {zone}"))
+}
+
+/// A rectangle of the layout as one of a picture.
+///
+/// # Errors
+/// It lies outside any picture.
+pub fn rectangle(rect: Rect) -> anyhow::Result<Rectangle> {
+    Ok(Rectangle {
+        x: u32::try_from(rect.x)?,
+        y: u32::try_from(rect.y)?,
+        width: u32::try_from(rect.width)?,
+        height: u32::try_from(rect.height)?,
+    })
+}
+
+/// Touches the middle of a zone's tile.
+///
+/// # Errors
+/// QEMU does not take the touch.
+pub fn touch_tile(machine: &Machine, zone: &str) -> anyhow::Result<()> {
+    let layout = layout(machine)?;
+    let tile = layout.tiles.get(slot(zone)?).context("the zone's tile is not on the first page")?;
+    let tile = rectangle(*tile)?;
+    machine.tap(tile.x + tile.width / 2, tile.y + tile.height / 2).context("touch the tile")?;
+    Ok(())
+}
+
+/// The zone as `zoned` sees it now.
+///
+/// # Errors
+/// `zoned` does not answer.
+pub fn zone(machine: &Machine, name: &str) -> anyhow::Result<Zone> {
+    let status = machine.zones().status(machine.within(SOON))?;
+    status.zones.into_iter().find(|zone| zone.name == name).with_context(|| format!("no zone {name}"))
+}
+
+/// Stops a zone if it runs, and waits until it is stopped or failed.
+///
+/// # Errors
+/// It does not stop in time.
+pub fn ensure_stopped(machine: &Machine, name: &str) -> anyhow::Result<()> {
+    let rests = |phase| matches!(phase, Phase::Stopped | Phase::Failed);
+    if rests(zone(machine, name)?.state.phase) {
+        return Ok(());
+    }
+    machine.zones().stop(name, machine.within(SOON)).context("stop the zone")?;
+    machine.zones().wait_until(&format!("zone {name} at rest"), machine.within(START), |status| {
+        status.zones.iter().any(|zone| zone.name == name && rests(zone.state.phase))
+    })?;
+    Ok(())
+}
+
+/// Starts a zone if it does not run, and waits until its agent answered.
+///
+/// # Errors
+/// It does not start in time.
+pub fn ensure_running(machine: &Machine, name: &str) -> anyhow::Result<Zone> {
+    machine.zones().start(name, machine.within(SOON)).with_context(|| format!("start {name}"))?;
+    Ok(machine.zones().wait_for_phase(name, Phase::Running, machine.within(START))?)
+}
+
+/// Starts a zone if it does not run or has lost its tunnel process, and waits until its tunnel is up.
+///
+/// # Errors
+/// It does not come up in time.
+pub fn ensure_connected(machine: &Machine, name: &str) -> anyhow::Result<Zone> {
+    ensure_running(machine, name)?;
+    if process_of(machine, "vpnd", name).is_err() {
+        ensure_stopped(machine, name)?;
+        ensure_running(machine, name)?;
+    }
+    Ok(machine.zones().wait_for_tunnel(name, machine.within(START))?)
+}
+
+/// The process id of a zone's `vmm` or `vpnd`.
+///
+/// # Errors
+/// There is none.
+pub fn process_of(machine: &Machine, program: &str, zone: &str) -> anyhow::Result<i32> {
+    let user = user_of(program, zone)?;
+    let processes = machine.zones().processes(machine.within(SOON))?;
+    processes
+        .iter()
+        .find(|process| process.user == user)
+        .map(|process| process.pid)
+        .with_context(|| format!("no process of {program} {zone} (user {user})"))
+}
+
+/// The user of a zone's process (ARCHITECTURE.md, "Processes").
+///
+/// # Errors
+/// There is no such zone or program.
+pub fn user_of(program: &str, zone: &str) -> anyhow::Result<u32> {
+    let base = 2000 + 16 * u32::try_from(slot(zone)?)?;
+    match program {
+        "vmm" => Ok(base),
+        "vpnd" => Ok(base + 1),
+        other => bail!("no per-zone program {other}"),
+    }
+}
+
+/// Fetches the intranet's page in a zone and checks that it names this zone's network and a client address that
+/// belongs to it.
+///
+/// # Errors
+/// It does not come, or names another network.
+pub fn fetch_own_page(machine: &Machine, site: Site) -> anyhow::Result<String> {
+    let result = machine
+        .zones()
+        .run_check(site.name(), "fetch", &[PAGE, "30"], machine.within(45))
+        .with_context(|| format!("fetch {PAGE} in {}", site.name()))?;
+    ensure!(result.passed, "{} did not get {PAGE}: {}", site.name(), result.output);
+    let network = format!("network: {}\n", site.name());
+    ensure!(result.output.contains(&network), "{} got a page of another network: {}", site.name(), result.output);
+    let own = site.client().iter().any(|address| result.output.contains(&format!("client: {address}\n")));
+    ensure!(own, "the page names an address that is not {}'s: {}", site.name(), result.output);
+    Ok(result.output)
+}
+
+/// Judges everything that the host sent since `mark`; `marker` is what was planted in a zone.
+///
+/// The judge itself is tried on each record: with one planted leak in it, it must find exactly that.
+///
+/// # Errors
+/// A leak, or a record with holes.
+pub fn ensure_no_leak(machine: &Machine, mark: Mark, marker: &str) -> anyhow::Result<()> {
+    let frames = machine.gateway().frames(mark).context("the record of the wire has holes")?;
+    let observer = Observer { host_mac: HOST_MAC, markers: vec![marker.to_owned()] };
+    let leaks = observer.leaks(&frames);
+    if let Some(first) = leaks.first() {
+        bail!("{} of {} frames are leaks; the first: {first}", leaks.len(), frames.len());
+    }
+    let mut planted = frames;
+    let bytes = crate::attack::frames::planted_leak(HOST_MAC, marker);
+    let direction = gateway::Direction::FromHost;
+    planted.push(gateway::Frame { time: std::time::Duration::ZERO, direction, bytes });
+    ensure!(observer.leaks(&planted).len() == 1, "the observer did not find the planted leak");
+    Ok(())
+}
+
+/// Waits for a frame from the host since `mark`.
+///
+/// # Errors
+/// None comes in time.
+pub fn wait_for_frame(
+    machine: &Machine,
+    mark: Mark,
+    deadline: Instant,
+    what: &str,
+    mut wanted: impl FnMut(&gateway::Frame) -> bool,
+) -> anyhow::Result<()> {
+    let found = machine
+        .gateway()
+        .wait_for(mark, deadline, |frame| wanted(frame))
+        .context("the record of the wire has holes")?;
+    found.map(drop).with_context(|| format!("{what} was not seen on the wire in time"))
+}

@@ -1,0 +1,394 @@
+//! The picker's state.
+//!
+//! A zone's tile under a finger means: start it when it does not run; ask whether to stop it when it does.
+//! Only the question's own button stops a zone, and only after [`ARMING`], so that neither a stray nor a double
+//! touch does. A touch counts when it ends on the target on which it began, and only one contact counts at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::geometry::{Point, Rect, Size};
+use crate::layout::Layout;
+use crate::pointer::{Contact, PointerEvent, Stage};
+use crate::scale::Scale;
+use crate::status::{Phase, Status, Zone};
+
+mod render;
+
+/// Milliseconds on a clock that never goes back.
+pub type Millis = u64;
+
+/// A stop question ignores its stop button for so long.
+pub const ARMING: Millis = 500;
+/// A stop question closes by itself after so long.
+pub const QUESTION: Millis = 10_000;
+/// Bytes count as moving for so long after they were seen to move.
+pub const MOVING: Millis = 2_500;
+/// A request without an effect is forgotten after so long.
+pub const PATIENCE: Millis = 10_000;
+/// The three dots of a busy zone change so often.
+pub const BEAT: Millis = 400;
+
+/// What the user asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start a zone.
+    Start {
+        /// Its name.
+        zone: String,
+    },
+    /// Stop a zone.
+    Stop {
+        /// Its name.
+        zone: String,
+    },
+}
+
+/// The connection to `zoned`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    /// Not connected since the start.
+    #[default]
+    Connecting,
+    /// Statuses come.
+    Up,
+    /// It was lost; what is shown is old.
+    Lost,
+    /// Connected, but `zoned` does not answer; what is shown may be old.
+    Silent,
+}
+
+/// Something that can be touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A zone's tile, by index in the status.
+    Tile(usize),
+    /// The stop button of the question on this zone's tile.
+    Stop(usize),
+    /// The keep button of the question on this zone's tile.
+    Keep(usize),
+    /// The notice's dismiss button.
+    Dismiss,
+    /// To the previous page.
+    Previous,
+    /// To the next page.
+    Next,
+}
+
+/// Something that happened in the desktop itself, shown like a notice of `zoned`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct OwnNotice {
+    subject: String,
+    text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Press {
+    contact: Contact,
+    target: Target,
+    inside: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Question {
+    zone: usize,
+    since: Millis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pending {
+    was: Phase,
+    stop: bool,
+    since: Millis,
+}
+
+/// The picker.
+#[derive(Clone, Debug)]
+pub struct Picker {
+    layout: Layout,
+    link: Link,
+    status: Option<Status>,
+    moved: BTreeMap<String, Millis>,
+    pending: BTreeMap<String, Pending>,
+    question: Option<Question>,
+    press: Option<Press>,
+    own_notice: Option<OwnNotice>,
+    dismissed: BTreeSet<u64>,
+    unix_seconds: u64,
+}
+
+impl Picker {
+    /// An empty picker on `display`.
+    #[must_use]
+    pub fn new(display: Size, scale: Scale) -> Self {
+        Self {
+            layout: Layout::new(display, scale, 0, 0),
+            link: Link::Connecting,
+            status: None,
+            moved: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            question: None,
+            press: None,
+            own_notice: None,
+            dismissed: BTreeSet::new(),
+            unix_seconds: 0,
+        }
+    }
+
+    /// Where everything is.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The display changed.
+    pub fn set_display(&mut self, display: Size, scale: Scale) {
+        self.press = None;
+        self.question = None;
+        self.layout = Layout::new(display, scale, self.zones().len(), self.layout.page);
+    }
+
+    /// The wall clock, for display only.
+    pub fn set_clock(&mut self, unix_seconds: u64) {
+        self.unix_seconds = unix_seconds;
+    }
+
+    /// The connection to `zoned` changed.
+    pub fn set_link(&mut self, link: Link) {
+        if link != Link::Up {
+            // A question answered now could reach another zoned with other zones.
+            self.question = None;
+            self.press = None;
+            self.pending.clear();
+        }
+        if matches!(link, Link::Connecting | Link::Lost) {
+            // A restarted zoned counts its notices from the start again.
+            self.dismissed.clear();
+        }
+        self.link = link;
+    }
+
+    /// `zoned` said how things are.
+    pub fn set_status(&mut self, now: Millis, status: Status) {
+        let names = |status: &Status| status.zones.iter().map(|zone| zone.name.clone()).collect::<Vec<_>>();
+        let same_zones = self.status.as_ref().is_some_and(|old| names(old) == names(&status));
+        if !same_zones {
+            // Tiles moved: whatever finger is down was put on something else.
+            self.press = None;
+            self.question = None;
+            self.moved.clear();
+            self.pending.clear();
+            self.layout =
+                Layout::new(self.layout.display, self.layout.scale, status.zones.len(), self.layout.page);
+        }
+        for zone in &status.zones {
+            let old = self.zones().iter().find(|old| old.name == zone.name);
+            if old.is_some_and(|old| bytes_moved(old, zone)) {
+                self.moved.insert(zone.name.clone(), now);
+            }
+            if self.pending.get(&zone.name).is_some_and(|pending| pending.was != zone.phase) {
+                self.pending.remove(&zone.name);
+            }
+        }
+        let shown: BTreeSet<u64> = status.notices.iter().map(|notice| notice.number).collect();
+        self.dismissed.retain(|number| shown.contains(number));
+        self.status = Some(status);
+        let stoppable =
+            |question: &Question| self.zones().get(question.zone).is_some_and(|zone| can_stop(zone.phase));
+        self.question = self.question.filter(stoppable);
+    }
+
+    /// A request was refused or got no answer.
+    pub fn request_failed(&mut self, zone: &str, why: &str) {
+        self.pending.remove(zone);
+        self.own_notice = Some(OwnNotice { subject: zone.to_owned(), text: why.to_owned() });
+    }
+
+    /// Something in the desktop itself is worth a notice, such as a lost input device.
+    pub fn notice(&mut self, subject: &str, text: &str) {
+        self.own_notice = Some(OwnNotice { subject: subject.to_owned(), text: text.to_owned() });
+    }
+
+    /// Time passed: forget what is too old.
+    pub fn tick(&mut self, now: Millis) {
+        self.question = self.question.filter(|question| now < question.since.saturating_add(QUESTION));
+        self.moved.retain(|_, moved| now < moved.saturating_add(MOVING));
+        self.pending.retain(|_, pending| now < pending.since.saturating_add(PATIENCE));
+    }
+
+    /// When the view next changes by itself (not counting the clock).
+    #[must_use]
+    pub fn deadline(&self, now: Millis) -> Option<Millis> {
+        let question = self.question.map(|question| {
+            let armed = question.since.saturating_add(ARMING);
+            if now < armed { armed } else { question.since.saturating_add(QUESTION) }
+        });
+        let moved = self.moved.values().map(|moved| moved.saturating_add(MOVING)).min();
+        let pending = self.pending.values().map(|pending| pending.since.saturating_add(PATIENCE)).min();
+        let busy = self.link == Link::Up && self.zones().iter().any(|zone| self.is_busy(zone));
+        let beat = busy.then(|| (now / BEAT + 1) * BEAT);
+        [question, moved, pending, beat].into_iter().flatten().min()
+    }
+
+    /// A contact did something; the answer is what the user asked for by it.
+    pub fn pointer(&mut self, now: Millis, event: PointerEvent) -> Option<Action> {
+        self.tick(now);
+        match event.stage {
+            Stage::Down => {
+                // A second beginning without an end: the end was lost, so the first touch counts for nothing.
+                self.press.take_if(|press| press.contact == event.contact);
+                if self.press.is_none() {
+                    let target = self.target_at(event.at);
+                    self.press = target.map(|target| Press { contact: event.contact, target, inside: true });
+                }
+                None
+            }
+            Stage::Move => {
+                let inside =
+                    self.press.as_ref().is_some_and(|press| self.target_at(event.at) == Some(press.target));
+                if let Some(press) = self.press.as_mut().filter(|press| press.contact == event.contact) {
+                    press.inside = inside;
+                }
+                None
+            }
+            Stage::Cancel => {
+                self.press.take_if(|press| press.contact == event.contact);
+                None
+            }
+            Stage::Up => {
+                let press = self.press.take_if(|press| press.contact == event.contact)?;
+                if self.target_at(event.at) == Some(press.target) {
+                    self.touch(now, press.target)
+                } else {
+                    None
+                }
+            }
+        }
+    }
+
+    /// What is touched at `at`.
+    #[must_use]
+    pub fn target_at(&self, at: Point) -> Option<Target> {
+        self.targets().into_iter().find(|(rect, _)| rect.contains(at)).map(|(_, target)| target)
+    }
+
+    /// Everything that can be touched now, topmost first.
+    #[must_use]
+    pub fn targets(&self) -> Vec<(Rect, Target)> {
+        let layout = &self.layout;
+        let mut targets = Vec::new();
+        for (zone, tile) in (layout.first_zone..).zip(&layout.tiles) {
+            if self.question.is_some_and(|question| question.zone == zone) {
+                let (stop, keep) = layout.question_buttons(*tile);
+                targets.push((stop, Target::Stop(zone)));
+                targets.push((keep, Target::Keep(zone)));
+            } else {
+                targets.push((*tile, Target::Tile(zone)));
+            }
+        }
+        if self.shown_notice().is_some() {
+            targets.push((layout.dismiss, Target::Dismiss));
+        }
+        targets.extend(layout.previous.map(|rect| (rect, Target::Previous)));
+        targets.extend(layout.next.map(|rect| (rect, Target::Next)));
+        targets
+    }
+
+    fn touch(&mut self, now: Millis, target: Target) -> Option<Action> {
+        match target {
+            Target::Tile(zone) => self.touch_tile(now, zone),
+            Target::Stop(zone) => self.touch_stop(now, zone),
+            Target::Keep(_) => {
+                self.question = None;
+                None
+            }
+            Target::Dismiss => {
+                self.dismiss();
+                None
+            }
+            Target::Previous => {
+                self.turn_to(self.layout.page.saturating_sub(1));
+                None
+            }
+            Target::Next => {
+                self.turn_to(self.layout.page + 1);
+                None
+            }
+        }
+    }
+
+    fn touch_tile(&mut self, now: Millis, index: usize) -> Option<Action> {
+        // A touch on another tile also closes a question: it was meant for something else.
+        self.question = None;
+        let zone = self.zones().get(index)?;
+        if self.link != Link::Up || self.pending.contains_key(&zone.name) {
+            return None;
+        }
+        let name = zone.name.clone();
+        match zone.phase {
+            Phase::Stopped | Phase::Failed => {
+                let pending = Pending { was: zone.phase, stop: false, since: now };
+                self.pending.insert(name.clone(), pending);
+                Some(Action::Start { zone: name })
+            }
+            Phase::Starting | Phase::Running => {
+                self.question = Some(Question { zone: index, since: now });
+                None
+            }
+            Phase::Stopping => None,
+        }
+    }
+
+    fn touch_stop(&mut self, now: Millis, index: usize) -> Option<Action> {
+        let question = self.question.filter(|question| question.zone == index)?;
+        if now < question.since.saturating_add(ARMING) {
+            return None;
+        }
+        self.question = None;
+        let zone = self.zones().get(index)?;
+        let name = zone.name.clone();
+        self.pending.insert(name.clone(), Pending { was: zone.phase, stop: true, since: now });
+        Some(Action::Stop { zone: name })
+    }
+
+    fn dismiss(&mut self) {
+        if self.own_notice.take().is_some() {
+            return;
+        }
+        if let Some(number) = self.newest_notice() {
+            self.dismissed.insert(number);
+        }
+    }
+
+    fn turn_to(&mut self, page: usize) {
+        self.question = None;
+        self.layout = Layout::new(self.layout.display, self.layout.scale, self.zones().len(), page);
+    }
+
+    fn zones(&self) -> &[Zone] {
+        self.status.as_ref().map_or(&[], |status| &status.zones)
+    }
+
+    fn is_busy(&self, zone: &Zone) -> bool {
+        matches!(zone.phase, Phase::Starting | Phase::Stopping) || self.pending.contains_key(&zone.name)
+    }
+
+    /// The newest notice of `zoned` that was not dismissed.
+    fn newest_notice(&self) -> Option<u64> {
+        let notices = self.status.as_ref()?.notices.iter();
+        notices.map(|notice| notice.number).filter(|number| !self.dismissed.contains(number)).max()
+    }
+}
+
+/// A zone in this phase can be stopped.
+fn can_stop(phase: Phase) -> bool {
+    matches!(phase, Phase::Starting | Phase::Running)
+}
+
+/// The tunnel carried payload between two statuses. Counters that fell belong to a new tunnel.
+fn bytes_moved(old: &Zone, new: &Zone) -> bool {
+    let count = |zone: &Zone| zone.tunnel.as_ref().map(|tunnel| (tunnel.sent_bytes, tunnel.received_bytes));
+    match (count(old), count(new)) {
+        (Some(old), Some(new)) => new.0 > old.0 || new.1 > old.1,
+        _ => false,
+    }
+}

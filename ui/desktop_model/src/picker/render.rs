@@ -1,0 +1,183 @@
+//! The picker as a [`View`].
+
+use super::{ARMING, BEAT, Link, Millis, Picker, Target};
+use crate::geometry::Rect;
+use crate::status::{Phase, Tunnel, Zone};
+use crate::text;
+use crate::view::{BarView, Level, PagesView, PanelView, QuestionView, Symbol, TileView, View};
+
+/// Longest texts from outside that are drawn; the drawing elides to the pixel.
+const LABEL: usize = 48;
+const SENTENCE: usize = 240;
+
+impl Picker {
+    /// What is to be drawn at `now`.
+    #[must_use]
+    pub fn view(&self, now: Millis) -> View {
+        let layout = &self.layout;
+        let tiles = (layout.first_zone..)
+            .zip(&layout.tiles)
+            .filter_map(|(index, rect)| Some(self.tile(now, index, *rect, self.zones().get(index)?)))
+            .collect::<Vec<_>>();
+        View {
+            display: layout.display,
+            scale: layout.scale,
+            panel: self.panel(),
+            empty: tiles.is_empty().then(|| self.empty_words()),
+            tiles,
+            bar: self.bar(),
+        }
+    }
+
+    /// The notice to show: what it is about and the sentence.
+    pub(super) fn shown_notice(&self) -> Option<(String, String)> {
+        if let Some(own) = &self.own_notice {
+            return Some((text::ascii(&own.subject, LABEL), text::ascii(&own.text, SENTENCE)));
+        }
+        let number = self.newest_notice()?;
+        let notice = self.status.as_ref()?.notices.iter().find(|notice| notice.number == number)?;
+        Some((text::ascii(&notice.process, LABEL), text::ascii(&notice.text, SENTENCE)))
+    }
+
+    fn empty_words(&self) -> String {
+        match (self.link, &self.status) {
+            (Link::Up, Some(_)) => "The policy names no zone".to_owned(),
+            _ => "Waiting for zoned".to_owned(),
+        }
+    }
+
+    fn panel(&self) -> PanelView {
+        let uplink = self.status.as_ref().map(|status| &status.uplink);
+        let (words, level) = match (self.link, uplink) {
+            (Link::Connecting, _) => ("Connecting to zoned".to_owned(), Level::Attention),
+            (Link::Lost, _) => ("zoned is gone, reconnecting".to_owned(), Level::Bad),
+            (Link::Silent, _) => ("zoned does not answer".to_owned(), Level::Bad),
+            (Link::Up, None) => (String::new(), Level::Quiet),
+            (Link::Up, Some(uplink)) => match (&uplink.address, uplink.carrier) {
+                (_, false) => ("Uplink: no link".to_owned(), Level::Bad),
+                (None, true) => ("Uplink: getting an address".to_owned(), Level::Attention),
+                (Some(address), true) => (format!("Uplink {}", text::ascii(address, LABEL)), Level::Good),
+            },
+        };
+        PanelView {
+            rect: self.layout.panel,
+            policy: self.status.as_ref().map(|status| text::ascii(&status.policy, LABEL)).unwrap_or_default(),
+            clock: text::clock(self.unix_seconds),
+            uplink: words,
+            uplink_level: level,
+            demo: self.status.as_ref().is_some_and(|status| status.demo),
+        }
+    }
+
+    fn tile(&self, now: Millis, index: usize, rect: Rect, zone: &Zone) -> TileView {
+        let (phase, symbol, level) = self.phase_words(zone);
+        let (tunnel, tunnel_level) = tunnel_words(zone);
+        let traffic = zone.tunnel.as_ref().filter(|_| alive(zone)).map(traffic_words).unwrap_or_default();
+        let question = self.question.filter(|question| question.zone == index).map(|question| {
+            let (stop, keep) = self.layout.question_buttons(rect);
+            QuestionView {
+                text: format!("Stop {}?", text::ascii(&zone.label, LABEL)),
+                stop,
+                armed: now >= question.since.saturating_add(ARMING),
+                stop_pressed: self.is_pressed(Target::Stop(index)),
+                keep,
+                keep_pressed: self.is_pressed(Target::Keep(index)),
+            }
+        });
+        let busy = symbol == Symbol::Busy;
+        TileView {
+            zone: index,
+            rect,
+            label: text::ascii(&zone.label, LABEL),
+            rgb: zone.colour.rgb(),
+            phase: phase.to_owned(),
+            symbol,
+            level,
+            beat: if busy { u8::try_from(now / BEAT % 3).unwrap_or_default() } else { 0 },
+            reason: zone.reason.as_deref().map(|reason| text::ascii(reason, SENTENCE)).unwrap_or_default(),
+            tunnel,
+            tunnel_level,
+            traffic,
+            moving: self.link == Link::Up && self.moved.contains_key(&zone.name) && alive(zone),
+            hint: self.hint(zone).to_owned(),
+            pressed: self.is_pressed(Target::Tile(index)),
+            stale: self.link != Link::Up,
+            question,
+        }
+    }
+
+    fn phase_words(&self, zone: &Zone) -> (&'static str, Symbol, Level) {
+        if let Some(pending) = self.pending.get(&zone.name) {
+            let words = if pending.stop { "Stop requested" } else { "Start requested" };
+            return (words, Symbol::Busy, Level::Attention);
+        }
+        match zone.phase {
+            Phase::Stopped => ("Stopped", Symbol::Stopped, Level::Quiet),
+            Phase::Starting => ("Starting", Symbol::Busy, Level::Attention),
+            Phase::Running => ("Running", Symbol::Running, Level::Good),
+            Phase::Stopping => ("Stopping", Symbol::Busy, Level::Attention),
+            Phase::Failed => ("Failed", Symbol::Failed, Level::Bad),
+        }
+    }
+
+    fn hint(&self, zone: &Zone) -> &'static str {
+        if self.link != Link::Up || self.pending.contains_key(&zone.name) {
+            return "";
+        }
+        match zone.phase {
+            Phase::Stopped => "Touch to start",
+            Phase::Failed => "Touch to try again",
+            Phase::Starting | Phase::Running => "Touch to stop",
+            Phase::Stopping => "",
+        }
+    }
+
+    fn bar(&self) -> BarView {
+        let layout = &self.layout;
+        let notice = self.shown_notice();
+        let pages = layout.previous.zip(layout.next).map(|(previous, next)| PagesView {
+            previous,
+            next,
+            page: layout.page + 1,
+            pages: layout.pages,
+        });
+        let dismiss = notice.is_some().then_some(layout.dismiss);
+        let level = if notice.is_some() { Level::Bad } else { Level::Quiet };
+        let (subject, text) = notice.unwrap_or_else(|| (String::new(), "No notices".to_owned()));
+        BarView {
+            rect: layout.bar,
+            notice: layout.notice,
+            subject,
+            text,
+            level,
+            dismiss,
+            dismiss_pressed: self.is_pressed(Target::Dismiss),
+            pages,
+        }
+    }
+
+    fn is_pressed(&self, target: Target) -> bool {
+        self.press.as_ref().is_some_and(|press| press.inside && press.target == target)
+    }
+}
+
+/// The zone has processes.
+fn alive(zone: &Zone) -> bool {
+    matches!(zone.phase, Phase::Starting | Phase::Running | Phase::Stopping)
+}
+
+fn tunnel_words(zone: &Zone) -> (String, Level) {
+    match &zone.tunnel {
+        None => ("No network".to_owned(), Level::Quiet),
+        Some(_) if !alive(zone) => ("Tunnel off".to_owned(), Level::Quiet),
+        Some(tunnel) if tunnel.up => ("Tunnel up".to_owned(), Level::Good),
+        Some(Tunnel { reason: Some(reason), .. }) => {
+            (format!("Tunnel connecting: {}", text::ascii(reason, SENTENCE)), Level::Attention)
+        }
+        Some(_) => ("Tunnel connecting".to_owned(), Level::Attention),
+    }
+}
+
+fn traffic_words(tunnel: &Tunnel) -> String {
+    format!("in {}   out {}", text::bytes(tunnel.received_bytes), text::bytes(tunnel.sent_bytes))
+}

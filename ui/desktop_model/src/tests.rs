@@ -1,0 +1,54 @@
+//! Tests of the model; the random-operation test is in [`random`].
+
+use crate::geometry::{Point, Rect, Size};
+use crate::picker::{Action, Picker};
+use crate::pointer::{Contact, PointerEvent, Stage};
+use crate::scale::Scale;
+use crate::status::{Colour, Phase, Status, Tunnel, Uplink, Zone};
+
+mod parts;
+mod picker;
+mod random;
+
+fn zone(name: &str, phase: Phase, tunnel: Option<Tunnel>) -> Zone {
+    let colour = Colour::Green;
+    Zone { name: name.to_owned(), label: name.to_uppercase(), colour, phase, reason: None, tunnel }
+}
+
+fn status(zones: Vec<Zone>) -> Status {
+    let uplink = Uplink { carrier: true, address: Some("192.168.77.20".to_owned()) };
+    Status { policy: "demo".to_owned(), demo: true, uplink, zones, notices: Vec::new() }
+}
+
+fn tunnel(up: bool, sent: u64, received: u64) -> Tunnel {
+    Tunnel { up, sent_bytes: sent, received_bytes: received, reason: None }
+}
+
+const DISPLAY: Size = Size { width: 1280, height: 800 };
+
+fn centre(rect: Rect) -> Point {
+    Point { x: rect.x + rect.width / 2, y: rect.y + rect.height / 2 }
+}
+
+fn event(contact: u32, stage: Stage, at: Point) -> PointerEvent {
+    PointerEvent { contact: Contact(contact), stage, at }
+}
+
+/// One finger down and up at the centre of `rect`.
+fn tap(picker: &mut Picker, now: u64, rect: Rect) -> Option<Action> {
+    let at = centre(rect);
+    assert_eq!(picker.pointer(now, event(7, Stage::Down, at)), None, "a touch acts when it ends");
+    picker.pointer(now, event(7, Stage::Up, at))
+}
+
+fn demo_picker(phase: Phase) -> Picker {
+    let mut picker = Picker::new(DISPLAY, Scale::One);
+    picker.set_link(crate::picker::Link::Up);
+    let zones = vec![
+        zone("office", phase, Some(tunnel(true, 10, 10))),
+        zone("research", Phase::Stopped, Some(tunnel(false, 0, 0))),
+        zone("vault", Phase::Stopped, None),
+    ];
+    picker.set_status(0, status(zones));
+    picker
+}

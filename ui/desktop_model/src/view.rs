@@ -1,0 +1,156 @@
+//! What is to be drawn, complete: words, colours and rectangles. Whoever draws it decides nothing.
+
+use crate::geometry::{Rect, Size};
+use crate::scale::Scale;
+
+/// The whole picker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The display.
+    pub display: Size,
+    /// Physical pixels per logical pixel.
+    pub scale: Scale,
+    /// The strip on top.
+    pub panel: PanelView,
+    /// The tiles of the page.
+    pub tiles: Vec<TileView>,
+    /// In place of tiles when there are none.
+    pub empty: Option<String>,
+    /// The bar at the bottom.
+    pub bar: BarView,
+}
+
+/// The strip on top.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PanelView {
+    /// Where.
+    pub rect: Rect,
+    /// The policy's name.
+    pub policy: String,
+    /// The time of day.
+    pub clock: String,
+    /// The uplink in words, or that `zoned` cannot be reached.
+    pub uplink: String,
+    /// How the uplink is.
+    pub uplink_level: Level,
+    /// Show the DEMO badge.
+    pub demo: bool,
+}
+
+/// How good or bad something is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// Nothing to say.
+    #[default]
+    Quiet,
+    /// As it should be.
+    Good,
+    /// Under way, or worth a look.
+    Attention,
+    /// Broken.
+    Bad,
+}
+
+/// The sign beside a state's word; each has its own shape, so that colour is not needed to tell them apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Symbol {
+    /// A hollow square.
+    #[default]
+    Stopped,
+    /// Three dots.
+    Busy,
+    /// A triangle that points right.
+    Running,
+    /// A cross.
+    Failed,
+}
+
+/// One zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TileView {
+    /// The zone's index in the status.
+    pub zone: usize,
+    /// Where.
+    pub rect: Rect,
+    /// The zone's name for the user.
+    pub label: String,
+    /// The zone's colour.
+    pub rgb: [u8; 3],
+    /// The state in one or two words.
+    pub phase: String,
+    /// The state's sign.
+    pub symbol: Symbol,
+    /// How the state is.
+    pub level: Level,
+    /// Which of the three dots of [`Symbol::Busy`] is bright.
+    pub beat: u8,
+    /// Why it failed or stopped; may be empty.
+    pub reason: String,
+    /// The tunnel in words.
+    pub tunnel: String,
+    /// How the tunnel is.
+    pub tunnel_level: Level,
+    /// Bytes in and out; empty where there is no network.
+    pub traffic: String,
+    /// Bytes moved just now.
+    pub moving: bool,
+    /// What a touch does.
+    pub hint: String,
+    /// Being touched.
+    pub pressed: bool,
+    /// Shown from memory: `zoned` cannot be reached.
+    pub stale: bool,
+    /// The stop question, in place of the lines below the state.
+    pub question: Option<QuestionView>,
+}
+
+/// "Stop this zone?"
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuestionView {
+    /// The question.
+    pub text: String,
+    /// Stops the zone.
+    pub stop: Rect,
+    /// The stop button reacts; a moment after the question appeared.
+    pub armed: bool,
+    /// The stop button is being touched.
+    pub stop_pressed: bool,
+    /// Closes the question.
+    pub keep: Rect,
+    /// The keep button is being touched.
+    pub keep_pressed: bool,
+}
+
+/// The bar at the bottom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BarView {
+    /// Where.
+    pub rect: Rect,
+    /// Where the words are.
+    pub notice: Rect,
+    /// The process or zone that the notice is about; may be empty.
+    pub subject: String,
+    /// The sentence.
+    pub text: String,
+    /// How bad it is.
+    pub level: Level,
+    /// The button that dismisses the notice.
+    pub dismiss: Option<Rect>,
+    /// The dismiss button is being touched.
+    pub dismiss_pressed: bool,
+    /// Page buttons and "1/2" when there are several pages.
+    pub pages: Option<PagesView>,
+}
+
+/// Page buttons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PagesView {
+    /// To the previous page.
+    pub previous: Rect,
+    /// To the next page.
+    pub next: Rect,
+    /// The page shown, from 1.
+    pub page: usize,
+    /// How many there are.
+    pub pages: usize,
+}

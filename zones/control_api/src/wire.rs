@@ -1,0 +1,344 @@
+//! Calls and replies as bytes: JSON objects that end with a zero byte (Varlink, "Protocol").
+//!
+//! [`Frames`] cuts a stream into messages and never holds more than its limit; [`Call`] and [`Reply`] are
+//! the messages. Both ends use them; nothing here touches a socket.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::{CheckResult, INTERFACE, Status};
+
+/// The largest call that a server reads.
+pub const MAX_CALL: usize = 64 * 1024;
+
+/// The largest reply that a client reads.
+pub const MAX_REPLY: usize = 1024 * 1024;
+
+/// What can be called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// The state, once.
+    Status,
+    /// The state, now and whenever it changed.
+    Monitor,
+    /// Begin to start this zone.
+    Start(String),
+    /// Begin to stop this zone.
+    Stop(String),
+    /// Run a check in a zone.
+    RunCheck {
+        /// The zone.
+        zone: String,
+        /// The check's name.
+        check: String,
+        /// Its arguments.
+        arguments: Vec<String>,
+    },
+    /// Power the host off.
+    PowerOff,
+    /// `org.varlink.service.GetInfo`.
+    GetInfo,
+    /// `org.varlink.service.GetInterfaceDescription` of this interface.
+    GetInterfaceDescription(String),
+}
+
+/// A call as it crosses the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// What is called.
+    pub method: Method,
+    /// The caller wants every reply, not only the first.
+    pub more: bool,
+    /// The caller wants no reply.
+    pub oneway: bool,
+}
+
+/// An error reply.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The policy has no such zone.
+    #[error("there is no zone {0:?}")]
+    UnknownZone(String),
+    /// The zone does not run.
+    #[error("zone {0:?} does not run")]
+    NotRunning(String),
+    /// The reason, a sentence.
+    #[error("{0}")]
+    Refused(String),
+    /// No interface of this name.
+    #[error("there is no interface {0:?}")]
+    InterfaceNotFound(String),
+    /// No method of this name.
+    #[error("there is no method {0:?}")]
+    MethodNotFound(String),
+    /// A parameter is missing or has the wrong type.
+    #[error("parameter {0:?} is missing or wrong")]
+    InvalidParameter(String),
+    /// An error that this version does not know, by name.
+    #[error("error {0:?}")]
+    Other(String),
+}
+
+/// A reply.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// To `Status` and `Monitor`.
+    Status(Status),
+    /// To `RunCheck`.
+    Check(CheckResult),
+    /// To the calls that return nothing.
+    Done,
+    /// To `org.varlink.service`: parameters as they are.
+    Service(Value),
+    /// The call had no effect.
+    Error(CallError),
+}
+
+/// The bytes are no Varlink message.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// A message without end.
+    #[error("message is longer than {0} bytes")]
+    TooLong(usize),
+    /// Not the JSON that Varlink asks for.
+    #[error("message is no Varlink message")]
+    Malformed(#[source] serde_json::Error),
+}
+
+#[derive(Serialize, Deserialize)]
+struct RawCall {
+    method: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parameters: Option<Value>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    more: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    oneway: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RawReply {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parameters: Option<Value>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    continues: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+impl Call {
+    /// A call that wants one reply, or all of them for `Monitor`.
+    #[must_use]
+    pub fn new(method: Method) -> Self {
+        Self { more: method == Method::Monitor, method, oneway: false }
+    }
+
+    /// The bytes of this call, with their end.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let (name, parameters) = match &self.method {
+            Method::Status => ("org.bulkhead.Zones.Status", None),
+            Method::Monitor => ("org.bulkhead.Zones.Monitor", None),
+            Method::Start(zone) => ("org.bulkhead.Zones.Start", Some(json!({ "zone": zone }))),
+            Method::Stop(zone) => ("org.bulkhead.Zones.Stop", Some(json!({ "zone": zone }))),
+            Method::RunCheck { zone, check, arguments } => (
+                "org.bulkhead.Zones.RunCheck",
+                Some(json!({ "zone": zone, "check": check, "arguments": arguments })),
+            ),
+            Method::PowerOff => ("org.bulkhead.Zones.PowerOff", None),
+            Method::GetInfo => ("org.varlink.service.GetInfo", None),
+            Method::GetInterfaceDescription(interface) => {
+                ("org.varlink.service.GetInterfaceDescription", Some(json!({ "interface": interface })))
+            }
+        };
+        terminated(&RawCall { method: name.to_owned(), parameters, more: self.more, oneway: self.oneway })
+    }
+
+    /// Reads one message (without its end): a call, or the error that answers it.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`]: no call at all, drop the connection.
+    pub fn decode(message: &[u8]) -> Result<Result<Self, CallError>, WireError> {
+        let raw: RawCall = serde_json::from_slice(message).map_err(WireError::Malformed)?;
+        let method = match parse_method(&raw.method, raw.parameters.as_ref()) {
+            Ok(method) => method,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(Ok(Self { method, more: raw.more, oneway: raw.oneway }))
+    }
+}
+
+fn parse_method(name: &str, parameters: Option<&Value>) -> Result<Method, CallError> {
+    let (interface, method) =
+        name.rsplit_once('.').ok_or_else(|| CallError::MethodNotFound(name.to_owned()))?;
+    let text = |key: &str| -> Result<String, CallError> {
+        let value = parameters.and_then(|parameters| parameters.get(key)).and_then(Value::as_str);
+        value.map(str::to_owned).ok_or_else(|| CallError::InvalidParameter(key.to_owned()))
+    };
+    let texts = |key: &str| -> Result<Vec<String>, CallError> {
+        let wrong = || CallError::InvalidParameter(key.to_owned());
+        let list = parameters.and_then(|parameters| parameters.get(key)).and_then(Value::as_array);
+        let list = list.ok_or_else(wrong)?.iter();
+        list.map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+    };
+    match (interface, method) {
+        (INTERFACE, "Status") => Ok(Method::Status),
+        (INTERFACE, "Monitor") => Ok(Method::Monitor),
+        (INTERFACE, "Start") => Ok(Method::Start(text("zone")?)),
+        (INTERFACE, "Stop") => Ok(Method::Stop(text("zone")?)),
+        (INTERFACE, "RunCheck") => Ok(Method::RunCheck {
+            zone: text("zone")?,
+            check: text("check")?,
+            arguments: texts("arguments")?,
+        }),
+        (INTERFACE, "PowerOff") => Ok(Method::PowerOff),
+        ("org.varlink.service", "GetInfo") => Ok(Method::GetInfo),
+        ("org.varlink.service", "GetInterfaceDescription") => {
+            Ok(Method::GetInterfaceDescription(text("interface")?))
+        }
+        (INTERFACE | "org.varlink.service", _) => Err(CallError::MethodNotFound(name.to_owned())),
+        _ => Err(CallError::InterfaceNotFound(interface.to_owned())),
+    }
+}
+
+impl Reply {
+    /// The bytes of this reply, with their end; `continues`: another reply to the same call follows.
+    #[must_use]
+    pub fn encode(&self, continues: Continues) -> Vec<u8> {
+        let (parameters, error) = match self {
+            Self::Status(status) => (Some(json!({ "status": status })), None),
+            Self::Check(result) => (Some(json!({ "result": result })), None),
+            // Left out, not empty: zlink's clients take nothing else for "returns nothing".
+            Self::Done => (None, None),
+            Self::Service(parameters) => (Some(parameters.clone()), None),
+            Self::Error(error) => {
+                let (name, parameters) = error_to_wire(error);
+                (Some(parameters), Some(name))
+            }
+        };
+        terminated(&RawReply { parameters, continues: continues == Continues::Yes, error })
+    }
+
+    /// Reads one message (without its end). A reply's meaning follows from its parameters, so the caller
+    /// need not remember what it asked.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`].
+    pub fn decode(message: &[u8]) -> Result<(Self, Continues), WireError> {
+        let raw: RawReply = serde_json::from_slice(message).map_err(WireError::Malformed)?;
+        let continues = if raw.continues { Continues::Yes } else { Continues::No };
+        if let Some(name) = raw.error {
+            return Ok((Self::Error(error_from_wire(&name, raw.parameters.as_ref())), continues));
+        }
+        let mut parameters = match raw.parameters {
+            Some(Value::Object(parameters)) => parameters,
+            Some(_) | None => Map::new(),
+        };
+        let reply = if let Some(status) = parameters.remove("status") {
+            Self::Status(serde_json::from_value(status).map_err(WireError::Malformed)?)
+        } else if let Some(result) = parameters.remove("result") {
+            Self::Check(serde_json::from_value(result).map_err(WireError::Malformed)?)
+        } else if parameters.is_empty() {
+            Self::Done
+        } else {
+            Self::Service(Value::Object(parameters))
+        };
+        Ok((reply, continues))
+    }
+}
+
+/// Whether another reply to the same call follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Continues {
+    Yes,
+    No,
+}
+
+fn error_to_wire(error: &CallError) -> (String, Value) {
+    match error {
+        CallError::UnknownZone(zone) => ("org.bulkhead.Zones.UnknownZone".into(), json!({ "zone": zone })),
+        CallError::NotRunning(zone) => ("org.bulkhead.Zones.NotRunning".into(), json!({ "zone": zone })),
+        CallError::Refused(reason) => ("org.bulkhead.Zones.Refused".into(), json!({ "reason": reason })),
+        CallError::InterfaceNotFound(name) => {
+            ("org.varlink.service.InterfaceNotFound".into(), json!({ "interface": name }))
+        }
+        CallError::MethodNotFound(name) => {
+            ("org.varlink.service.MethodNotFound".into(), json!({ "method": name }))
+        }
+        CallError::InvalidParameter(name) => {
+            ("org.varlink.service.InvalidParameter".into(), json!({ "parameter": name }))
+        }
+        CallError::Other(name) => (name.clone(), json!({})),
+    }
+}
+
+fn error_from_wire(name: &str, parameters: Option<&Value>) -> CallError {
+    let text = |key: &str| {
+        let value = parameters.and_then(|parameters| parameters.get(key)).and_then(Value::as_str);
+        value.unwrap_or_default().to_owned()
+    };
+    match name {
+        "org.bulkhead.Zones.UnknownZone" => CallError::UnknownZone(text("zone")),
+        "org.bulkhead.Zones.NotRunning" => CallError::NotRunning(text("zone")),
+        "org.bulkhead.Zones.Refused" => CallError::Refused(text("reason")),
+        "org.varlink.service.InterfaceNotFound" => CallError::InterfaceNotFound(text("interface")),
+        "org.varlink.service.MethodNotFound" => CallError::MethodNotFound(text("method")),
+        "org.varlink.service.InvalidParameter" => CallError::InvalidParameter(text("parameter")),
+        other => CallError::Other(other.to_owned()),
+    }
+}
+
+fn terminated<T: Serialize>(message: &T) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(message).expect("these types have text keys only");
+    bytes.push(0);
+    bytes
+}
+
+/// Cuts a byte stream into messages.
+#[derive(Debug)]
+pub struct Frames {
+    buffer: Vec<u8>,
+    limit: usize,
+}
+
+impl Frames {
+    /// An empty stream whose messages have at most `limit` bytes.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { buffer: Vec::new(), limit }
+    }
+
+    /// Adds bytes from the peer. Call [`Frames::next_frame`] until it returns `None` before adding more.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Whether [`Frames::next_frame`] has something to say.
+    #[must_use]
+    pub fn has_frame(&self) -> bool {
+        self.buffer.contains(&0) || self.buffer.len() > self.limit
+    }
+
+    /// Takes the next complete message, without its end.
+    ///
+    /// # Errors
+    /// [`WireError::TooLong`]: drop the connection.
+    pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, WireError> {
+        let end = self.buffer.iter().position(|byte| *byte == 0);
+        match end {
+            Some(end) if end <= self.limit => {
+                let mut frame: Vec<u8> = self.buffer.drain(..=end).collect();
+                frame.pop();
+                Ok(Some(frame))
+            }
+            None if self.buffer.len() <= self.limit => Ok(None),
+            Some(_) | None => Err(WireError::TooLong(self.limit)),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! virtio-block (virtio 1.3, section 5.2) on a regular file.
+//!
+//! The capacity is the file's length when the device is made. A read-only device refuses every change by
+//! itself, whatever was negotiated. A completed flush is `fdatasync`; a driver that cannot flush gets
+//! write-through. The file's cursor is never used, so several processes may share one open file.
+
+mod request;
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use virtio_bindings::virtio_blk::{
+    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
+    VIRTIO_BLK_F_WRITE_ZEROES,
+};
+use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
+use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+
+use self::request::{Disk, Durability};
+use super::counters::Counters;
+use super::ring::Ring;
+use super::worker::{Stop, Worker};
+use super::{Activation, VirtioDevice};
+
+/// Size of a sector, the unit of all positions.
+pub const SECTOR: u64 = 512;
+
+/// Length of the serial that the guest can read.
+pub const SERIAL_SIZE: usize = 20;
+
+const QUEUE_SIZES: [u16; 1] = [256];
+
+/// Data segments of one request: the queue's size less header and status.
+const SEGMENTS: u32 = 254;
+
+/// Ranges in one discard or write-zeroes request.
+const RANGES: u32 = 16;
+
+/// Sectors in one discarded range: 1 GiB.
+const DISCARD_SECTORS: u32 = 2 << 20;
+
+/// Sectors in one zeroed range: 16 MiB, because a file system may have us write them.
+const ZERO_SECTORS: u32 = 32 << 10;
+
+/// What a guest may do with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Every change is refused.
+    ReadOnly,
+    /// Everything.
+    ReadWrite,
+}
+
+/// The file cannot be a disk.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenDiskError {
+    /// Its length cannot be found out.
+    #[error("length of the disk's file")]
+    Length(#[from] io::Error),
+    /// It is not a regular file.
+    #[error("the disk is not a regular file")]
+    NotAFile,
+    /// It does not hold one sector.
+    #[error("the disk's file has {0} bytes, less than a sector")]
+    Short(u64),
+    /// The serial cannot be shown to the guest.
+    #[error("serial {0:?} is not at most {SERIAL_SIZE} ASCII bytes")]
+    Serial(String),
+}
+
+/// The device.
+pub struct Block {
+    file: Arc<File>,
+    access: Access,
+    sectors: u64,
+    serial: [u8; SERIAL_SIZE],
+    config: [u8; CONFIG_SIZE],
+    counters: Arc<Counters>,
+    worker: Option<Worker>,
+}
+
+impl Block {
+    /// A disk of the length that `file` has now, rounded down to whole sectors.
+    ///
+    /// # Errors
+    /// See [`OpenDiskError`].
+    pub fn new(file: File, access: Access, serial: &str) -> Result<Self, OpenDiskError> {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(OpenDiskError::NotAFile);
+        }
+        let sectors = metadata.len() / SECTOR;
+        if sectors == 0 {
+            return Err(OpenDiskError::Short(metadata.len()));
+        }
+        let mut padded = [0; SERIAL_SIZE];
+        match padded.get_mut(..serial.len()) {
+            Some(start) if serial.is_ascii() => start.copy_from_slice(serial.as_bytes()),
+            _ => return Err(OpenDiskError::Serial(serial.to_owned())),
+        }
+        Ok(Self {
+            file: Arc::new(file),
+            access,
+            sectors,
+            serial: padded,
+            config: config(sectors),
+            counters: Arc::default(),
+            worker: None,
+        })
+    }
+
+    /// What the guest did wrong and the host failed so far.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+}
+
+impl VirtioDevice for Block {
+    fn device_type(&self) -> u16 {
+        super::device_id(VIRTIO_ID_BLOCK)
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &QUEUE_SIZES
+    }
+
+    fn features(&self) -> u64 {
+        let always = 1 << VIRTIO_BLK_F_SEG_MAX
+            | 1 << VIRTIO_BLK_F_BLK_SIZE
+            | 1 << VIRTIO_BLK_F_FLUSH
+            | 1 << VIRTIO_RING_F_EVENT_IDX
+            | 1 << VIRTIO_RING_F_INDIRECT_DESC;
+        always
+            | match self.access {
+                Access::ReadOnly => 1 << VIRTIO_BLK_F_RO,
+                Access::ReadWrite => 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES,
+            }
+    }
+
+    fn read_config(&self, offset: u32, data: &mut [u8]) {
+        super::read_config_bytes(&self.config, offset, data);
+    }
+
+    fn activate(&mut self, mut activation: Activation) -> io::Result<()> {
+        self.reset();
+        let Activation { memory, features, queues, interrupt } = &mut activation;
+        let ring = Ring::take(queues, 0, memory, *features, &self.counters)?;
+        let stop = Stop::new()?;
+        let durability = if *features & (1 << VIRTIO_BLK_F_FLUSH) == 0 {
+            Durability::EachWrite
+        } else {
+            Durability::AtFlush
+        };
+        let mut disk = Disk::new(
+            Arc::clone(&self.file),
+            self.sectors,
+            self.access,
+            self.serial,
+            durability,
+            Arc::clone(&self.counters),
+            stop.clone(),
+        );
+        let interrupt = Arc::clone(interrupt);
+        self.worker = Some(Worker::start("block", stop.clone(), Arc::clone(&interrupt), move || {
+            ring.serve_alone(&stop, &*interrupt, |chain| disk.serve(chain))
+        })?);
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        if let Some(worker) = self.worker.take() {
+            worker.stop();
+        }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.reset();
+    }
+}
+
+const CONFIG_SIZE: usize = 60;
+
+/// The configuration space (virtio 1.3, section 5.2.4).
+fn config(sectors: u64) -> [u8; CONFIG_SIZE] {
+    let sector_size = u32::try_from(SECTOR).expect("a sector is small");
+    let fields: [(usize, u64, usize); 9] = [
+        (0, sectors, 8),                 // capacity
+        (12, u64::from(SEGMENTS), 4),    // seg_max
+        (20, u64::from(sector_size), 4), // blk_size
+        (36, u64::from(DISCARD_SECTORS), 4),
+        (40, u64::from(RANGES), 4), // max_discard_seg
+        (44, 8, 4),                 // discard_sector_alignment: a page
+        (48, u64::from(ZERO_SECTORS), 4),
+        (52, u64::from(RANGES), 4), // max_write_zeroes_seg
+        (56, 1, 1),                 // write_zeroes_may_unmap
+    ];
+    let mut config = [0; CONFIG_SIZE];
+    for (offset, value, size) in fields {
+        for (target, byte) in config.iter_mut().skip(offset).take(size).zip(value.to_le_bytes()) {
+            *target = byte;
+        }
+    }
+    config
+}
+
+#[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "tests choose numbers that fit")]
+mod tests;

@@ -1,0 +1,219 @@
+//! The conversation with a vhost-user back end: the front end's half, each exchange with a deadline.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use vhost::vhost_user::message::{VhostUserHeaderFlag, VhostUserProtocolFeatures, VhostUserVirtioFeatures};
+use vhost::vhost_user::{Frontend, VhostUserFrontend};
+use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_queue::QueueT;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::SharedRegion;
+use crate::virtio::{ActiveQueue, Interrupt};
+
+/// How long one exchange may take. A vCPU may be waiting for it.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The back end's own protocol features, in the place of a virtio feature.
+const PROTOCOL_FEATURES: u64 = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
+
+/// The device cannot be made with this back end.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectBackendError {
+    /// The stream itself.
+    #[error("socket of the network back end")]
+    Socket(#[source] io::Error),
+    /// The conversation broke off.
+    #[error("negotiation with the network back end")]
+    Negotiation(#[source] vhost::Error),
+    /// Something that a modern device cannot do without.
+    #[error("network back end offers {offered:#x}, without {missing:#x}")]
+    Features {
+        /// What it offers.
+        offered: u64,
+        /// What it would have to offer, too.
+        missing: u64,
+    },
+}
+
+/// An exchange with a back end that had been agreed with went wrong.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExchangeError {
+    #[error("network back end refused or did not answer")]
+    Vhost(#[from] vhost::Error),
+    #[error("interrupt descriptor")]
+    Interrupt(#[from] io::Error),
+}
+
+/// A connected back end.
+pub(super) struct Backend {
+    frontend: Frontend,
+    stream: UnixStream,
+    regions: Vec<SharedRegion>,
+    features: u64,
+}
+
+/// What tells of the back end's end.
+pub(super) struct Hangup(UnixStream);
+
+impl Hangup {
+    /// To be waited for; never to be read.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Backend {
+    /// Agrees on everything that does not depend on the guest.
+    pub(super) fn connect(
+        stream: UnixStream,
+        regions: Vec<SharedRegion>,
+    ) -> Result<Self, ConnectBackendError> {
+        let ours = stream.try_clone().map_err(ConnectBackendError::Socket)?;
+        let queues = u64::try_from(super::QUEUE_SIZES.len()).expect("two queues");
+        let mut frontend = Frontend::from_stream(stream, queues);
+        let features = with_deadline(&ours, || {
+            frontend.set_owner()?;
+            let features = frontend.get_features()?;
+            if features & PROTOCOL_FEATURES != 0 {
+                let wanted = VhostUserProtocolFeatures::REPLY_ACK;
+                let agreed = frontend.get_protocol_features()? & wanted;
+                frontend.set_protocol_features(agreed)?;
+                // Where the back end can confirm, it must: a refused memory table is not noticed otherwise.
+                if agreed == wanted {
+                    frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+                }
+            }
+            Ok(features)
+        })
+        .map_err(ConnectBackendError::Negotiation)?;
+        let missing = (PROTOCOL_FEATURES | 1 << VIRTIO_F_VERSION_1) & !features;
+        if missing != 0 {
+            return Err(ConnectBackendError::Features { offered: features, missing });
+        }
+        Ok(Self { frontend, stream: ours, regions, features })
+    }
+
+    /// The virtio features that it has.
+    pub(super) fn features(&self) -> u64 {
+        self.features
+    }
+
+    /// A handle that tells of its end.
+    pub(super) fn hangup(&self) -> io::Result<Hangup> {
+        self.stream.try_clone().map(Hangup)
+    }
+
+    /// Ends the conversation for good.
+    pub(super) fn cut(&self) {
+        // It may be cut already.
+        let _already_cut = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Hands the rings over. `failed` is written when the back end gives one up.
+    pub(super) fn start(
+        &mut self,
+        features: u64,
+        queues: &[ActiveQueue],
+        interrupt: &dyn Interrupt,
+        failed: &EventFd,
+    ) -> Result<(), ExchangeError> {
+        let always = PROTOCOL_FEATURES | 1 << VIRTIO_F_VERSION_1;
+        let features = features & self.features | always;
+        // The back end translates ring addresses by this table alone, so the guest's own addresses serve as
+        // ours: no address of this process leaves it.
+        let table: Vec<_> = self
+            .regions
+            .iter()
+            .map(|region| VhostUserMemoryRegionInfo {
+                guest_phys_addr: region.guest_address,
+                memory_size: region.size,
+                userspace_addr: region.guest_address,
+                mmap_offset: region.offset,
+                mmap_handle: region.file.as_raw_fd(),
+            })
+            .collect();
+        let frontend = &mut self.frontend;
+        with_deadline(&self.stream, || {
+            frontend.set_features(features)?;
+            frontend.set_mem_table(&table)?;
+            for active in queues {
+                start_ring(frontend, active, interrupt, failed)?;
+            }
+            for active in queues {
+                frontend.set_vring_enable(usize::from(active.index), true)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes rings back: when this returns the back end touches them no more.
+    pub(super) fn stop(&mut self, rings: &[u16]) -> Result<(), ExchangeError> {
+        let frontend = &mut self.frontend;
+        with_deadline(&self.stream, || {
+            for index in rings.iter().copied().map(usize::from) {
+                frontend.set_vring_enable(index, false)?;
+                frontend.get_vring_base(index)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn start_ring(
+    frontend: &Frontend,
+    active: &ActiveQueue,
+    interrupt: &dyn Interrupt,
+    failed: &EventFd,
+) -> Result<(), ExchangeError> {
+    let index = usize::from(active.index);
+    let queue = &active.queue;
+    let addresses = VringConfigData {
+        queue_max_size: queue.max_size(),
+        queue_size: queue.size(),
+        flags: 0,
+        desc_table_addr: queue.desc_table(),
+        used_ring_addr: queue.used_ring(),
+        avail_ring_addr: queue.avail_ring(),
+        log_addr: None,
+    };
+    frontend.set_vring_num(index, queue.size())?;
+    frontend.set_vring_addr(index, &addresses)?;
+    frontend.set_vring_base(index, queue.next_avail())?;
+    frontend.set_vring_err(index, failed)?;
+    frontend.set_vring_call(index, &interrupt.queue_descriptor(active.index)?)?;
+    frontend.set_vring_kick(index, &active.kick)?;
+    Ok(())
+}
+
+/// Runs an exchange; cuts the connection when it takes too long, which ends the exchange with an error.
+///
+/// The `vhost` crate retries for ever when a read times out, so a time-out of the socket would not help.
+fn with_deadline<T, E>(stream: &UnixStream, exchange: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    with_deadline_of(DEADLINE, stream, exchange)
+}
+
+/// The same with a deadline of the caller's.
+pub(super) fn with_deadline_of<T, E>(
+    deadline: Duration,
+    stream: &UnixStream,
+    exchange: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    std::thread::scope(|scope| {
+        let (done, finished) = channel::<()>();
+        scope.spawn(move || {
+            if finished.recv_timeout(deadline) == Err(RecvTimeoutError::Timeout) {
+                let _already_cut = stream.shutdown(Shutdown::Both);
+            }
+        });
+        let outcome = exchange();
+        drop(done);
+        outcome
+    })
+}

@@ -1,0 +1,147 @@
+//! The thread of one active device: it starts with the activation and has ended when [`Worker::stop`] returns.
+//!
+//! A worker waits in [`Waiter`] and never anywhere else, so that the stop always reaches it; long requests ask
+//! [`Stop::asked`] between their pieces.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::Interrupt;
+use super::ring::BrokenRing;
+
+/// Why a worker gave up before it was told to stop.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkerError {
+    /// The guest left a queue in a state that cannot be served.
+    #[error("queue {0}")]
+    Ring(#[from] BrokenRing),
+    /// The host refused a wait.
+    #[error("waiting for events")]
+    Io(#[from] io::Error),
+}
+
+/// Tells a worker to end.
+#[derive(Clone)]
+pub(crate) struct Stop(Arc<StopState>);
+
+struct StopState {
+    asked: AtomicBool,
+    event: EventFd,
+}
+
+impl Stop {
+    /// A stop that nobody has asked for yet.
+    pub(crate) fn new() -> io::Result<Self> {
+        let event = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
+        Ok(Self(Arc::new(StopState { asked: AtomicBool::new(false), event })))
+    }
+
+    /// Whether the worker has to end.
+    pub(crate) fn asked(&self) -> bool {
+        self.0.asked.load(Ordering::Acquire)
+    }
+
+    fn ask(&self) {
+        self.0.asked.store(true, Ordering::Release);
+        // A full counter is as readable as a fresh one.
+        let _already_signalled = self.0.event.write(1);
+    }
+}
+
+/// A running worker.
+pub(crate) struct Worker {
+    stop: Stop,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts `body` on a thread of its own. When it fails, the device needs a reset.
+    pub(crate) fn start(
+        name: &'static str,
+        stop: Stop,
+        interrupt: Arc<dyn Interrupt>,
+        body: impl FnOnce() -> Result<(), WorkerError> + Send + 'static,
+    ) -> io::Result<Self> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            if let Err(error) = body() {
+                // Once per activation, and an activation costs the guest a whole reset.
+                tracing::debug!(device = name, error = &error as &dyn std::error::Error, "worker gave up");
+                interrupt.needs_reset();
+            }
+        })?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends the worker and waits until it has ended.
+    pub(crate) fn stop(self) {
+        self.stop.ask();
+        if let Err(panic) = self.thread.join() {
+            // Our bug: it must not look like an orderly end.
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// What a worker waits for.
+pub(crate) struct Waiter {
+    epoll: Epoll,
+    stop: Stop,
+}
+
+/// The tokens of the descriptors that are ready.
+pub(crate) struct Ready {
+    events: [EpollEvent; Waiter::BATCH],
+    count: usize,
+}
+
+impl Ready {
+    /// Token and state of each ready descriptor.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, EventSet)> {
+        self.events.iter().take(self.count).map(|event| (event.data(), event.event_set()))
+    }
+}
+
+impl Waiter {
+    const BATCH: usize = 16;
+    const STOP: u64 = u64::MAX;
+
+    /// Waits for `stop`.
+    pub(crate) fn new(stop: &Stop) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        epoll.ctl(
+            ControlOperation::Add,
+            stop.0.event.as_raw_fd(),
+            EpollEvent::new(EventSet::IN, Self::STOP),
+        )?;
+        Ok(Self { epoll, stop: stop.clone() })
+    }
+
+    /// Also waits for `descriptor`, which must stay open until it is removed or the waiter is dropped.
+    pub(crate) fn add(&self, descriptor: RawFd, token: u64, events: EventSet) -> io::Result<()> {
+        self.epoll.ctl(ControlOperation::Add, descriptor, EpollEvent::new(events, token))
+    }
+
+    /// No longer waits for `descriptor`.
+    pub(crate) fn remove(&self, descriptor: RawFd) -> io::Result<()> {
+        self.epoll.ctl(ControlOperation::Delete, descriptor, EpollEvent::default())
+    }
+
+    /// Waits until something is ready; `None` when the worker has to stop.
+    pub(crate) fn wait(&self) -> io::Result<Option<Ready>> {
+        let mut events = [EpollEvent::default(); Self::BATCH];
+        loop {
+            match self.epoll.wait(-1, &mut events) {
+                Ok(_) if self.stop.asked() => return Ok(None),
+                Ok(count) => return Ok(Some(Ready { events, count })),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

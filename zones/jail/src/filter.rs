@@ -1,0 +1,64 @@
+//! A profile's system-call filters, compiled.
+//!
+//! Two programs, of which the kernel takes the stricter answer: the allow-list (anything else kills the
+//! process) and one that answers `clone3` with ENOSYS, because a filter cannot read the flags that it takes
+//! by pointer.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch,
+};
+
+use crate::calls::{Call, Condition, equal};
+use crate::profile::PROGRAM_DESCRIPTOR;
+
+/// A filter could not be compiled: the profile is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("compile the system-call filter")]
+pub struct CompileFilterError(#[from] seccompiler::BackendError);
+
+/// The programs in the order in which they are installed.
+pub(crate) fn compile(groups: &[&[Call]]) -> Result<Vec<BpfProgram>, CompileFilterError> {
+    let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    let mut unconditional = Vec::new();
+    let start = equal(libc::SYS_execveat, 0, PROGRAM_DESCRIPTOR.unsigned_abs());
+    for call in groups.iter().copied().flatten().chain([&start]) {
+        let rules = allowed.entry(call.number).or_default();
+        match condition(call.condition)? {
+            None => unconditional.push(call.number),
+            Some(condition) => rules.push(SeccompRule::new(vec![condition])?),
+        }
+    }
+    // No rule means "whatever the arguments", and wins over narrower entries of the same call.
+    for number in unconditional {
+        allowed.insert(number, Vec::new());
+    }
+    let list =
+        SeccompFilter::new(allowed, SeccompAction::KillProcess, SeccompAction::Allow, TargetArch::x86_64)?;
+    let absent = SeccompFilter::new(
+        BTreeMap::from([(libc::SYS_clone3, Vec::new())]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::ENOSYS.unsigned_abs()),
+        TargetArch::x86_64,
+    )?;
+    // The allow-list does not contain `seccomp` itself, so it comes last.
+    Ok(vec![absent.try_into()?, list.try_into()?])
+}
+
+fn condition(condition: Condition) -> Result<Option<SeccompCondition>, seccompiler::BackendError> {
+    match condition {
+        Condition::Always => Ok(None),
+        Condition::Masked { argument, mask, value } => SeccompCondition::new(
+            argument,
+            SeccompCmpArgLen::Dword,
+            SeccompCmpOp::MaskedEq(u64::from(mask)),
+            u64::from(value),
+        )
+        .map(Some),
+        Condition::Null { argument } => {
+            SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0).map(Some)
+        }
+    }
+}

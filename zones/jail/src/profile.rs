@@ -1,0 +1,86 @@
+//! What a process is allowed to be: fixed data.
+
+use std::os::fd::{BorrowedFd, RawFd};
+
+use crate::calls::Call;
+
+/// Number of the descriptor through which the program is executed. The limit of open files is set to the
+/// same number, so no descriptor of the running program can ever have it: the filter allows `execveat` on
+/// this number only, which makes the start the last execution.
+pub const PROGRAM_DESCRIPTOR: RawFd = 1000;
+
+/// One row of the table of profiles.
+#[derive(Clone, Copy, Debug)]
+pub struct Profile {
+    /// Name of the program in its argument list.
+    pub name: &'static str,
+    /// The program: a static executable. Nothing but this file can be executed.
+    pub program: &'static str,
+    /// What the process sees as `/`. An empty folder unless it must reach paths; what lies in it was
+    /// mounted there before.
+    pub root: &'static str,
+    /// What it shares with the host.
+    pub isolation: Isolation,
+    /// Paths (as `init` sees them) that Landlock leaves to it; meaningless without [`Isolation::Full`].
+    pub paths: &'static [PathRule],
+    /// Its system calls.
+    pub calls: &'static [&'static [Call]],
+    /// Capabilities that stay. Empty for everything but the tests' own bridge.
+    pub capabilities: &'static [u8],
+    /// How many threads it may have.
+    pub threads: u32,
+}
+
+/// Which namespaces of the host a process shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// None: its own mounts, processes, System V objects and host name; signals go nowhere.
+    Full,
+    /// The tests' bridge: it sees the host's processes and mounts and may send signals (still no network).
+    /// It does not enter Landlock, which would hide every process but itself from it.
+    SeesProcesses,
+}
+
+/// A path that a process may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathRule {
+    /// File or folder with all below it.
+    pub path: &'static str,
+    /// What for.
+    pub access: PathAccess,
+}
+
+/// What a path may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathAccess {
+    /// Connect to a Unix socket.
+    Connect,
+    /// Read files, list folders.
+    Read,
+    /// Also write, make, rename and remove files and folders.
+    ReadWrite,
+}
+
+/// What differs between two processes of the same profile.
+#[derive(Debug)]
+pub struct Instance<'a> {
+    /// User and group.
+    pub user: u32,
+    /// Its network.
+    pub network: Network<'a>,
+    /// Descriptors by name, in order; they become 3, 4, ...
+    pub descriptors: &'a [(String, BorrowedFd<'a>)],
+    /// Becomes stdout and stderr.
+    pub output: BorrowedFd<'a>,
+    /// Variables beside [`crate::inherited::VARIABLE`].
+    pub environment: &'a [(&'a str, &'a str)],
+}
+
+/// A process's network namespace.
+#[derive(Clone, Copy, Debug)]
+pub enum Network<'a> {
+    /// A fresh one with nothing in it.
+    Empty,
+    /// This one.
+    Joined(BorrowedFd<'a>),
+}

@@ -1,0 +1,157 @@
+//! Starting a process in its profile.
+//!
+//! Everything is prepared before the fork: strings, filters, the Landlock ruleset and a [`Plan`], which is
+//! nothing but a list of system calls with their arguments. The child makes them in order, allocates
+//! nothing, and at the first that fails reports its place and errno through a pipe and ends. The last one
+//! executes the program, which closes the pipe.
+
+use std::ffi::CString;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, WaitOptions};
+
+use crate::filter::CompileFilterError;
+use crate::inherited;
+use crate::plan::Plan;
+use crate::profile::{Instance, Isolation, Network, PROGRAM_DESCRIPTOR, Profile};
+use crate::rules::MakeRulesetError;
+
+/// Why a process was not started. Nothing is left of it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The program, /dev/null or the report pipe cannot be opened.
+    #[error("open {what}")]
+    Open {
+        /// What it was.
+        what: String,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// A name or variable cannot be passed to a program.
+    #[error("{0:?} contains a null byte or a comma")]
+    Text(String),
+    /// The profile's system calls make no filter.
+    #[error(transparent)]
+    Filter(#[from] CompileFilterError),
+    /// The profile's paths make no ruleset.
+    #[error(transparent)]
+    Landlock(#[from] MakeRulesetError),
+    /// A descriptor's number collides with those that the start itself uses.
+    #[error("descriptor {0} is not below {PROGRAM_DESCRIPTOR}: too many files are open")]
+    TooManyFiles(i32),
+    /// The kernel made no process.
+    #[error("make a process")]
+    Fork(#[source] io::Error),
+    /// A step of the start failed in the new process.
+    #[error("{step}")]
+    Step {
+        /// Which one.
+        step: String,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// Starts `profile`'s program and returns its process id. The caller reaps it.
+///
+/// Blocks for the few milliseconds until the program is executed. Meant for a process with one thread; the
+/// child touches no lock and no allocator, so other threads only cost memory.
+///
+/// # Errors
+/// [`StartError`]; the process does not exist then and was reaped.
+pub fn start(profile: &Profile, instance: &Instance<'_>) -> Result<Pid, StartError> {
+    let program = open(profile.program, OFlags::PATH)?;
+    let null = open("/dev/null", OFlags::RDWR)?;
+    let (report, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|cause| StartError::Open { what: "report pipe".to_owned(), cause: cause.into() })?;
+    let ruleset = crate::rules::make(profile, program.as_fd())?;
+    let filters = crate::filter::compile(profile.calls)?;
+    let environment = environment(instance)?;
+    let name = text(profile.name)?;
+    let root = text(profile.root)?;
+
+    let passed = instance.descriptors.iter().map(|(_, descriptor)| descriptor.as_raw_fd());
+    let ours = [write_end.as_raw_fd(), program.as_raw_fd(), ruleset.as_raw_fd(), null.as_raw_fd()];
+    if let Some(high) = passed.chain(ours).find(|number| *number >= PROGRAM_DESCRIPTOR) {
+        return Err(StartError::TooManyFiles(high));
+    }
+    let mut plan = Plan::new(&write_end);
+    plan.leave_the_host(profile, instance, &root);
+    plan.place_descriptors(&null, instance, &program, &ruleset);
+    plan.drop_rights(profile, instance);
+    plan.confine(profile, &filters);
+    plan.execute(&name, &environment);
+
+    let pid = crate::plan::fork(namespaces(profile, instance), &plan)
+        .map_err(|cause| StartError::Fork(cause.into()))?;
+    drop(write_end);
+    match read_report(report) {
+        None => Ok(pid),
+        Some((place, errno)) => {
+            // It ends right after its report; nobody else waits for it.
+            while matches!(
+                rustix::process::waitpid(Some(pid), WaitOptions::empty()),
+                Err(rustix::io::Errno::INTR)
+            ) {}
+            Err(StartError::Step {
+                step: plan.step_name(place).to_owned(),
+                cause: io::Error::from_raw_os_error(errno),
+            })
+        }
+    }
+}
+
+fn open(path: &str, flags: OFlags) -> Result<OwnedFd, StartError> {
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|cause| StartError::Open { what: path.to_owned(), cause: cause.into() })
+}
+
+fn text(value: &str) -> Result<CString, StartError> {
+    CString::new(value).map_err(|_null| StartError::Text(value.to_owned()))
+}
+
+fn environment(instance: &Instance<'_>) -> Result<Vec<CString>, StartError> {
+    let names: Vec<&str> = instance.descriptors.iter().map(|(name, _)| name.as_str()).collect();
+    if let Some(bad) = names.iter().find(|name| name.is_empty() || name.contains(',')) {
+        return Err(StartError::Text((*bad).to_owned()));
+    }
+    let mut variables = vec![text(&format!("{}={}", inherited::VARIABLE, names.join(",")))?];
+    for (key, value) in instance.environment {
+        variables.push(text(&format!("{key}={value}"))?);
+    }
+    Ok(variables)
+}
+
+fn namespaces(profile: &Profile, instance: &Instance<'_>) -> libc::c_int {
+    let own = match profile.isolation {
+        Isolation::Full => {
+            libc::CLONE_NEWNS
+                | libc::CLONE_NEWPID
+                | libc::CLONE_NEWIPC
+                | libc::CLONE_NEWUTS
+                | libc::CLONE_NEWCGROUP
+        }
+        Isolation::SeesProcesses => libc::CLONE_NEWIPC | libc::CLONE_NEWUTS,
+    };
+    match instance.network {
+        Network::Empty => own | libc::CLONE_NEWNET,
+        Network::Joined(_) => own,
+    }
+}
+
+/// Place of the failed step and errno; `None` when the pipe closed without a report.
+fn read_report(report: OwnedFd) -> Option<(usize, i32)> {
+    let mut bytes = [0_u8; 8];
+    std::fs::File::from(report).read_exact(&mut bytes).ok()?;
+    let [a, b, c, d, rest @ ..] = bytes;
+    Some((usize::try_from(u32::from_ne_bytes([a, b, c, d])).ok()?, i32::from_ne_bytes(rest)))
+}
+
+/// The number under which the child knows a descriptor of the parent.
+pub(crate) fn number(descriptor: impl AsRawFd) -> usize {
+    usize::try_from(descriptor.as_raw_fd()).expect("an open descriptor has a number >= 0")
+}

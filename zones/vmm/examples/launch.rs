@@ -1,0 +1,151 @@
+//! Stands in for `init` and `zoned` when a VMM is tried by hand: opens the files, passes the descriptors,
+//! prints the guest's console and the events with the time since the start. A line "kill" on its input kills the
+//! machine; "leave" closes the channel of events, as if `zoned` had died.
+//!
+//! `launch VMM KERNEL INITRD MEMORY_MIB VCPUS COMMAND_LINE [DISK[:ro]]...`
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use ipc::{Channel, ReceiveError};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use zone_protocol::vmm::{self, Config, Connected, Disk, Event};
+
+/// Descriptors wait here until the numbers from 3 on are free.
+const PARKED: i32 = 100;
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [vmm, kernel, initrd, memory, vcpus, command_line, disks @ ..] = arguments.as_slice() else {
+        bail!("launch VMM KERNEL INITRD MEMORY_MIB VCPUS COMMAND_LINE [DISK[:ro]]...");
+    };
+    let mut passed: Vec<(String, OwnedFd)> = Vec::new();
+    let mut pass = |name: &str, descriptor: OwnedFd| -> anyhow::Result<()> {
+        passed.push((name.to_owned(), fcntl_dupfd_cloexec(&descriptor, PARKED)?));
+        Ok(())
+    };
+    let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm").context("/dev/kvm")?;
+    pass("kvm", kvm.into())?;
+    pass("kernel", File::open(kernel).context("kernel")?.into())?;
+    pass("initrd", File::open(initrd).context("initrd")?.into())?;
+    let mut config = Config {
+        zone: "launched".to_owned(),
+        memory_mib: memory.parse()?,
+        vcpus: vcpus.parse()?,
+        command_line: command_line.clone(),
+        disks: Vec::new(),
+        network: None,
+    };
+    for (number, disk) in disks.iter().enumerate() {
+        let (path, read_only) = disk.strip_suffix(":ro").map_or((disk.as_str(), false), |path| (path, true));
+        let file = OpenOptions::new().read(true).write(!read_only).open(path).context("disk")?;
+        pass(&format!("disk{number}"), file.into())?;
+        config.disks.push(Disk { read_only, serial: format!("disk{number}") });
+    }
+    let mut file = File::from(memfd_create("config", MemfdFlags::CLOEXEC)?);
+    file.write_all(&postcard::to_stdvec(&config)?)?;
+    pass("config", file.into())?;
+    let (events, of_vmm) = Channel::pair()?;
+    pass("events", of_vmm.into_descriptor())?;
+    let (agent, of_vmm) = Channel::pair()?;
+    pass("agent", of_vmm.into_descriptor())?;
+    let (console, of_vmm) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    pass("console", of_vmm)?;
+    run(vmm, passed, [events, agent], File::from(console))
+}
+
+/// Starts the VMM and reports what it says.
+fn run(
+    program: &str,
+    passed: Vec<(String, OwnedFd)>,
+    channels: [Channel; 2],
+    mut console: File,
+) -> anyhow::Result<()> {
+    let [events, agent] = channels
+        .map(Channel::into_descriptor)
+        .map(|channel| Channel::from_descriptor(fcntl_dupfd_cloexec(&channel, PARKED).expect("a duplicate")));
+    let mut console_parked = File::from(fcntl_dupfd_cloexec(&console, PARKED)?);
+    std::mem::swap(&mut console, &mut console_parked);
+    drop(console_parked);
+    let mut inherited = Vec::new();
+    for (number, (name, parked)) in (3..).zip(&passed) {
+        let descriptor = fcntl_dupfd_cloexec(parked, number)?;
+        if rustix::fd::AsRawFd::as_raw_fd(&descriptor) != number {
+            bail!("descriptor {number} is not free for {name}");
+        }
+        fcntl_setfd(&descriptor, FdFlags::empty())?;
+        inherited.push(descriptor);
+    }
+    let names: Vec<_> = passed.iter().map(|(name, _)| name.as_str()).collect();
+    let start = Instant::now();
+    let mut child = Command::new(program).env(jail::inherited::VARIABLE, names.join(",")).spawn()?;
+    drop(inherited);
+    drop(passed);
+    let printer = std::thread::spawn(move || print_lines(&mut console, start));
+    let greeter = std::thread::spawn(move || {
+        while let Ok((connected, descriptors)) = agent.receive::<Connected>() {
+            say(start, &format!("{connected:?}"));
+            std::thread::spawn(move || {
+                let mut stream =
+                    std::os::unix::net::UnixStream::from(descriptors.into_iter().next().expect("a socket"));
+                let mut text = String::new();
+                let result =
+                    stream.write_all(b"host says hello\n").and_then(|()| stream.read_to_string(&mut text));
+                say(start, &format!("agent stream: {result:?} {text:?}"));
+            });
+        }
+    });
+    let events = Arc::new(events);
+    let of_input = Arc::clone(&events);
+    std::thread::spawn(move || obey(&of_input));
+    loop {
+        match events.receive::<Event>() {
+            Ok((event, _)) => say(start, &format!("{event:?}")),
+            Err(ReceiveError::Closed) => break,
+            Err(error) => return Err(error).context("events"),
+        }
+    }
+    let status = child.wait()?;
+    say(start, &status.to_string());
+    let _ended = (printer.join(), greeter.join());
+    Ok(())
+}
+
+/// Does what the lines of the input say.
+fn obey(events: &Channel) {
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        match line.as_str() {
+            "kill" => events.send(&vmm::Command::Kill, &[]).expect("the VMM listens"),
+            "leave" => rustix::net::shutdown(events, rustix::net::Shutdown::Both).expect("a socket"),
+            _ => {}
+        }
+    }
+}
+
+/// Prints one line with the time.
+fn say(start: Instant, what: &str) {
+    // Nobody reads any more: the VMM's end is worth waiting for all the same.
+    let _closed = writeln!(std::io::stdout(), "[{:8.3}] {what}", start.elapsed().as_secs_f64());
+}
+
+/// Prints the console line by line.
+fn print_lines(console: &mut File, start: Instant) {
+    let mut line = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = console.read(&mut buffer) {
+        for byte in &buffer[..count] {
+            if *byte == b'\n' {
+                say(start, &format!("| {}", String::from_utf8_lossy(&line).trim_end()));
+                line.clear();
+            } else {
+                line.push(*byte);
+            }
+        }
+    }
+}

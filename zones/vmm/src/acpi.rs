@@ -1,0 +1,172 @@
+//! ACPI tables of the machine: hardware-reduced, no legacy device, PCI by ECAM with MSI-X only.
+//!
+//! What the FADT says is missing (CMOS clock, VGA, keyboard controller) is what Linux then does not wait for.
+
+use acpi_tables::Aml;
+use acpi_tables::aml::{
+    AddressSpace, AddressSpaceCacheable, Device, EISAName, Memory32Fixed, Name, Package, ResourceTemplate,
+    Scope, ZERO,
+};
+use acpi_tables::fadt::{FADTBuilder, Flags};
+use acpi_tables::gas::{AccessSize, AddressSpace as Space, GAS};
+use acpi_tables::madt::{EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic};
+use acpi_tables::mcfg::MCFG;
+use acpi_tables::rsdp::Rsdp;
+use acpi_tables::sdt::Sdt;
+use acpi_tables::xsdt::XSDT;
+use devices::{pci, power};
+
+use crate::layout;
+
+const OEM: [u8; 6] = *b"BLKHD ";
+const TABLE: [u8; 8] = *b"BULKHEAD";
+const REVISION: u32 = 1;
+
+/// Length of a table's header.
+const HEADER: u32 = 36;
+
+/// FADT `IAPC_BOOT_ARCH`: VGA, PCIe ASPM and CMOS clock are not there. The bits for legacy devices and for
+/// the keyboard controller are clear: those are not there either.
+const BOOT_ARCHITECTURE: u16 = 1 << 2 | 1 << 4 | 1 << 5;
+
+/// All tables, laid out from [`layout::ACPI_TABLES`] on; the root pointer is the first thing there.
+pub(crate) fn tables(vcpus: u8) -> Vec<u8> {
+    let mut image = vec![0; Rsdp::len()];
+    let dsdt = append(&mut image, &dsdt());
+    let fadt = append(&mut image, &bytes(&fadt(dsdt)));
+    let madt = append(&mut image, &bytes(&madt(vcpus)));
+    let mcfg = append(&mut image, &bytes(&mcfg()));
+    let mut xsdt = XSDT::new(OEM, TABLE, REVISION);
+    for table in [fadt, madt, mcfg] {
+        xsdt.add_entry(table);
+    }
+    let xsdt = append(&mut image, &bytes(&xsdt));
+    let root = bytes(&Rsdp::new(OEM, xsdt));
+    for (place, byte) in image.iter_mut().zip(root) {
+        *place = byte;
+    }
+    image
+}
+
+/// Appends a table and says where the guest finds it.
+fn append(image: &mut Vec<u8>, table: &[u8]) -> u64 {
+    image.resize(image.len().next_multiple_of(16), 0);
+    let offset = u64::try_from(image.len()).expect("tables are small");
+    image.extend_from_slice(table);
+    layout::ACPI_TABLES + offset
+}
+
+fn bytes(table: &dyn Aml) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    table.to_aml_bytes(&mut bytes);
+    bytes
+}
+
+fn fadt(dsdt: u64) -> acpi_tables::fadt::FADT {
+    let port = |number: u16| GAS::new(Space::SystemIo, 8, 0, AccessSize::ByteAccess, number.into());
+    let mut fadt = FADTBuilder::new(OEM, TABLE, REVISION)
+        .dsdt_64(dsdt)
+        .flag(Flags::HwReducedAcpi)
+        .flag(Flags::ResetRegSup)
+        .flag(Flags::Wbinvd)
+        .flag(Flags::ProcC1)
+        // No fixed buttons.
+        .flag(Flags::PwrButton)
+        .flag(Flags::SlpButton)
+        .flag(Flags::Headless);
+    fadt.iapc_boot_arch = BOOT_ARCHITECTURE.into();
+    fadt.reset_reg = port(power::RESET);
+    fadt.reset_value = power::RESET_VALUE;
+    fadt.sleep_control_reg = port(power::SLEEP_CONTROL);
+    fadt.sleep_status_reg = port(power::SLEEP_STATUS);
+    fadt.finalize()
+}
+
+fn madt(vcpus: u8) -> MADT {
+    let mut madt = MADT::new(OEM, TABLE, REVISION, LocalInterruptController::Address(layout::LOCAL_APIC));
+    for index in 0..vcpus {
+        madt.add_structure(ProcessorLocalApic::new(index, index, EnabledStatus::Enabled));
+    }
+    madt.add_structure(IoApic::new(0, layout::IO_APIC, 0));
+    madt
+}
+
+fn mcfg() -> MCFG {
+    let mut mcfg = MCFG::new(OEM, TABLE, REVISION);
+    mcfg.add_ecam(layout::ECAM, 0, 0, 0);
+    mcfg
+}
+
+/// The host bridge, what its configuration space occupies, and the sleep type of "soft off".
+fn dsdt() -> Vec<u8> {
+    let first_bar = layout::BARS;
+    let last_bar = layout::BARS + (layout::BARS_CLAIMED - 1);
+    let bus = AddressSpace::new_bus_number(0_u16, 0_u16);
+    let bars = AddressSpace::new_memory(AddressSpaceCacheable::NotCacheable, true, first_bar, last_bar, None);
+    let window = ResourceTemplate::new(vec![&bus, &bars]);
+    let ecam_base = u32::try_from(layout::ECAM).expect("ECAM lies below 4 GiB");
+    let ecam_size = u32::try_from(pci::ECAM_SIZE).expect("one bus");
+    let ecam = Memory32Fixed::new(true, ecam_base, ecam_size);
+    let taken = ResourceTemplate::new(vec![&ecam]);
+    let scope = bytes(&Scope::new(
+        "_SB_".into(),
+        vec![
+            &Device::new(
+                "PCI0".into(),
+                vec![
+                    &Name::new("_HID".into(), &EISAName::new("PNP0A08")),
+                    &Name::new("_CID".into(), &EISAName::new("PNP0A03")),
+                    &Name::new("_SEG".into(), &ZERO),
+                    &Name::new("_BBN".into(), &ZERO),
+                    &Name::new("_UID".into(), &ZERO),
+                    &Name::new("_CRS".into(), &window),
+                ],
+            ),
+            &Device::new(
+                "MBRD".into(),
+                vec![
+                    &Name::new("_HID".into(), &EISAName::new("PNP0C02")),
+                    &Name::new("_UID".into(), &ZERO),
+                    &Name::new("_CRS".into(), &taken),
+                ],
+            ),
+        ],
+    ));
+    let sleep = bytes(&Name::new("_S5_".into(), &Package::new(vec![&power::SOFT_OFF])));
+    let mut dsdt = Sdt::new(*b"DSDT", HEADER, 6, OEM, TABLE, REVISION);
+    dsdt.append_slice(&scope);
+    dsdt.append_slice(&sleep);
+    dsdt.as_slice().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_is_reached_and_sums_to_zero() {
+        let image = tables(4);
+        assert!(u64::try_from(image.len()).unwrap() <= layout::ACPI_END - layout::ACPI_TABLES);
+        let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+        assert_eq!((&image[..8], sum(&image[..36])), (&b"RSD PTR "[..], 0));
+        let at = |address: &[u8]| {
+            usize::try_from(u64::from_le_bytes(address.try_into().unwrap()) - layout::ACPI_TABLES).unwrap()
+        };
+        let table = |start: usize| {
+            let length = u32::from_le_bytes(image[start + 4..start + 8].try_into().unwrap());
+            &image[start..start + usize::try_from(length).unwrap()]
+        };
+        let xsdt = table(at(&image[24..32]));
+        assert_eq!(sum(xsdt), 0);
+        let mut names = Vec::new();
+        for entry in xsdt[36..].chunks(8) {
+            let found = table(at(entry));
+            assert_eq!(sum(found), 0);
+            names.push(String::from_utf8(found[..4].to_vec()).unwrap());
+            if found.starts_with(b"FACP") {
+                assert_eq!(sum(table(at(&found[140..148]))), 0);
+            }
+        }
+        assert_eq!(names, ["FACP", "APIC", "MCFG"]);
+    }
+}

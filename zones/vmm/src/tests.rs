@@ -1,0 +1,120 @@
+//! A whole machine on this machine's own KVM, with hand-made guests. Where there is none, the tests say so and
+//! pass.
+
+mod guest;
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use devices::pci;
+use devices::virtio::block::{Access, Block};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use vm_kvm::{Entry, GuestRam, Kvm, Vm};
+use vm_memory::{Bytes, GuestAddress};
+use zone_protocol::vmm::End;
+
+use crate::layout;
+use crate::machine::Machine;
+
+/// Where the code of a guest starts.
+const CODE: u64 = 0x1000;
+/// Where the handler of [`guest::VIRTIO`] starts.
+const HANDLER: u32 = 0x10C8;
+/// The number of the first device behind host bridge and pvpanic.
+const FIRST_DEVICE: u8 = 2;
+const LIMIT: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
+
+/// A machine with `code`, or the reason why there is none.
+fn machine(test: &str, code: &[u8]) -> Option<Machine> {
+    let kvm = match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        Ok(file) => Kvm::from_descriptor(file.into()).unwrap(),
+        Err(error) => {
+            println!("skipped {test}: /dev/kvm: {error}");
+            return None;
+        }
+    };
+    let ram = GuestRam::new(2 << 20).unwrap();
+    ram.memory.write_slice(code, GuestAddress(CODE)).unwrap();
+    Some(Machine::new(Vm::new(&kvm, ram).unwrap()).unwrap())
+}
+
+/// Runs the machine until it ends.
+fn run(machine: Machine) -> End {
+    let vcpus = machine.vm.vcpus(1, Entry { instruction: CODE, start_info: 0 }).unwrap();
+    let running = machine.start(vcpus).unwrap();
+    let ending = Arc::clone(&running.ending);
+    let mut descriptors = [PollFd::from_borrowed_fd(ending.event(), PollFlags::IN)];
+    poll(&mut descriptors, Some(&LIMIT)).unwrap();
+    running.stop();
+    ending.reason().cloned().expect("the guest ends within the limit")
+}
+
+/// `MOV EDX, port; MOV AL, value; OUT DX, AL`, then a loop.
+fn out(port: u16, value: u8) -> Vec<u8> {
+    let [low, high] = port.to_le_bytes();
+    vec![0xBA, low, high, 0, 0, 0xB0, value, 0xEE, 0xEB, 0xFE]
+}
+
+#[test]
+fn power_off_reset_panic_and_triple_fault_are_told_apart() {
+    let pvpanic = layout::BARS + u32::try_from(pci::bar_offset(1)).unwrap();
+    let [a, b, c, d] = pvpanic.to_le_bytes();
+    let cases = [
+        (out(0x600, 0x34), End::ShutDown),
+        (out(0x602, 1), End::Reset),
+        // MOV BYTE [pvpanic], 1
+        (vec![0xC6, 0x05, a, b, c, d, 1, 0xEB, 0xFE], End::Panic),
+        // LIDT [0x3000] (zeros); UD2
+        (vec![0x0F, 0x01, 0x1D, 0, 0x30, 0, 0, 0x0F, 0x0B], End::Failed("triple fault".to_owned())),
+    ];
+    for (code, expected) in cases {
+        let Some(machine) = machine("ends", &code) else { return };
+        assert_eq!(run(machine), expected);
+    }
+}
+
+#[test]
+fn a_guest_reads_a_sector_through_pci_and_msix() {
+    let Some(mut machine) = machine("virtio-blk", guest::VIRTIO) else { return };
+    let file = tempfile::tempfile().unwrap();
+    let content: Vec<u8> = (0..1024_u32).map(|number| (number % 251).to_le_bytes()[0]).collect();
+    file.write_all_at(&content, 0).unwrap();
+    let block = Block::new(file, Access::ReadOnly, "test").unwrap();
+    machine.attach(Box::new(block)).unwrap();
+    let memory = machine.vm.ram().memory.clone();
+
+    // Segments, one interrupt gate, and the registers that load them.
+    let gdt = [0_u64, 0x00CF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF].map(u64::to_le_bytes).concat();
+    let gate = u64::from(HANDLER & 0xFFFF) | 0x08 << 16 | 0x8E00 << 32;
+    memory.write_slice(&gdt, GuestAddress(0x2000)).unwrap();
+    memory.write_obj(gate, GuestAddress(0x2100 + 8 * 0x41)).unwrap();
+    memory.write_slice(&[23, 0, 0, 0x20, 0, 0, 0, 0, 0x0F, 2, 0, 0x21, 0, 0], GuestAddress(0x7000)).unwrap();
+    // Where the function is.
+    let ecam = u32::try_from(layout::ECAM).unwrap() + (u32::from(FIRST_DEVICE) << 15);
+    let bar = layout::BARS + u32::try_from(pci::bar_offset(FIRST_DEVICE)).unwrap();
+    memory.write_obj(ecam, GuestAddress(0x7020)).unwrap();
+    memory.write_obj(bar, GuestAddress(0x7024)).unwrap();
+    // The request: read sector 1. Header, 512 bytes of data, status.
+    memory.write_slice(&[[0_u64, 1].map(u64::to_le_bytes).concat()].concat(), GuestAddress(0xD000)).unwrap();
+    memory.write_obj(0xFF_u8, GuestAddress(0xD300)).unwrap();
+    let descriptor = |address: u64, length: u32, flags: u16, next: u16| {
+        [&address.to_le_bytes()[..], &length.to_le_bytes(), &flags.to_le_bytes(), &next.to_le_bytes()]
+            .concat()
+    };
+    let chain = [descriptor(0xD000, 16, 1, 1), descriptor(0xE000, 512, 3, 2), descriptor(0xD300, 1, 2, 0)];
+    memory.write_slice(&chain.concat(), GuestAddress(0xA000)).unwrap();
+    // Available: index 1, head 0.
+    memory.write_slice(&[0, 0, 1, 0, 0, 0], GuestAddress(0xB000)).unwrap();
+
+    assert_eq!(run(machine), End::ShutDown);
+    let mut read = [0; 512];
+    memory.read_slice(&mut read, GuestAddress(0xE000)).unwrap();
+    assert_eq!(read, content[512..]);
+    let status: u8 = memory.read_obj(GuestAddress(0xD300)).unwrap();
+    assert_eq!(status, 0);
+    let used: [u8; 12] = memory.read_obj(GuestAddress(0xC000)).unwrap();
+    assert_eq!(used, [0, 0, 1, 0, 0, 0, 0, 0, 0x01, 0x02, 0, 0]);
+    let interrupts: u32 = memory.read_obj(GuestAddress(0x7030)).unwrap();
+    assert!(interrupts >= 1);
+}

@@ -1,0 +1,125 @@
+//! The VMM as a process: descriptors in, events out, on this machine's own KVM, with a kernel of a few bytes.
+//! Where there is no KVM, the tests say so and pass.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test, all of it")]
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A kernel that powers off: MOV DX, 0x600; MOV AL, 0x34; OUT DX, AL; then a loop.
+const POWER_OFF: &[u8] = &[0x66, 0xBA, 0x00, 0x06, 0xB0, 0x34, 0xEE, 0xEB, 0xFE];
+/// A kernel that loops.
+const LOOP: &[u8] = &[0xEB, 0xFE];
+/// A kernel that leaves as Linux does: to the reset vector in real mode. JMP to a 16-bit segment, clear CR0.PE,
+/// far jump. (The segments are in the kernel itself, at 1 MiB + 0x100.)
+const RESET: &[u8] = &[
+    0x0F, 0x01, 0x15, 0x18, 0x01, 0x10, 0x00, // LGDT [0x100118]
+    0x31, 0xC0, // XOR EAX, EAX
+    0xC7, 0x05, 0x00, 0x08, 0x00, 0x00, 0x0F, 0x20, 0xC0,
+    0x24, // MOV [0x800], first four bytes of the code below
+    0xC7, 0x05, 0x04, 0x08, 0x00, 0x00, 0xFE, 0x0F, 0x22,
+    0xC0, // MOV EAX, CR0; AND AL, 0xFE; MOV CR0, EAX
+    0xC7, 0x05, 0x08, 0x08, 0x00, 0x00, 0xEA, 0xF0, 0xFF, 0x00, // JMP 0xF000:0xFFF0
+    0xC7, 0x05, 0x0C, 0x08, 0x00, 0x00, 0xF0, 0x00, 0x00, 0x00, //
+    0xEA, 0x00, 0x08, 0x00, 0x00, 0x10, 0x00, // JMP 0x10:0x800
+];
+/// Descriptor table of [`RESET`]: nothing, flat 32-bit code, 16-bit code; then the register that loads it.
+const SEGMENTS: &[u64] = &[0, 0x00CF_9B00_0000_FFFF, 0x0000_9B00_0000_FFFF, 0x0010_0100 << 16 | 23];
+
+/// An ELF file with `code` at 1 MiB and a PVH entry there.
+fn kernel(code: &[u8]) -> Vec<u8> {
+    let header = |kind: u32, offset: u64, address: u64, size: u64| {
+        let words = [offset, address, address, size, size, 4].map(u64::to_le_bytes).concat();
+        [&kind.to_le_bytes()[..], &7_u32.to_le_bytes(), &words].concat()
+    };
+    let note = [[4_u32, 4, 18].map(u32::to_le_bytes).concat(), b"Xen\0\0\0\x10\0".to_vec()].concat();
+    let mut load = code.to_vec();
+    load.resize(0x100, 0);
+    load.extend(SEGMENTS.iter().flat_map(|segment| segment.to_le_bytes()));
+    let size = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap();
+    let mut file = b"\x7FELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    file.extend([2_u8, 0, 62, 0, 1, 0, 0, 0]);
+    file.extend([0x10_0000_u64, 64, 0].map(u64::to_le_bytes).concat());
+    file.extend([0_u16, 0, 64, 56, 2, 64, 0, 0].map(u16::to_le_bytes).concat());
+    file.extend(header(4, 64 + 112, 0, size(&note)));
+    file.extend(header(1, 64 + 112 + size(&note), 0x10_0000, size(&load)));
+    file.extend(note);
+    file.extend(load);
+    file
+}
+
+/// The example that stands in for `zoned`; cargo builds it before this test runs.
+fn launcher() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_vmm")).with_file_name("examples").join("launch")
+}
+
+/// Runs a VMM on `kernel` and gives its events; kills the machine once it started when asked to.
+fn run(test: &str, kernel: &[u8], kill: Option<&str>) -> Option<Vec<String>> {
+    if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        println!("skipped {test}: /dev/kvm: {error}");
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let mut child = Command::new(launcher())
+        .arg(env!("CARGO_BIN_EXE_vmm"))
+        .args([path("kernel", kernel), path("initrd", &[1; 5000])])
+        .args(["16", "1", "quiet"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut events = Vec::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        let event = line.split_once("] ").unwrap().1.to_owned();
+        if let ("Started", Some(word)) = (event.as_str(), kill) {
+            writeln!(input, "{word}").unwrap();
+        }
+        events.push(event);
+    }
+    assert!(child.wait().unwrap().success());
+    Some(events)
+}
+
+fn check(test: &str, kernel: &[u8], kill: Option<&str>, expected: &[&str]) {
+    if let Some(events) = run(test, kernel, kill) {
+        assert_eq!(events, expected, "{test}");
+    }
+}
+
+#[test]
+fn a_guest_powers_off() {
+    check("power off", &kernel(POWER_OFF), None, &["Started", "Ended(ShutDown)", "exit status: 0"]);
+}
+
+#[test]
+fn a_guest_goes_to_the_reset_vector() {
+    check("reset vector", &kernel(RESET), None, &["Started", "Ended(Reset)", "exit status: 0"]);
+}
+
+#[test]
+fn zoned_kills_a_guest_that_never_ends() {
+    let expected = ["Started", "Ended(Failed(\"killed on request\"))", "exit status: 0"];
+    check("kill", &kernel(LOOP), Some("kill"), &expected);
+}
+
+#[test]
+fn a_machine_ends_with_zoned() {
+    check("zoned gone", &kernel(LOOP), Some("leave"), &["Started", "exit status: 0"]);
+}
+
+#[test]
+fn a_kernel_that_is_none_is_said_to_be_none() {
+    let Some(events) = run("no kernel", b"no kernel", None) else { return };
+    assert_eq!(events.len(), 2, "{events:?}");
+    assert!(events[0].starts_with("Ended(Failed(\"kernel image: "), "{events:?}");
+    assert_eq!(events[1], "exit status: 0");
+}

@@ -1,0 +1,450 @@
+//! The one loop: waits for every descriptor and deadline, and hands what came to the zones' machines, the
+//! clients and the other processes.
+//!
+//! [`Daemon::turn`] is one round. Each source gets one bounded step a round, so that none starves another.
+//! An error out of it means that `init` is not there any more, or not as promised: the process ends.
+
+mod act;
+mod calls;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use control_api::{Phase, Status};
+use init_protocol::{Event as InitEvent, Request};
+use ipc::{Channel, ReceiveError};
+use policy::Policy;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use vpn_protocol::FromUplink;
+use zone_protocol::vmm::Event as VmmEvent;
+
+use crate::agent_link::Said;
+use crate::console::Flow;
+use crate::lifecycle::{Event, Lifecycle, Role, died};
+use crate::server::{ClientId, Server};
+use crate::settings::{Paths, Settings};
+use crate::status::{Notices, TunnelFacts};
+use crate::zone::Zone;
+
+/// What `zoned` is given.
+#[derive(Debug)]
+pub(crate) struct Inherited {
+    /// The channel to `init`.
+    pub(crate) init: Channel,
+    /// The channel to `uplink`.
+    pub(crate) uplink: Channel,
+    /// The listening socket of the interface.
+    pub(crate) varlink: OwnedFd,
+}
+
+/// The whole state.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    paths: Paths,
+    settings: Settings,
+    init: Channel,
+    uplink: Channel,
+    uplink_state: FromUplink,
+    server: Server,
+    /// In the policy's order: a zone's index is its slot and its tunnel's number.
+    zones: Vec<Zone>,
+    notices: Notices,
+    shown: Option<Status>,
+    next_process: u32,
+    power_off: PowerOff,
+}
+
+/// Whether the host is to go off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PowerOff {
+    No,
+    /// As soon as every zone stopped.
+    Wanted,
+    Asked,
+}
+
+/// What a descriptor belongs to.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Init,
+    Uplink,
+    Listener,
+    Client(ClientId),
+    VmmEvents(usize),
+    Agents(usize),
+    Agent(usize),
+    Console(usize),
+    VpndStatus(usize),
+}
+
+impl Daemon {
+    /// Reads the settings and takes the descriptors. `first_process` is above every number that an earlier
+    /// `zoned` gave out.
+    ///
+    /// # Errors
+    /// A descriptor is not what it should be.
+    pub(crate) fn new(paths: Paths, inherited: Inherited, first_process: u32) -> anyhow::Result<Self> {
+        let settings = Settings::read(&paths);
+        let mut notices = Notices::default();
+        for problem in &settings.problems {
+            notices.add("zoned", problem.clone());
+        }
+        let zones = settings.policy.as_deref().map_or(&[][..], |policy| &policy.zones);
+        let zones = zones.iter().map(|zone| Zone {
+            life: Lifecycle::new(matches!(zone.network, policy::Network::Tunnel(_))),
+            run: None,
+            tunnel_reason: None,
+        });
+        let zones = zones.collect();
+        inherited.init.set_nonblocking().context("descriptor init")?;
+        inherited.uplink.set_nonblocking().context("descriptor uplink")?;
+        let server = Server::new(inherited.varlink).context("descriptor varlink")?;
+        Ok(Self {
+            paths,
+            settings,
+            init: inherited.init,
+            uplink: inherited.uplink,
+            uplink_state: FromUplink::default(),
+            server,
+            zones,
+            notices,
+            shown: None,
+            next_process: first_process,
+            power_off: PowerOff::No,
+        })
+    }
+
+    /// One round: waits, at most `patience`, and does what is to be done.
+    ///
+    /// # Errors
+    /// `init` is not there any more.
+    pub(crate) fn turn(&mut self, patience: Option<Duration>) -> anyhow::Result<()> {
+        for (source, flags) in self.wait(patience)? {
+            self.dispatch(source, flags, Instant::now())?;
+        }
+        let now = Instant::now();
+        for client in self.server.backlog() {
+            self.client(client, PollFlags::empty(), now)?;
+        }
+        for zone in 0..self.zones.len() {
+            self.tick(zone, now)?;
+        }
+        self.finish_power_off()?;
+        let status = self.status();
+        if self.shown.as_ref() != Some(&status) {
+            self.server.changed();
+        }
+        self.server.publish(&status, now);
+        self.shown = Some(status);
+        Ok(())
+    }
+
+    fn wait(&self, patience: Option<Duration>) -> anyhow::Result<Vec<(Source, PollFlags)>> {
+        let mut sources = Vec::new();
+        let mut descriptors = Vec::new();
+        let mut add = |source, descriptor, flags| {
+            sources.push(source);
+            descriptors.push(PollFd::from_borrowed_fd(descriptor, flags));
+        };
+        add(Source::Init, self.init.as_fd(), PollFlags::IN);
+        add(Source::Uplink, self.uplink.as_fd(), PollFlags::IN);
+        add(Source::Listener, self.server.listener(), PollFlags::IN);
+        for (client, descriptor, flags) in self.server.interests() {
+            add(Source::Client(client), descriptor, flags);
+        }
+        for (index, zone) in self.zones.iter().enumerate() {
+            let Some(run) = &zone.run else { continue };
+            if let Some(events) = &run.events {
+                add(Source::VmmEvents(index), events.as_fd(), PollFlags::IN);
+            }
+            if let Some(agents) = &run.agents {
+                add(Source::Agents(index), agents.as_fd(), PollFlags::IN);
+            }
+            if let Some(link) = &run.link {
+                let mut flags = PollFlags::IN;
+                flags.set(PollFlags::OUT, link.wants_write());
+                add(Source::Agent(index), link.as_fd(), flags);
+            }
+            if run.console_flow == Flow::Open {
+                add(Source::Console(index), run.console.as_fd(), PollFlags::IN);
+            }
+            if let Some(status) = &run.status {
+                add(Source::VpndStatus(index), status.as_fd(), PollFlags::IN);
+            }
+        }
+        let timeout = self.timeout(patience, Instant::now());
+        match poll(&mut descriptors, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("poll"),
+        }
+        let ready = sources.into_iter().zip(&descriptors).map(|(source, entry)| (source, entry.revents()));
+        Ok(ready.filter(|(_, flags)| !flags.is_empty()).collect())
+    }
+
+    /// Until the next deadline of anybody.
+    fn timeout(&self, patience: Option<Duration>, now: Instant) -> Option<Timespec> {
+        let zones = self.zones.iter().filter_map(|zone| zone.life.deadline());
+        let runs = self.zones.iter().filter_map(|zone| zone.run.as_ref());
+        let checks = runs.flat_map(|run| run.checks.values()).map(|check| check.deadline);
+        let backlog = (!self.server.backlog().is_empty()).then_some(now);
+        let own = patience.map(|patience| now + patience);
+        let next = zones.chain(checks).chain(self.server.deadline(now)).chain(backlog).chain(own).min()?;
+        let left = next.saturating_duration_since(now);
+        // Rounded up to a millisecond: a wait that ends just before the deadline would only run again.
+        let left = if left.is_zero() { left } else { left + Duration::from_millis(1) };
+        Some(Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 60, tv_nsec: 0 }))
+    }
+
+    fn dispatch(&mut self, source: Source, flags: PollFlags, now: Instant) -> anyhow::Result<()> {
+        match source {
+            Source::Init => self.init_ready(now),
+            Source::Uplink => self.uplink_ready(),
+            Source::Listener => {
+                self.server.accept();
+                Ok(())
+            }
+            Source::Client(client) => self.client(client, flags, now),
+            Source::VmmEvents(zone) => self.vmm_ready(zone, now),
+            Source::Agents(zone) => {
+                let replaced = self.run_mut(zone).is_some_and(crate::zone::Run::accept_agent);
+                if replaced {
+                    self.drop_checks(zone, now);
+                }
+                Ok(())
+            }
+            Source::Agent(zone) => self.agent_ready(zone, flags, now),
+            Source::Console(zone) => {
+                if let Some(run) = self.run_mut(zone) {
+                    run.console_flow = run.console.read();
+                }
+                Ok(())
+            }
+            Source::VpndStatus(zone) => {
+                if let Some(run) = self.run_mut(zone) {
+                    run.read_status();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn run_mut(&mut self, zone: usize) -> Option<&mut crate::zone::Run> {
+        self.zones.get_mut(zone)?.run.as_mut()
+    }
+
+    fn policy(&self) -> Option<&Policy> {
+        self.settings.policy.as_deref()
+    }
+
+    fn zone_name(&self, zone: usize) -> String {
+        let name = self.policy().and_then(|policy| policy.zones.get(zone)).map(|zone| zone.name.clone());
+        name.unwrap_or_default()
+    }
+
+    fn init_ready(&mut self, now: Instant) -> anyhow::Result<()> {
+        let event = match self.init.receive::<InitEvent>() {
+            Ok((event, _)) => event,
+            Err(ReceiveError::WouldBlock) => return Ok(()),
+            Err(error) => return Err(error).context("receive from init"),
+        };
+        match event {
+            InitEvent::Spawned { process, pid } => tracing::info!(process, pid, "process runs"),
+            InitEvent::Refused { process, reason } => {
+                if let Some((zone, role)) = self.find_process(process) {
+                    self.event(zone, Event::Refused(role, reason), now)?;
+                }
+            }
+            InitEvent::Exited { process, cause } => {
+                if let Some((zone, role)) = self.find_process(process) {
+                    self.exited(zone, role, cause, now)?;
+                }
+            }
+            InitEvent::ServiceExited { service, cause, restarts } => {
+                let then =
+                    if restarts { "It is started again." } else { "It stays off until the next boot." };
+                let died = died(cause);
+                self.notices.add(&service, format!("The host's service {service} {died}. {then}"));
+                if service == "uplink" {
+                    self.uplink_state = FromUplink::default();
+                    for zone in 0..self.zones.len() {
+                        self.add_tunnel(zone);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn find_process(&self, process: u32) -> Option<(usize, Role)> {
+        let mut zones = self.zones.iter().enumerate();
+        zones.find_map(|(index, zone)| Some((index, zone.run.as_ref()?.role_of(process)?)))
+    }
+
+    fn exited(
+        &mut self,
+        zone: usize,
+        role: Role,
+        cause: init_protocol::ExitCause,
+        now: Instant,
+    ) -> anyhow::Result<()> {
+        if role == Role::Vmm {
+            // Its last words may still be in the channel.
+            self.vmm_ready(zone, now)?;
+        }
+        let name = self.zone_name(zone);
+        let Some(state) = self.zones.get_mut(zone) else { return Ok(()) };
+        let Some(run) = state.run.as_mut() else { return Ok(()) };
+        run.console_flow = run.console.read();
+        let ordered = run.killed.contains(&role);
+        let orderly = role == Role::Vmm && cause == init_protocol::ExitCause::Code(0);
+        if !ordered && !orderly {
+            let died = died(cause);
+            match role {
+                Role::Vmm => {
+                    let text = format!("The virtual machine process of zone {name} {died}.");
+                    self.notices.add(&format!("vmm {name}"), text);
+                }
+                Role::Vpnd => {
+                    state.tunnel_reason = Some(format!(
+                        "The tunnel process {died}. The zone has no network until it is stopped and started again."
+                    ));
+                    let text = format!(
+                        "The tunnel process of zone {name} {died}. The zone runs on without network."
+                    );
+                    self.notices.add(&format!("vpnd {name}"), text);
+                }
+            }
+        }
+        if role == Role::Vpnd {
+            run.status = None;
+            run.vpnd = None;
+        }
+        self.event(zone, Event::Exited(role, cause), now)
+    }
+
+    fn uplink_ready(&mut self) -> anyhow::Result<()> {
+        match self.uplink.receive::<FromUplink>() {
+            Ok((state, _)) => self.uplink_state = state,
+            Err(ReceiveError::WouldBlock) => {}
+            Err(ReceiveError::Malformed) => tracing::warn!("malformed message from uplink"),
+            Err(error) => return Err(error).context("receive from uplink (init keeps both ends open)"),
+        }
+        Ok(())
+    }
+
+    fn vmm_ready(&mut self, zone: usize, now: Instant) -> anyhow::Result<()> {
+        // A VMM says two things in its life; whatever it says more waits for the next round.
+        for _ in 0..4 {
+            let Some(event) = self.run_mut(zone).and_then(crate::zone::Run::next_event) else { break };
+            match event {
+                VmmEvent::Started => tracing::info!(zone = self.zone_name(zone), "machine started"),
+                VmmEvent::Ended(end) => {
+                    tracing::info!(zone = self.zone_name(zone), ?end, "machine ended");
+                    self.event(zone, Event::Ended(clean(end)), now)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn agent_ready(&mut self, zone: usize, flags: PollFlags, now: Instant) -> anyhow::Result<()> {
+        let Some(link) = self.run_mut(zone).and_then(|run| run.link.as_mut()) else { return Ok(()) };
+        let mut outcome = if flags.intersects(PollFlags::OUT) { link.flush() } else { Ok(()) };
+        let mut said = Vec::new();
+        if outcome.is_ok() && flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            match link.read() {
+                Ok(messages) => said = messages,
+                Err(error) => outcome = Err(error),
+            }
+        }
+        let may_log = self.run_mut(zone).is_some_and(|run| run.may_log());
+        if let Err(error) = outcome {
+            if may_log {
+                tracing::info!(zone = self.zone_name(zone), "{error}");
+            }
+            if let Some(run) = self.run_mut(zone) {
+                run.link = None;
+            }
+            self.drop_checks(zone, now);
+        }
+        for message in said {
+            match message {
+                Said::Hello(version) => {
+                    if may_log {
+                        tracing::info!(zone = self.zone_name(zone), version, "agent is there");
+                    }
+                    self.event(zone, Event::Hello(version), now)?;
+                }
+                Said::Answer(number, answer) => self.answered(zone, number, answer, now),
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, zone: usize, now: Instant) -> anyhow::Result<()> {
+        self.expire_checks(zone, now);
+        let due = self.zones.get(zone).and_then(|zone| zone.life.deadline());
+        if due.is_some_and(|due| due <= now) { self.event(zone, Event::Tick, now) } else { Ok(()) }
+    }
+
+    fn finish_power_off(&mut self) -> anyhow::Result<()> {
+        let over = |zone: &Zone| matches!(zone.life.view().phase, Phase::Stopped | Phase::Failed);
+        if self.power_off == PowerOff::Wanted && self.zones.iter().all(over) {
+            self.power_off = PowerOff::Asked;
+            self.init.send(&Request::PowerOff, &[]).context("ask init to power off")?;
+        }
+        Ok(())
+    }
+
+    /// All that a user can see.
+    fn status(&self) -> Status {
+        let mut status = Status {
+            policy: String::new(),
+            demo: false,
+            uplink: crate::status::uplink(&self.uplink_state),
+            zones: Vec::new(),
+            notices: self.notices.list(),
+        };
+        let Some(policy) = self.policy() else { return status };
+        status.policy.clone_from(&policy.name);
+        status.demo = policy.demo;
+        let zones = (0_u32..).zip(policy.zones.iter().zip(&self.zones));
+        status.zones = zones.map(|(number, (zone, state))| self.show(number, zone, state)).collect();
+        status
+    }
+
+    fn show(&self, number: u32, zone: &policy::Zone, state: &Zone) -> control_api::Zone {
+        let life = state.life.view();
+        let run = state.run.as_ref();
+        let endpoints = run.and_then(|run| run.uplink.as_ref()).map_or(&[][..], |(_, endpoints)| endpoints);
+        let facts = TunnelFacts {
+            phase: life.phase,
+            dead: state.tunnel_reason.as_deref(),
+            status: run.map(|run| run.vpnd_status),
+            number,
+            endpoints,
+        };
+        let has_tunnel = matches!(zone.network, policy::Network::Tunnel(_));
+        control_api::Zone {
+            name: zone.name.clone(),
+            label: zone.label.clone(),
+            colour: crate::status::colour(zone.colour).to_owned(),
+            state: life,
+            tunnel: has_tunnel.then(|| crate::status::tunnel(&facts, &self.uplink_state)),
+        }
+    }
+}
+
+/// The VMM's reason may quote its guest: it reaches a screen only as printable text.
+fn clean(end: zone_protocol::vmm::End) -> zone_protocol::vmm::End {
+    use zone_protocol::vmm::End;
+    match end {
+        End::Failed(reason) => End::Failed(crate::console::printable(&reason, 300)),
+        End::ShutDown | End::Reset | End::Panic => end,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! What a zone's machine wants done, done.
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use anyhow::Context;
+use control_api::Phase;
+use init_protocol::{Request, ZoneProfile};
+use vpn_protocol::ToUplink;
+use zone_protocol::agent::Ask;
+use zone_protocol::vmm::Command;
+
+use super::Daemon;
+use crate::launch::{Descriptors, LaunchError, Plan, prepare, tunnel_of};
+use crate::lifecycle::{Action, Event, Refusal};
+use crate::zone::Run;
+
+impl Daemon {
+    /// Hands an event that cannot be refused to a zone's machine.
+    pub(super) fn event(&mut self, zone: usize, event: Event, now: Instant) -> anyhow::Result<()> {
+        // Only a user's request is ever refused, and those come by `request`.
+        self.request(zone, event, now).map(|_refusal| ())
+    }
+
+    /// Hands an event to a zone's machine and does what it wants.
+    pub(super) fn request(
+        &mut self,
+        zone: usize,
+        event: Event,
+        now: Instant,
+    ) -> anyhow::Result<Result<(), Refusal>> {
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let Some(state) = self.zones.get_mut(zone) else { return Ok(Ok(())) };
+            let before = state.life.view().phase;
+            let actions = match state.life.handle(event, now) {
+                Ok(actions) => actions,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            self.report(zone, before);
+            for action in actions {
+                if let Err(error) = self.act(zone, action, now)? {
+                    next = Some(Event::LaunchFailed(format!("Not started: {error}.")));
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Logs a change of phase, and explains a failure.
+    fn report(&mut self, zone: usize, before: Phase) {
+        let name = self.zone_name(zone);
+        let Some(state) = self.zones.get(zone) else { return };
+        let view = state.life.view();
+        if view.phase == before {
+            return;
+        }
+        let reason = view.reason.unwrap_or_default();
+        tracing::info!(zone = name, phase = ?view.phase, reason);
+        if view.phase != Phase::Failed {
+            return;
+        }
+        if let Some(line) = state.run.as_ref().and_then(|run| run.console.last_line()) {
+            tracing::warn!(zone = name, console = line, "last line of the guest's console");
+        }
+        let process = format!("vmm {name}");
+        self.notices.add(&process, format!("Zone {name} failed. {reason}"));
+    }
+
+    fn act(&mut self, zone: usize, action: Action, now: Instant) -> anyhow::Result<Result<(), LaunchError>> {
+        match action {
+            Action::Launch => return self.launch(zone),
+            Action::AskAgent => {
+                let link = self.run_mut(zone).and_then(|run| run.link.as_mut());
+                if let Some(link) = link.filter(|link| link.greeted())
+                    && let Err(error) = link.ask(Ask::ShutDown)
+                {
+                    tracing::info!(zone = self.zone_name(zone), "{error}");
+                }
+            }
+            Action::TellVmm => {
+                let events = self.run_mut(zone).and_then(|run| run.events.as_ref());
+                if let Some(Err(error)) = events.map(|events| events.send(&Command::Kill, &[])) {
+                    tracing::info!(zone = self.zone_name(zone), "tell the VMM to end: {error}");
+                }
+            }
+            Action::Kill(role) => {
+                let Some(run) = self.run_mut(zone) else { return Ok(Ok(())) };
+                let Some(process) = run.process(role) else { return Ok(Ok(())) };
+                run.killed.push(role);
+                self.init.send(&Request::Kill { process }, &[]).context("ask init to kill a process")?;
+            }
+            Action::Release => self.release(zone, now),
+        }
+        Ok(Ok(()))
+    }
+
+    fn launch(&mut self, zone: usize) -> anyhow::Result<Result<(), LaunchError>> {
+        let prepared = match self.prepare(zone) {
+            Ok(Some(prepared)) => prepared,
+            Ok(None) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
+        };
+        let vpnd = match &prepared.vpnd {
+            Some(descriptors) => Some(self.spawn(zone, ZoneProfile::Vpnd, descriptors)?),
+            None => None,
+        };
+        let vmm = self.spawn(zone, ZoneProfile::Vmm, &prepared.vmm)?;
+        if let Some(state) = self.zones.get_mut(zone) {
+            state.tunnel_reason = None;
+            state.run = Some(Run::new(prepared.ends, vmm, vpnd));
+        }
+        self.add_tunnel(zone);
+        Ok(Ok(()))
+    }
+
+    fn prepare(&self, index: usize) -> Result<Option<crate::launch::Prepared>, LaunchError> {
+        let Some(policy) = self.policy() else { return Ok(None) };
+        let Some(zone) = policy.zones.get(index) else { return Ok(None) };
+        let running = policy.zones.iter().zip(&self.zones).filter(|(_, state)| state.run.is_some());
+        let plan = Plan {
+            zone,
+            slot: u8::try_from(index).expect("settings admit no more zones than slots"),
+            tunnel: tunnel_of(policy, zone, |name| self.settings.keys.get(name).copied())?,
+            memory_taken_mib: running.map(|(zone, _)| u64::from(zone.memory_mib)).sum(),
+        };
+        prepare(&self.paths.data, &plan).map(Some)
+    }
+
+    fn spawn(&mut self, zone: usize, profile: ZoneProfile, descriptors: &Descriptors) -> anyhow::Result<u32> {
+        let process = self.next_process;
+        self.next_process = self.next_process.wrapping_add(1);
+        let request = Request::Spawn {
+            process,
+            profile,
+            slot: u8::try_from(zone).context("slot")?,
+            zone: self.zone_name(zone),
+            descriptors: descriptors.iter().map(|(name, _)| name.clone()).collect(),
+        };
+        let descriptors: Vec<_> = descriptors.iter().map(|(_, descriptor)| descriptor.as_fd()).collect();
+        self.init.send(&request, &descriptors).context("ask init for a process")?;
+        Ok(process)
+    }
+
+    /// Tells the uplink of a running zone's tunnel. An uplink that was started again may find an earlier
+    /// message in its channel, so the tunnel is taken away first.
+    pub(super) fn add_tunnel(&mut self, zone: usize) {
+        let Ok(number) = u32::try_from(zone) else { return };
+        let run = self.zones.get(zone).and_then(|state| state.run.as_ref());
+        let Some((datagrams, endpoints)) = run.and_then(|run| run.uplink.as_ref()) else { return };
+        let add = ToUplink::AddTunnel { tunnel: number, endpoints: endpoints.clone() };
+        let sent = self
+            .uplink
+            .send(&ToUplink::RemoveTunnel { tunnel: number }, &[])
+            .and_then(|()| self.uplink.send(&add, &[datagrams.as_fd()]));
+        if let Err(error) = sent {
+            let text = format!("The host's network service does not take orders: {error}.");
+            self.notices.add("uplink", text);
+        }
+    }
+
+    /// Closes everything of a run.
+    fn release(&mut self, zone: usize, now: Instant) {
+        self.drop_checks(zone, now);
+        let Some(state) = self.zones.get_mut(zone) else { return };
+        let Some(run) = state.run.take() else { return };
+        if run.uplink.is_some()
+            && let Ok(tunnel) = u32::try_from(zone)
+            && let Err(error) = self.uplink.send(&ToUplink::RemoveTunnel { tunnel }, &[])
+        {
+            tracing::warn!("tell uplink to forget a tunnel: {error}");
+        }
+    }
+}

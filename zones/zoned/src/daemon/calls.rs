@@ -1,0 +1,169 @@
+//! The interface's calls, and the checks that agents run for them.
+
+use std::time::{Duration, Instant};
+
+use control_api::CheckResult;
+use control_api::Phase;
+use control_api::wire::{CallError, Method, Reply};
+use rustix::event::PollFlags;
+use zone_protocol::agent::{Answer, Ask};
+
+use super::{Daemon, PowerOff};
+use crate::agent_link::LinkError;
+use crate::lifecycle::{Event, Refusal};
+use crate::server::ClientId;
+use crate::zone::Check;
+
+/// How long a check may take; the agent's own limit is shorter.
+const CHECK_PATIENCE: Duration = Duration::from_secs(180);
+
+/// The most checks at the same time in one zone.
+const MAX_CHECKS: usize = 16;
+
+impl Daemon {
+    /// Carries on with a client; carries out its next call.
+    pub(super) fn client(&mut self, client: ClientId, flags: PollFlags, now: Instant) -> anyhow::Result<()> {
+        let call = self.server.ready(client, flags, now);
+        if !self.server.is_connected(client) {
+            self.forget(client);
+        }
+        let Some(method) = call else { return Ok(()) };
+        let reply = match method {
+            Method::Status => Reply::Status(self.status()),
+            Method::Start(zone) => self.start_or_stop(&zone, Event::Start, now)?,
+            Method::Stop(zone) => self.start_or_stop(&zone, Event::Stop, now)?,
+            Method::RunCheck { zone, check, arguments } => {
+                let ask = Ask::RunCheck { name: check, arguments };
+                match self.begin_check(client, &zone, ask, now) {
+                    // The answer comes later.
+                    Ok(()) => return Ok(()),
+                    Err(error) => Reply::Error(error),
+                }
+            }
+            Method::PowerOff => {
+                self.power_off(now)?;
+                Reply::Done
+            }
+            // The server answers these itself.
+            Method::Monitor | Method::GetInfo | Method::GetInterfaceDescription(_) => return Ok(()),
+        };
+        self.server.reply(client, &reply, now);
+        Ok(())
+    }
+
+    fn index_of(&self, zone: &str) -> Result<usize, CallError> {
+        let zones = self.policy().map_or(&[][..], |policy| &policy.zones);
+        let index = zones.iter().position(|candidate| candidate.name == zone);
+        index.ok_or_else(|| CallError::UnknownZone(zone.to_owned()))
+    }
+
+    fn start_or_stop(&mut self, zone: &str, event: Event, now: Instant) -> anyhow::Result<Reply> {
+        let index = match self.index_of(zone) {
+            Ok(index) => index,
+            Err(error) => return Ok(Reply::Error(error)),
+        };
+        let start = event == Event::Start;
+        if start && self.power_off != PowerOff::No {
+            return Ok(refused("The host is powering off.".to_owned()));
+        }
+        let outcome = self.request(index, event, now)?;
+        let view = self.zones.get(index).map(|state| state.life.view());
+        Ok(match (outcome, view) {
+            (Err(Refusal::NotRunning), _) => Reply::Error(CallError::NotRunning(zone.to_owned())),
+            (Err(Refusal::Stopping), _) => refused(format!("Zone {zone} is still stopping.")),
+            // The start failed at once: whoever asked hears it in the answer too.
+            (Ok(()), Some(view)) if start && view.phase == Phase::Failed => {
+                refused(view.reason.unwrap_or_default())
+            }
+            (Ok(()), _) => Reply::Done,
+        })
+    }
+
+    /// Stops every zone; `init` is asked when the last one is gone.
+    fn power_off(&mut self, now: Instant) -> anyhow::Result<()> {
+        if self.power_off != PowerOff::No {
+            return Ok(());
+        }
+        self.power_off = PowerOff::Wanted;
+        for zone in 0..self.zones.len() {
+            self.event(zone, Event::Stop, now)?;
+        }
+        Ok(())
+    }
+
+    fn begin_check(&mut self, client: ClientId, zone: &str, ask: Ask, now: Instant) -> Result<(), CallError> {
+        let index = self.index_of(zone)?;
+        let running = |phase| phase == Phase::Running;
+        let state = self.zones.get_mut(index).filter(|state| running(state.life.view().phase));
+        let run = state.and_then(|state| state.run.as_mut());
+        let run = run.ok_or_else(|| CallError::NotRunning(zone.to_owned()))?;
+        if run.checks.len() >= MAX_CHECKS {
+            return Err(CallError::Refused(format!("Zone {zone} runs {MAX_CHECKS} checks already.")));
+        }
+        let gone = || CallError::Refused(format!("The agent of zone {zone} is not connected just now."));
+        let link = run.link.as_mut().filter(|link| link.greeted()).ok_or_else(gone)?;
+        match link.ask(ask) {
+            Ok(number) => {
+                run.checks.insert(number, Check { client, deadline: now + CHECK_PATIENCE });
+                Ok(())
+            }
+            Err(LinkError::Frame(_)) => {
+                Err(CallError::Refused("The check's arguments are too long.".to_owned()))
+            }
+            Err(error) => {
+                tracing::info!(zone, "{error}");
+                run.link = None;
+                self.drop_checks(index, now);
+                Err(gone())
+            }
+        }
+    }
+
+    /// An agent's answer.
+    pub(super) fn answered(&mut self, zone: usize, number: u32, answer: Answer, now: Instant) {
+        let Some(check) = self.run_mut(zone).and_then(|run| run.checks.remove(&number)) else {
+            // The answer to a shutdown, or to a check whose client left.
+            tracing::debug!(zone = self.zone_name(zone), number, "answer that nobody awaits");
+            return;
+        };
+        let reply = match answer {
+            Answer::Check { passed, output } => Reply::Check(CheckResult { passed, output }),
+            Answer::Refused(reason) => refused(format!("The zone's agent refused: {reason}")),
+            Answer::Status(_) | Answer::ShuttingDown => {
+                refused("The zone's agent gave an answer to another question.".to_owned())
+            }
+        };
+        self.server.reply(check.client, &reply, now);
+    }
+
+    /// Nobody will answer these checks any more.
+    pub(super) fn drop_checks(&mut self, zone: usize, now: Instant) {
+        let checks = self.run_mut(zone).map(|run| std::mem::take(&mut run.checks)).unwrap_or_default();
+        for check in checks.into_values() {
+            let reply = refused("The connection to the zone's agent broke.".to_owned());
+            self.server.reply(check.client, &reply, now);
+        }
+    }
+
+    /// Checks that took too long.
+    pub(super) fn expire_checks(&mut self, zone: usize, now: Instant) {
+        let Some(run) = self.run_mut(zone) else { return };
+        let expired: Vec<u32> =
+            run.checks.iter().filter(|(_, check)| check.deadline <= now).map(|(number, _)| *number).collect();
+        for number in expired {
+            let answer = Answer::Refused("the check took too long".to_owned());
+            self.answered(zone, number, answer, now);
+        }
+    }
+
+    /// The client left: nobody waits for its checks.
+    fn forget(&mut self, client: ClientId) {
+        for run in self.zones.iter_mut().filter_map(|zone| zone.run.as_mut()) {
+            run.checks.retain(|_, check| check.client != client);
+        }
+    }
+}
+
+fn refused(reason: String) -> Reply {
+    Reply::Error(CallError::Refused(reason))
+}

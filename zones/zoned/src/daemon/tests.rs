@@ -1,0 +1,467 @@
+//! The whole daemon against fake ends: `init`, `uplink`, the VMM, the agent and a client, all in this
+//! process, joined by the same descriptors as in production.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+
+use control_api::client::Client;
+use control_api::wire::{CallError, Method, Reply};
+use init_protocol::{ExitCause, ZoneProfile};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use vpn_protocol::{ToUplink, VpndStatus};
+use zone_protocol::agent::{Answer, Ask, Decoder, FromAgent, PORT, Request as AgentRequest, VERSION, encode};
+use zone_protocol::vmm::{Command, Connected, End};
+
+use super::*;
+use crate::launch::tests::{Data, POLICY};
+
+struct World {
+    daemon: Daemon,
+    init: Channel,
+    uplink: Channel,
+    socket: PathBuf,
+    data: Data,
+}
+
+/// A process that `init` was asked for.
+struct Process {
+    number: u32,
+    descriptors: BTreeMap<String, OwnedFd>,
+}
+
+impl Process {
+    fn channel(&mut self, name: &str) -> Channel {
+        Channel::from_descriptor(self.descriptors.remove(name).unwrap())
+    }
+}
+
+/// A running zone's fake ends.
+struct Running {
+    vmm: Process,
+    vpnd: Option<Process>,
+    events: Channel,
+    agent: OwnedFd,
+}
+
+impl World {
+    fn new(name: &str) -> Self {
+        Self::with_policy(name, POLICY)
+    }
+
+    fn with_policy(name: &str, policy: &str) -> Self {
+        let data = Data::new(name);
+        let paths = Paths {
+            policy: data.0.join("policy.toml"),
+            demo_keys: data.0.join("demo-keys.toml"),
+            data: data.0.clone(),
+        };
+        fs::write(&paths.policy, policy).unwrap();
+        let keys = "[tunnel]\noffice = \"+HupjgxflAYEZ9b/xtBVo4OLkxF1qK3A64ksYSPCuVo=\"\n";
+        fs::write(&paths.demo_keys, keys).unwrap();
+        let socket = data.0.join("varlink");
+        let varlink = UnixListener::bind(&socket).unwrap().into();
+        let (init, their_init) = Channel::pair().unwrap();
+        let (uplink, their_uplink) = Channel::pair().unwrap();
+        init.set_nonblocking().unwrap();
+        uplink.set_nonblocking().unwrap();
+        let inherited = Inherited { init: their_init, uplink: their_uplink, varlink };
+        let daemon = Daemon::new(paths, inherited, 100).unwrap();
+        Self { daemon, init, uplink, socket, data }
+    }
+
+    /// Lets the daemon do all that it has to do now.
+    fn settle(&mut self) {
+        for _ in 0..12 {
+            self.daemon.turn(Some(Duration::ZERO)).unwrap();
+        }
+    }
+
+    fn call(&mut self, method: Method) -> Reply {
+        let mut client = Client::connect(&self.socket).unwrap();
+        client.begin(method).unwrap();
+        self.settle();
+        client.read_events().unwrap().remove(0)
+    }
+
+    fn status(&mut self) -> Status {
+        let Reply::Status(status) = self.call(Method::Status) else { panic!("no status") };
+        status
+    }
+
+    fn zone(&mut self, index: usize) -> control_api::Zone {
+        self.status().zones.remove(index)
+    }
+
+    fn check_state(&mut self, index: usize, phase: Phase, reason: Option<&str>) {
+        let state = self.zone(index).state;
+        assert_eq!((state.phase, state.reason.as_deref()), (phase, reason));
+    }
+
+    fn next_spawn(&mut self, expected: ZoneProfile, expected_slot: u8) -> Process {
+        let (request, descriptors) = self.init.receive().unwrap();
+        let Request::Spawn { process, profile, slot, zone, descriptors: names } = request else {
+            panic!("{request:?}")
+        };
+        assert_eq!((profile, slot), (expected, expected_slot));
+        assert_eq!(zone, ["office", "vault"][usize::from(slot)]);
+        assert_eq!(names.len(), descriptors.len());
+        Process { number: process, descriptors: names.into_iter().zip(descriptors).collect() }
+    }
+
+    fn tell_init(&mut self, event: &InitEvent) {
+        self.init.send(event, &[]).unwrap();
+        self.settle();
+    }
+
+    fn exited(&mut self, process: u32, cause: ExitCause) {
+        self.tell_init(&InitEvent::Exited { process, cause });
+    }
+
+    /// Starts a zone and connects a fake agent.
+    fn run(&mut self, index: u8) -> Running {
+        let name = ["office", "vault"][usize::from(index)].to_owned();
+        assert_eq!(self.call(Method::Start(name)), Reply::Done);
+        self.check_state(usize::from(index), Phase::Starting, None);
+        let vpnd = (index == 0).then(|| self.next_spawn(ZoneProfile::Vpnd, index));
+        let mut vmm = self.next_spawn(ZoneProfile::Vmm, index);
+        let events = vmm.channel("events");
+        events.set_nonblocking().unwrap();
+        events.send(&VmmEvent::Started, &[]).unwrap();
+        let agent = self.connect_agent(&vmm, PORT);
+        let status = zone_protocol::agent::Status { protocol: VERSION, version: "0.1".into(), uptime_ms: 5 };
+        rustix::io::write(&agent, &encode(&FromAgent::Hello(status)).unwrap()).unwrap();
+        self.settle();
+        let state = self.zone(usize::from(index)).state;
+        assert_eq!((state.phase, state.agent.as_deref()), (Phase::Running, Some("0.1")));
+        Running { vmm, vpnd, events, agent }
+    }
+
+    /// What the VMM does when the guest connects to a vsock port.
+    fn connect_agent(&mut self, vmm: &Process, port: u32) -> OwnedFd {
+        let (guest, host) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        let channel = Channel::from_descriptor(vmm.descriptors["agent"].try_clone().unwrap());
+        channel.send(&Connected { port }, &[host.as_fd()]).unwrap();
+        rustix::io::ioctl_fionbio(&guest, true).unwrap();
+        self.settle();
+        guest
+    }
+
+    fn expect_kill(&mut self, process: u32) {
+        let (request, _) = self.init.receive::<Request>().unwrap();
+        assert_eq!(request, Request::Kill { process });
+    }
+}
+
+fn next_request(agent: &OwnedFd) -> AgentRequest {
+    let mut bytes = [0; 4096];
+    let count = rustix::io::read(agent, &mut bytes).unwrap();
+    let mut decoder = Decoder::default();
+    decoder.push(&bytes[..count]);
+    decoder.next_message().unwrap().unwrap()
+}
+
+fn last_notice(status: &Status) -> (&str, &str) {
+    status.notices.last().map_or(("", ""), |notice| (&notice.process, &notice.text))
+}
+
+#[test]
+fn a_zone_starts_runs_a_check_and_stops() {
+    let mut world = World::new("story");
+    assert_eq!(world.status().policy, "Test");
+    world.check_state(0, Phase::Stopped, None);
+    let running = world.run(0);
+    let mut client = Client::connect(&world.socket).unwrap();
+    let arguments = vec!["http://intranet.example/".to_owned()];
+    let check =
+        Method::RunCheck { zone: "office".into(), check: "fetch".into(), arguments: arguments.clone() };
+    client.begin(check).unwrap();
+    world.settle();
+    assert!(client.read_events().unwrap().is_empty());
+    // A check that takes its time holds up nobody.
+    world.check_state(0, Phase::Running, None);
+    let request = next_request(&running.agent);
+    assert_eq!(request.ask, Ask::RunCheck { name: "fetch".into(), arguments });
+    let answer = Answer::Check { passed: true, output: "office".into() };
+    let response = FromAgent::Response { number: request.number, answer };
+    rustix::io::write(&running.agent, &encode(&response).unwrap()).unwrap();
+    world.settle();
+    let result = control_api::CheckResult { passed: true, output: "office".into() };
+    assert_eq!(client.read_events().unwrap(), [Reply::Check(result)]);
+
+    assert_eq!(world.call(Method::Stop("office".into())), Reply::Done);
+    assert_eq!(next_request(&running.agent).ask, Ask::ShutDown);
+    world.check_state(0, Phase::Stopping, None);
+    running.events.send(&VmmEvent::Ended(End::ShutDown), &[]).unwrap();
+    world.exited(running.vmm.number, ExitCause::Code(0));
+    let vpnd = running.vpnd.unwrap().number;
+    world.expect_kill(vpnd);
+    world.exited(vpnd, ExitCause::Signal(9));
+    world.check_state(0, Phase::Stopped, None);
+    assert!(world.status().notices.is_empty());
+    // A second start is a new pair of processes.
+    let again = world.run(0);
+    assert!(again.vmm.number > running.vmm.number);
+}
+
+#[test]
+fn the_uplink_learns_of_the_tunnel_and_again_after_its_restart() {
+    let mut world = World::new("uplink");
+    let running = world.run(0);
+    let datagrams = |world: &World| {
+        let (first, _) = world.uplink.receive::<ToUplink>().unwrap();
+        assert_eq!(first, ToUplink::RemoveTunnel { tunnel: 0 });
+        let (second, mut descriptors) = world.uplink.receive::<ToUplink>().unwrap();
+        let ToUplink::AddTunnel { tunnel: 0, endpoints } = second else { panic!("{second:?}") };
+        assert_eq!(endpoints[0].port, 51820);
+        descriptors.remove(0)
+    };
+    let first = datagrams(&world);
+    let vpnd = &running.vpnd.as_ref().unwrap().descriptors["uplink"];
+    rustix::io::write(vpnd, b"one").unwrap();
+    let mut bytes = [0; 16];
+    assert_eq!(rustix::io::read(&first, &mut bytes).unwrap(), 3);
+    drop(first);
+    world.uplink.send(&FromUplink { carrier: true, ..FromUplink::default() }, &[]).unwrap();
+    world.settle();
+    assert!(world.status().uplink.carrier);
+    let event =
+        InitEvent::ServiceExited { service: "uplink".into(), cause: ExitCause::Signal(9), restarts: true };
+    world.tell_init(&event);
+    let second = datagrams(&world);
+    rustix::io::write(vpnd, b"more").unwrap();
+    assert_eq!(rustix::io::read(&second, &mut bytes).unwrap(), 4);
+    let status = world.status();
+    assert!(!status.uplink.carrier);
+    let text = "The host's service uplink was killed by signal 9. It is started again.";
+    assert_eq!(last_notice(&status), ("uplink", text));
+}
+
+#[test]
+fn a_dead_tunnel_process_leaves_the_zone_running() {
+    let mut world = World::new("vpnd");
+    let mut running = world.run(0);
+    let vpnd = running.vpnd.as_mut().unwrap();
+    let status = vpnd.channel("status");
+    let up = VpndStatus { up: true, sent_bytes: 7, ..VpndStatus::default() };
+    status.send(&up, &[]).unwrap();
+    world.settle();
+    let tunnel = world.zone(0).tunnel.unwrap();
+    assert_eq!((tunnel.up, tunnel.sent_bytes, tunnel.reason), (true, 7, None));
+    drop(status);
+    world.exited(vpnd.number, ExitCause::Signal(9));
+    world.check_state(0, Phase::Running, None);
+    let tunnel = world.zone(0).tunnel.unwrap();
+    assert!(!tunnel.up);
+    let reason = "The tunnel process was killed by signal 9. The zone has no network until it is stopped and \
+                  started again.";
+    assert_eq!(tunnel.reason.as_deref(), Some(reason));
+    assert_eq!(last_notice(&world.status()).0, "vpnd office");
+}
+
+#[test]
+fn a_killed_machine_fails_its_zone_and_no_other() {
+    let mut world = World::new("killed");
+    let office = world.run(0);
+    let _vault = world.run(1);
+    world.exited(office.vmm.number, ExitCause::Signal(9));
+    let vpnd = office.vpnd.unwrap().number;
+    world.expect_kill(vpnd);
+    world.exited(vpnd, ExitCause::Signal(9));
+    let reason = "The zone's virtual machine process was killed by signal 9.";
+    world.check_state(0, Phase::Failed, Some(reason));
+    world.check_state(1, Phase::Running, None);
+    assert_eq!(world.call(Method::Start("office".into())), Reply::Done);
+    world.check_state(0, Phase::Starting, None);
+}
+
+#[test]
+fn last_words_are_heard_before_the_death() {
+    let mut world = World::new("panic");
+    let mut running = world.run(1);
+    let console = running.vmm.descriptors.remove("console").unwrap();
+    rustix::io::write(&console, b"Kernel panic - not syncing: test\n").unwrap();
+    // Both arrive in one round, the death first in the daemon's order.
+    running.events.send(&VmmEvent::Ended(End::Panic), &[]).unwrap();
+    world.exited(running.vmm.number, ExitCause::Code(0));
+    world.check_state(1, Phase::Failed, Some("The guest's kernel panicked."));
+    let text = "Zone vault failed. The guest's kernel panicked.";
+    assert_eq!(last_notice(&world.status()), ("vmm vault", text));
+}
+
+#[test]
+fn a_reset_is_a_new_machine() {
+    let mut world = World::new("reset");
+    let running = world.run(1);
+    running.events.send(&VmmEvent::Ended(End::Reset), &[]).unwrap();
+    world.exited(running.vmm.number, ExitCause::Code(0));
+    world.check_state(1, Phase::Starting, None);
+    assert_ne!(world.next_spawn(ZoneProfile::Vmm, 1).number, running.vmm.number);
+}
+
+#[test]
+fn a_hostile_agent_loses_its_connection_only() {
+    let mut world = World::new("hostile");
+    let running = world.run(1);
+    let mut client = Client::connect(&world.socket).unwrap();
+    let check = Method::RunCheck { zone: "vault".into(), check: "x".into(), arguments: Vec::new() };
+    client.begin(check.clone()).unwrap();
+    world.settle();
+    rustix::io::write(&running.agent, &[0xff; 64]).unwrap();
+    world.settle();
+    let broken = CallError::Refused("The connection to the zone's agent broke.".into());
+    assert_eq!(client.read_events().unwrap(), [Reply::Error(broken)]);
+    world.check_state(1, Phase::Running, None);
+    let gone = CallError::Refused("The agent of zone vault is not connected just now.".into());
+    assert_eq!(world.call(check), Reply::Error(gone));
+    // Any other port is closed at once, and the agent may come back.
+    let other = world.connect_agent(&running.vmm, 22);
+    assert_eq!(rustix::io::read(&other, &mut [0; 8]), Ok(0));
+    let agent = world.connect_agent(&running.vmm, PORT);
+    let status = zone_protocol::agent::Status { protocol: VERSION, version: "0.2".into(), uptime_ms: 5 };
+    rustix::io::write(&agent, &encode(&FromAgent::Hello(status)).unwrap()).unwrap();
+    world.settle();
+    assert_eq!(world.zone(1).state.agent.as_deref(), Some("0.2"));
+}
+
+#[test]
+fn a_client_that_left_is_forgotten() {
+    let mut world = World::new("left");
+    let running = world.run(1);
+    let mut client = Client::connect(&world.socket).unwrap();
+    let check = Method::RunCheck { zone: "vault".into(), check: "x".into(), arguments: Vec::new() };
+    client.begin(check).unwrap();
+    world.settle();
+    assert_eq!(world.daemon.zones[1].run.as_ref().unwrap().checks.len(), 1);
+    drop(client);
+    world.settle();
+    assert!(world.daemon.zones[1].run.as_ref().unwrap().checks.is_empty());
+    let number = next_request(&running.agent).number;
+    let response = FromAgent::Response { number, answer: Answer::Refused("late".into()) };
+    rustix::io::write(&running.agent, &encode(&response).unwrap()).unwrap();
+    world.settle();
+    world.check_state(1, Phase::Running, None);
+}
+
+#[test]
+fn a_guest_that_connects_for_ever_fills_no_log() {
+    let mut world = World::new("reconnects");
+    let running = world.run(1);
+    for _ in 0..30 {
+        drop(world.connect_agent(&running.vmm, PORT));
+    }
+    world.settle();
+    let run = world.daemon.zones[1].run.as_ref().unwrap();
+    assert!(!run.may_log() && run.link.is_none());
+    world.check_state(1, Phase::Running, None);
+}
+
+#[test]
+fn an_agent_that_was_asked_is_insisted_upon() {
+    let mut world = World::new("insist");
+    let running = world.run(1);
+    assert_eq!(world.call(Method::Stop("vault".into())), Reply::Done);
+    let due = world.daemon.zones[1].life.deadline().unwrap();
+    world.daemon.tick(1, due).unwrap();
+    let (command, _) = running.events.receive::<Command>().unwrap();
+    assert_eq!(command, Command::Kill);
+    let due = world.daemon.zones[1].life.deadline().unwrap();
+    world.daemon.tick(1, due).unwrap();
+    world.expect_kill(running.vmm.number);
+    world.exited(running.vmm.number, ExitCause::Signal(9));
+    world.check_state(1, Phase::Stopped, None);
+    assert!(world.status().notices.is_empty());
+}
+
+#[test]
+fn what_cannot_start_says_why() {
+    let mut world = World::new("refused");
+    let unknown = Reply::Error(CallError::UnknownZone("nowhere".into()));
+    assert_eq!(world.call(Method::Start("nowhere".into())), unknown);
+    let not_running = Reply::Error(CallError::NotRunning("vault".into()));
+    assert_eq!(world.call(Method::Stop("vault".into())), not_running);
+    fs::remove_file(world.data.template("initrd")).unwrap();
+    let Reply::Error(CallError::Refused(reason)) = world.call(Method::Start("vault".into())) else {
+        panic!("started")
+    };
+    assert!(reason.starts_with("Not started: template \"micro\" is not installed"), "{reason}");
+    world.check_state(1, Phase::Failed, Some(&reason));
+    fs::write(world.data.template("initrd"), "").unwrap();
+    assert_eq!(world.call(Method::Start("vault".into())), Reply::Done);
+    let process = world.next_spawn(ZoneProfile::Vmm, 1).number;
+    world.tell_init(&InitEvent::Refused { process, reason: "out of memory".into() });
+    let reason = "The host did not start the zone's virtual machine process: out of memory.";
+    world.check_state(1, Phase::Failed, Some(reason));
+}
+
+#[test]
+fn a_policy_with_a_typo_gives_no_zones_but_a_notice() {
+    let mut world = World::with_policy("typo", &POLICY.replacen("colour", "colur", 1));
+    let status = world.status();
+    assert!(status.zones.is_empty());
+    assert!(status.notices.iter().any(|notice| notice.text.contains("colur")), "{:?}", status.notices);
+}
+
+#[test]
+fn power_off_waits_for_the_zones() {
+    let mut world = World::new("power-off");
+    let running = world.run(1);
+    assert_eq!(world.call(Method::PowerOff), Reply::Done);
+    assert_eq!(next_request(&running.agent).ask, Ask::ShutDown);
+    assert!(matches!(world.init.receive::<Request>(), Err(ReceiveError::WouldBlock)));
+    let refused = CallError::Refused("The host is powering off.".into());
+    assert_eq!(world.call(Method::Start("office".into())), Reply::Error(refused));
+    running.events.send(&VmmEvent::Ended(End::ShutDown), &[]).unwrap();
+    world.exited(running.vmm.number, ExitCause::Code(0));
+    assert_eq!(world.init.receive::<Request>().unwrap().0, Request::PowerOff);
+}
+
+/// `zlink` as the other end: somebody else's idea of the protocol.
+mod independent {
+    use super::*;
+    use control_api::INTERFACE;
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Answer {
+        status: Status,
+    }
+
+    #[derive(Debug, PartialEq, zlink::ReplyError, zlink::introspect::ReplyError)]
+    #[zlink(interface = "org.bulkhead.Zones")]
+    enum Failure {
+        UnknownZone { zone: String },
+        NotRunning { zone: String },
+        Refused { reason: String },
+    }
+
+    #[zlink::proxy("org.bulkhead.Zones")]
+    trait Zones {
+        async fn status(&mut self) -> zlink::Result<Result<Answer, Failure>>;
+        async fn start(&mut self, zone: &str) -> zlink::Result<Result<(), Failure>>;
+    }
+
+    #[test]
+    fn an_independent_client_understands_the_daemon() {
+        let mut world = World::new("zlink");
+        let socket = world.socket.clone();
+        let client = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+            runtime.block_on(async {
+                let mut connection = zlink::tokio::unix::connect(socket.to_str().unwrap()).await.unwrap();
+                let answer = connection.status().await.unwrap().unwrap();
+                assert_eq!(answer.status.zones.len(), 2);
+                let failure = connection.start("nowhere").await.unwrap().unwrap_err();
+                assert_eq!(failure, Failure::UnknownZone { zone: "nowhere".to_owned() });
+                connection.start("vault").await.unwrap().unwrap();
+            });
+        });
+        assert_eq!(INTERFACE, "org.bulkhead.Zones");
+        while !client.is_finished() {
+            world.daemon.turn(Some(Duration::from_millis(20))).unwrap();
+        }
+        client.join().unwrap();
+        world.check_state(1, Phase::Starting, None);
+    }
+}

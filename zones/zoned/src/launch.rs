@@ -1,0 +1,338 @@
+//! Everything that a start of a zone needs as descriptors: files of the template, the private disk, the
+//! configurations in sealed memory, and the socket pairs between the zone's processes.
+//!
+//! [`prepare`] does all that can fail before any process is asked for, so a start that fails leaves nothing
+//! behind. It never removes or shrinks a private disk.
+
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use ipc::Channel;
+use policy::{Network, Tunnel, Zone};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
+use serde::{Deserialize, Serialize};
+use vpn_protocol::{Endpoint, Host, Peer, VpndConfig};
+use zone_protocol::vmm::{Config, Disk};
+
+/// MiB that stay free for the host's own processes.
+const HOST_RESERVE_MIB: u64 = 192;
+
+/// MiB that must be free on the data disk before a zone starts, or its first writes would fail.
+const DISK_RESERVE_MIB: u64 = 8;
+
+/// Why a zone cannot start: fragments that follow "Not started: ".
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    /// A file of the template is not there.
+    #[error("template {template:?} is not installed: {path} is missing; run `./bulkhead run` to build it")]
+    TemplateMissing { template: String, path: String },
+    /// `template.toml` is wrong.
+    #[error("template {template:?} is damaged: {path}: {reason}")]
+    TemplateBad { template: String, path: String, reason: String },
+    /// The policy gives less memory than the template needs.
+    #[error("template {template:?} needs {needed} MiB of memory, the policy gives {given} MiB")]
+    TemplateMemory { template: String, needed: u32, given: u32 },
+    /// The host has not enough memory left.
+    #[error(
+        "not enough memory: the zone takes {needed} MiB, running zones take {taken} MiB, the host has \
+         {total} MiB; stop another zone first"
+    )]
+    Memory { needed: u64, taken: u64, total: u64 },
+    /// No place for the private disk.
+    #[error("the data disk is full ({path}); remove files that no zone needs or use a larger disk")]
+    DiskFull { path: String },
+    /// The policy names a tunnel without a private key here.
+    #[error("tunnel {0:?} has no private key on this host (demo-keys.toml)")]
+    NoKey(String),
+    /// Any other failure with a file.
+    #[error("{path}: {source}")]
+    File { path: String, source: io::Error },
+    /// Sockets, pipes or sealed memory could not be made.
+    #[error("the host is out of {what}: {source}")]
+    Host { what: &'static str, source: io::Error },
+}
+
+/// A template's own description.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Template {
+    /// The kernel's command line.
+    command_line: String,
+    /// The least memory with which it starts.
+    memory_min_mib: u32,
+}
+
+/// What a start is made of.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    /// The zone as the policy describes it.
+    pub(crate) zone: &'a Zone,
+    /// Its place in the policy.
+    pub(crate) slot: u8,
+    /// Its tunnel and that tunnel's private key, when it has a network.
+    pub(crate) tunnel: Option<(&'a Tunnel, [u8; 32])>,
+    /// MiB that zones with a VMM take now.
+    pub(crate) memory_taken_mib: u64,
+}
+
+/// Named descriptors of one process.
+pub(crate) type Descriptors = Vec<(String, OwnedFd)>;
+
+/// What goes to the processes, and what `zoned` keeps.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// The VMM's descriptors.
+    pub(crate) vmm: Descriptors,
+    /// The tunnel process's descriptors and what the uplink is told.
+    pub(crate) vpnd: Option<Descriptors>,
+    /// What `zoned` keeps.
+    pub(crate) ends: Ends,
+}
+
+/// `zoned`'s ends of a running zone.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    /// From the VMM: how the machine goes; to it: commands.
+    pub(crate) events: Channel,
+    /// From the VMM: connections of the agent.
+    pub(crate) agent: Channel,
+    /// The guest's console.
+    pub(crate) console: OwnedFd,
+    /// Of the tunnel.
+    pub(crate) tunnel: Option<TunnelEnds>,
+}
+
+/// `zoned`'s ends of a tunnel.
+#[derive(Debug)]
+pub(crate) struct TunnelEnds {
+    /// From the tunnel process.
+    pub(crate) status: Channel,
+    /// The uplink's end of the datagram pair, kept for an uplink that is started again.
+    pub(crate) datagrams: OwnedFd,
+    /// Where the peers are.
+    pub(crate) endpoints: Vec<Endpoint>,
+}
+
+/// Makes everything for a start; `data` is the root of templates and private disks.
+///
+/// # Errors
+/// [`LaunchError`]; nothing is left behind but, perhaps, an empty private disk.
+pub(crate) fn prepare(data: &Path, plan: &Plan<'_>) -> Result<Prepared, LaunchError> {
+    let zone = plan.zone;
+    let folder = data.join("templates").join(&zone.template);
+    let template = read_template(zone, &folder.join("template.toml"))?;
+    check_memory(plan)?;
+    let (events, vmm_events) = channel()?;
+    let (agent, vmm_agent) = channel()?;
+    let (console, vmm_console) =
+        pipe_with(PipeFlags::CLOEXEC).map_err(|source| host("descriptors", source))?;
+    rustix::io::ioctl_fionbio(&console, true).map_err(|source| host("descriptors", source))?;
+    let mac = mac_address(plan.slot);
+    let config = Config {
+        zone: zone.name.clone(),
+        memory_mib: zone.memory_mib,
+        vcpus: zone.vcpus,
+        command_line: template.command_line,
+        disks: vec![
+            Disk { read_only: true, serial: "template".to_owned() },
+            Disk { read_only: false, serial: "private".to_owned() },
+        ],
+        network: plan.tunnel.map(|_| mac),
+    };
+    let mut vmm = vec![
+        ("config".to_owned(), sealed("vmm-config", &config)?),
+        ("events".to_owned(), vmm_events.into_descriptor()),
+        ("agent".to_owned(), vmm_agent.into_descriptor()),
+        ("console".to_owned(), vmm_console),
+        ("kernel".to_owned(), open_template(zone, &folder.join("vmlinux"))?),
+        ("initrd".to_owned(), open_template(zone, &folder.join("initrd"))?),
+        ("disk0".to_owned(), open_template(zone, &folder.join("root.img"))?),
+        ("disk1".to_owned(), open_private(data, zone)?),
+    ];
+    let mut vpnd = None;
+    let mut ends = Ends { events, agent, console, tunnel: None };
+    if let Some((tunnel, private_key)) = plan.tunnel {
+        let (net, vhost) = pair(SocketType::STREAM).map_err(|source| host("sockets", source))?;
+        let (datagrams, uplink) = pair(SocketType::SEQPACKET).map_err(|source| host("sockets", source))?;
+        let (status, vpnd_status) = channel()?;
+        vmm.push(("net".to_owned(), net));
+        vpnd = Some(vec![
+            ("config".to_owned(), sealed("vpnd-config", &vpnd_config(zone, tunnel, private_key, mac))?),
+            ("vhost".to_owned(), vhost),
+            ("uplink".to_owned(), uplink),
+            ("status".to_owned(), vpnd_status.into_descriptor()),
+        ]);
+        let endpoints = tunnel.peers.iter().map(|peer| endpoint(&peer.endpoint)).collect();
+        ends.tunnel = Some(TunnelEnds { status, datagrams, endpoints });
+    }
+    Ok(Prepared { vmm, vpnd, ends })
+}
+
+/// A locally administered address; zones never meet on a network, so the slot is enough.
+fn mac_address(slot: u8) -> [u8; 6] {
+    [0x02, b'b', b'h', 0, 0, slot]
+}
+
+/// The private key of a zone's tunnel; `None` when the zone has no network.
+///
+/// # Errors
+/// [`LaunchError::NoKey`].
+pub(crate) fn tunnel_of<'a>(
+    policy: &'a policy::Policy,
+    zone: &Zone,
+    key: impl Fn(&str) -> Option<[u8; 32]>,
+) -> Result<Option<(&'a Tunnel, [u8; 32])>, LaunchError> {
+    let Network::Tunnel(name) = &zone.network else { return Ok(None) };
+    let tunnel = policy.tunnels.iter().find(|tunnel| tunnel.name == *name);
+    let found = tunnel.and_then(|tunnel| Some((tunnel, key(name)?)));
+    found.map(Some).ok_or_else(|| LaunchError::NoKey(name.clone()))
+}
+
+fn vpnd_config(zone: &Zone, tunnel: &Tunnel, private_key: [u8; 32], zone_mac: [u8; 6]) -> VpndConfig {
+    let network = |network: &policy::IpNetwork| (network.address, network.prefix);
+    VpndConfig {
+        zone: zone.name.clone(),
+        private_key,
+        addresses: tunnel.addresses.iter().map(network).collect(),
+        dns: tunnel.dns.clone(),
+        mtu: tunnel.mtu,
+        peers: tunnel
+            .peers
+            .iter()
+            .map(|peer| Peer {
+                public_key: peer.public_key,
+                allowed_ips: peer.allowed_ips.iter().map(network).collect(),
+                keepalive: peer.keepalive,
+            })
+            .collect(),
+        zone_mac,
+    }
+}
+
+fn endpoint(endpoint: &policy::Endpoint) -> Endpoint {
+    let host = match &endpoint.host {
+        policy::Host::Address(address) => Host::Address(*address),
+        policy::Host::Name(name) => Host::Name(name.clone()),
+    };
+    Endpoint { host, port: endpoint.port }
+}
+
+fn read_template(zone: &Zone, path: &Path) -> Result<Template, LaunchError> {
+    let bad = |reason: String| LaunchError::TemplateBad {
+        template: zone.template.clone(),
+        path: path.display().to_string(),
+        reason,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| template_error(zone, path, error))?;
+    let template: Template =
+        toml_edit::de::from_str(&text).map_err(|error| bad(error.message().to_owned()))?;
+    if template.memory_min_mib > zone.memory_mib {
+        return Err(LaunchError::TemplateMemory {
+            template: zone.template.clone(),
+            needed: template.memory_min_mib,
+            given: zone.memory_mib,
+        });
+    }
+    Ok(template)
+}
+
+fn check_memory(plan: &Plan<'_>) -> Result<(), LaunchError> {
+    const MIB: u64 = 1024 * 1024;
+    let information = rustix::system::sysinfo();
+    let unit = u64::from(information.mem_unit.max(1));
+    let total = information.totalram.saturating_mul(unit) / MIB;
+    let needed = u64::from(plan.zone.memory_mib);
+    let taken = plan.memory_taken_mib;
+    if needed + taken + HOST_RESERVE_MIB > total {
+        return Err(LaunchError::Memory { needed, taken, total });
+    }
+    Ok(())
+}
+
+fn open_template(zone: &Zone, path: &Path) -> Result<OwnedFd, LaunchError> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|error| template_error(zone, path, error.into()))
+}
+
+fn template_error(zone: &Zone, path: &Path, source: io::Error) -> LaunchError {
+    let path = path.display().to_string();
+    if source.kind() == io::ErrorKind::NotFound {
+        return LaunchError::TemplateMissing { template: zone.template.clone(), path };
+    }
+    LaunchError::File { path, source }
+}
+
+/// Opens the zone's private disk; makes it at the first start, grows it when the policy did.
+fn open_private(data: &Path, zone: &Zone) -> Result<OwnedFd, LaunchError> {
+    let folder = data.join("zones").join(&zone.name);
+    let path = folder.join("private.img");
+    let failed = |error: Errno| private_error(&path, error);
+    make_folder(&data.join("zones")).map_err(failed)?;
+    make_folder(&folder).map_err(failed)?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+    let space = rustix::fs::fstatvfs(&file).map_err(failed)?;
+    if space.f_bavail.saturating_mul(space.f_frsize) < DISK_RESERVE_MIB * 1024 * 1024 {
+        return Err(private_error(&path, Errno::NOSPC));
+    }
+    let size = u64::try_from(rustix::fs::fstat(&file).map_err(failed)?.st_size).unwrap_or(0);
+    let wanted = u64::from(zone.disk_mib) * 1024 * 1024;
+    if size < wanted {
+        rustix::fs::ftruncate(&file, wanted).map_err(failed)?;
+    }
+    Ok(file)
+}
+
+fn make_folder(path: &Path) -> Result<(), Errno> {
+    match rustix::fs::mkdir(path, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn private_error(path: &Path, error: Errno) -> LaunchError {
+    let path = path.display().to_string();
+    match error {
+        Errno::NOSPC | Errno::DQUOT | Errno::FBIG => LaunchError::DiskFull { path },
+        error => LaunchError::File { path, source: error.into() },
+    }
+}
+
+/// A postcard message in memory that nobody can change any more.
+fn sealed<T: Serialize>(name: &str, message: &T) -> Result<OwnedFd, LaunchError> {
+    let bytes = postcard::to_stdvec(message).expect("configurations hold nothing that postcard refuses");
+    let make = || -> io::Result<OwnedFd> {
+        let memory = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let mut file = std::fs::File::from(memory);
+        file.write_all(&bytes)?;
+        io::Seek::rewind(&mut file)?;
+        fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+        Ok(file.into())
+    };
+    make().map_err(|source| LaunchError::Host { what: "memory", source })
+}
+
+/// A message channel whose first end, ours, never blocks.
+fn channel() -> Result<(Channel, Channel), LaunchError> {
+    let make = || -> io::Result<(Channel, Channel)> {
+        let (ours, theirs) = Channel::pair()?;
+        ours.set_nonblocking()?;
+        Ok((ours, theirs))
+    };
+    make().map_err(|source| LaunchError::Host { what: "sockets", source })
+}
+
+fn pair(kind: SocketType) -> Result<(OwnedFd, OwnedFd), Errno> {
+    socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
+}
+
+fn host(what: &'static str, source: Errno) -> LaunchError {
+    LaunchError::Host { what, source: source.into() }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,244 @@
+//! A start's descriptors, in a folder of its own.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use policy::{Policy, VerifiedPolicy};
+
+use super::*;
+
+/// A data folder with a whole template, removed at the end.
+pub(crate) struct Data(pub(crate) PathBuf);
+
+impl Data {
+    pub(crate) fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("zoned-{name}-{}", std::process::id()));
+        drop(fs::remove_dir_all(&folder));
+        let template = folder.join("templates/micro");
+        fs::create_dir_all(&template).unwrap();
+        for file in ["vmlinux", "initrd", "root.img"] {
+            fs::write(template.join(file), file).unwrap();
+        }
+        let text = "command_line = \"console=hvc0\"\nmemory_min_mib = 64\n";
+        fs::write(template.join("template.toml"), text).unwrap();
+        Self(folder)
+    }
+
+    pub(crate) fn template(&self, file: &str) -> PathBuf {
+        self.0.join("templates/micro").join(file)
+    }
+}
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Memory is small here, so that the tests run on a small machine.
+pub(crate) const POLICY: &str = r#"
+schema = 1
+version = 1
+name = "Test"
+demo = true
+
+[zone.office]
+colour = "green"
+template = "micro"
+memory = "64 MiB"
+vcpus = 1
+disk = "16 MiB"
+network = "tunnel.office"
+
+[zone.vault]
+colour = "grey"
+template = "micro"
+memory = "64 MiB"
+vcpus = 2
+disk = "16 MiB"
+network = "none"
+
+[tunnel.office]
+address = ["10.11.0.2/32"]
+dns = ["10.11.0.1"]
+
+[[tunnel.office.peer]]
+public_key = "0Cea+6eciiXuOuQC9WoaIWyNBkor9vcv0ZC9sm4NsTs="
+endpoint = "office.gateway.example:51820"
+allowed_ips = ["0.0.0.0/0"]
+keepalive = 25
+"#;
+
+fn policy() -> VerifiedPolicy {
+    policy::verify("policy.toml", POLICY).unwrap()
+}
+
+fn plan(policy: &Policy, zone: usize) -> Plan<'_> {
+    let slot = u8::try_from(zone).unwrap();
+    let tunnel = tunnel_of(policy, &policy.zones[zone], |_| Some([7; 32])).unwrap();
+    Plan { zone: &policy.zones[zone], slot, tunnel, memory_taken_mib: 0 }
+}
+
+fn names(descriptors: &Descriptors) -> Vec<&str> {
+    descriptors.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+fn find<'a>(descriptors: &'a Descriptors, name: &str) -> &'a OwnedFd {
+    &descriptors.iter().find(|(candidate, _)| candidate == name).unwrap().1
+}
+
+fn read<T: for<'a> Deserialize<'a>>(descriptor: &OwnedFd) -> T {
+    let mut bytes = vec![0; 64 * 1024];
+    let count = rustix::io::pread(descriptor, &mut bytes, 0).unwrap();
+    postcard::from_bytes(&bytes[..count]).unwrap()
+}
+
+#[test]
+fn a_zone_with_a_tunnel_gets_everything() {
+    let data = Data::new("tunnel");
+    let policy = policy();
+    let prepared = prepare(&data.0, &plan(&policy, 0)).unwrap();
+    let expected = ["config", "events", "agent", "console", "kernel", "initrd", "disk0", "disk1", "net"];
+    assert_eq!(names(&prepared.vmm), expected);
+    let vpnd = prepared.vpnd.as_ref().unwrap();
+    assert_eq!(names(vpnd), ["config", "vhost", "uplink", "status"]);
+    let config: Config = read(find(&prepared.vmm, "config"));
+    assert_eq!(config.command_line, "console=hvc0");
+    assert_eq!((config.memory_mib, config.vcpus), (64, 1));
+    assert!(config.disks[0].read_only && !config.disks[1].read_only);
+    let tunnel: VpndConfig = read(find(vpnd, "config"));
+    assert_eq!(tunnel.private_key, [7; 32]);
+    assert_eq!(Some(tunnel.zone_mac), config.network);
+    assert_eq!(tunnel.addresses, [("10.11.0.2".parse().unwrap(), 32)]);
+    let ends = prepared.ends.tunnel.as_ref().unwrap();
+    assert_eq!(ends.endpoints[0].host, Host::Name("office.gateway.example".into()));
+}
+
+#[test]
+fn the_pairs_join_the_right_processes() {
+    let data = Data::new("pairs");
+    let policy = policy();
+    let prepared = prepare(&data.0, &plan(&policy, 0)).unwrap();
+    let vpnd = prepared.vpnd.as_ref().unwrap();
+    let joined = |from: &OwnedFd, to: std::os::fd::BorrowedFd<'_>| {
+        rustix::io::write(from, b"x").unwrap();
+        let mut bytes = [0; 8];
+        assert_eq!(rustix::io::read(to, &mut bytes).unwrap(), 1);
+    };
+    joined(find(&prepared.vmm, "net"), find(vpnd, "vhost").as_fd());
+    joined(find(vpnd, "uplink"), prepared.ends.tunnel.as_ref().unwrap().datagrams.as_fd());
+    joined(find(vpnd, "status"), prepared.ends.tunnel.as_ref().unwrap().status.as_fd());
+    joined(find(&prepared.vmm, "events"), prepared.ends.events.as_fd());
+    joined(find(&prepared.vmm, "agent"), prepared.ends.agent.as_fd());
+    joined(find(&prepared.vmm, "console"), prepared.ends.console.as_fd());
+}
+
+#[test]
+fn a_zone_without_network_has_no_nic() {
+    let data = Data::new("no-nic");
+    let policy = policy();
+    let prepared = prepare(&data.0, &plan(&policy, 1)).unwrap();
+    assert!(prepared.vpnd.is_none() && prepared.ends.tunnel.is_none());
+    assert!(!names(&prepared.vmm).contains(&"net"));
+    let config: Config = read(find(&prepared.vmm, "config"));
+    assert_eq!((config.network, config.vcpus), (None, 2));
+}
+
+#[test]
+fn nothing_is_given_that_a_process_could_change() {
+    let data = Data::new("sealed");
+    let policy = policy();
+    let prepared = prepare(&data.0, &plan(&policy, 0)).unwrap();
+    for (descriptors, name) in [(&prepared.vmm, "config"), (prepared.vpnd.as_ref().unwrap(), "config")] {
+        let config = find(descriptors, name);
+        assert_eq!(rustix::io::pwrite(config, b"x", 0), Err(Errno::PERM));
+        assert_eq!(rustix::fs::ftruncate(config, 0), Err(Errno::PERM));
+    }
+    for name in ["kernel", "initrd", "disk0"] {
+        assert_eq!(rustix::io::pwrite(find(&prepared.vmm, name), b"x", 0), Err(Errno::BADF));
+    }
+}
+
+#[test]
+fn a_private_disk_is_made_kept_and_grown() {
+    const MIB: u64 = 1024 * 1024;
+    let data = Data::new("disk");
+    let mut policy = Policy::clone(&policy());
+    let path = data.0.join("zones/vault/private.img");
+    let start = |policy: &Policy| drop(prepare(&data.0, &plan(policy, 1)).unwrap());
+    start(&policy);
+    let metadata = fs::metadata(&path).unwrap();
+    assert_eq!((metadata.len(), metadata.permissions().mode() & 0o777), (16 * MIB, 0o600));
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    rustix::io::pwrite(&file, b"mine", 4096).unwrap();
+    policy.zones[1].disk_mib = 32;
+    start(&policy);
+    assert_eq!(fs::metadata(&path).unwrap().len(), 32 * MIB);
+    policy.zones[1].disk_mib = 16;
+    start(&policy);
+    assert_eq!(fs::metadata(&path).unwrap().len(), 32 * MIB);
+    let mut bytes = [0; 4];
+    rustix::io::pread(fs::File::open(&path).unwrap(), &mut bytes, 4096).unwrap();
+    assert_eq!(&bytes, b"mine");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let check = |name: &str, spoil: &dyn Fn(&Data, &mut Policy), expected: &str| {
+        let data = Data::new(name);
+        let mut policy = Policy::clone(&policy());
+        spoil(&data, &mut policy);
+        let error = prepare(&data.0, &plan(&policy, 1)).unwrap_err().to_string();
+        assert_eq!(error.replace(data.0.to_str().unwrap(), "/data"), expected);
+    };
+    check(
+        "no-root",
+        &|data, _| fs::remove_file(data.template("root.img")).unwrap(),
+        "template \"micro\" is not installed: /data/templates/micro/root.img is missing; run `./bulkhead run` to build it",
+    );
+    check(
+        "typo",
+        &|data, _| {
+            let text = "command_line = \"x\"\nmemory_min_mb = 64\n";
+            fs::write(data.template("template.toml"), text).unwrap();
+        },
+        "template \"micro\" is damaged: /data/templates/micro/template.toml: unknown field `memory_min_mb`, \
+         expected `command_line` or `memory_min_mib`",
+    );
+    check(
+        "small",
+        &|data, _| {
+            let text = "command_line = \"x\"\nmemory_min_mib = 128\n";
+            fs::write(data.template("template.toml"), text).unwrap();
+        },
+        "template \"micro\" needs 128 MiB of memory, the policy gives 64 MiB",
+    );
+    check(
+        "file-in-place",
+        &|data, _| fs::write(data.0.join("zones"), "").unwrap(),
+        "/data/zones/vault/private.img: Not a directory (os error 20)",
+    );
+    let huge = |_: &Data, policy: &mut Policy| policy.zones[1].memory_mib = u32::MAX;
+    let data = Data::new("huge");
+    let mut policy = Policy::clone(&policy());
+    huge(&data, &mut policy);
+    let error = prepare(&data.0, &plan(&policy, 1)).unwrap_err();
+    assert!(matches!(error, LaunchError::Memory { needed, .. } if needed == u64::from(u32::MAX)));
+}
+
+#[test]
+fn a_full_disk_is_told_apart() {
+    let path = PathBuf::from("/data/zones/office/private.img");
+    let error = private_error(&path, Errno::NOSPC).to_string();
+    assert!(error.starts_with("the data disk is full (/data/zones/office/private.img)"), "{error}");
+}
+
+#[test]
+fn a_tunnel_without_key_does_not_start() {
+    let policy = policy();
+    let error = tunnel_of(&policy, &policy.zones[0], |_| None).unwrap_err();
+    assert_eq!(error.to_string(), "tunnel \"office\" has no private key on this host (demo-keys.toml)");
+    assert!(tunnel_of(&policy, &policy.zones[1], |_| None).unwrap().is_none());
+}

@@ -1,0 +1,96 @@
+//! The policy and the demonstration's private keys, read once at the start.
+//!
+//! A policy that does not verify gives no zones at all, and every finding becomes a notice: the host comes
+//! up and says what is wrong. A file of private keys is accepted only beside a policy that calls itself a
+//! demonstration.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use init_protocol::MAX_ZONES;
+use policy::VerifiedPolicy;
+
+/// Where everything is.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    /// The policy.
+    pub(crate) policy: PathBuf,
+    /// The demonstration's private keys.
+    pub(crate) demo_keys: PathBuf,
+    /// Templates and private disks.
+    pub(crate) data: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            policy: "/etc/bulkhead/policy.toml".into(),
+            demo_keys: "/etc/bulkhead/demo-keys.toml".into(),
+            data: "/data".into(),
+        }
+    }
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    /// The policy, when it verified.
+    pub(crate) policy: Option<VerifiedPolicy>,
+    /// Private keys by the tunnel's name.
+    pub(crate) keys: BTreeMap<String, [u8; 32]>,
+    /// What is wrong, in sentences.
+    pub(crate) problems: Vec<String>,
+}
+
+impl Settings {
+    /// Reads the files.
+    pub(crate) fn read(paths: &Paths) -> Self {
+        let mut settings = Self::default();
+        let name = paths.policy.display().to_string();
+        let text = match std::fs::read_to_string(&paths.policy) {
+            Ok(text) => text,
+            Err(error) => {
+                settings
+                    .problems
+                    .push(format!("There is no policy, so there are no zones: {name}: {error}."));
+                return settings;
+            }
+        };
+        match policy::verify(&name, &text) {
+            Ok(policy) if policy.zones.len() > usize::from(MAX_ZONES) => {
+                let count = policy.zones.len();
+                settings.problems.push(format!("{name}: {count} zones, this host runs at most {MAX_ZONES}."));
+            }
+            Ok(policy) => {
+                settings.read_keys(paths, &policy);
+                settings.policy = Some(policy);
+            }
+            Err(findings) => {
+                let lines = findings.to_string();
+                settings.problems.extend(lines.lines().filter(|line| !line.is_empty()).map(str::to_owned));
+            }
+        }
+        settings
+    }
+
+    fn read_keys(&mut self, paths: &Paths, policy: &VerifiedPolicy) {
+        let name = paths.demo_keys.display().to_string();
+        let text = match std::fs::read_to_string(&paths.demo_keys) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                self.problems.push(format!("The tunnels' private keys cannot be read: {name}: {error}."));
+                return;
+            }
+        };
+        if !policy.demo {
+            self.problems.push(format!("{name} is ignored: the policy is no demonstration."));
+            return;
+        }
+        match policy::demo_keys(&name, &text) {
+            Ok(keys) => self.keys = keys,
+            Err(findings) => self.problems.push(findings.to_string()),
+        }
+    }
+}
