@@ -386,6 +386,7 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> Result<Self, BootError> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
+        remove_orphans(&std::env::temp_dir());
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("bulkhead-{}-{number}", std::process::id()));
         match std::fs::create_dir_all(&path) {
@@ -399,6 +400,24 @@ impl Drop for Folder {
     fn drop(&mut self) {
         // What stays behind lies in the system's temporary folder.
         let _left_behind = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Removes the folders of processes that are gone: who ends by a signal cannot clean up.
+fn remove_orphans(temporary: &Path) {
+    let Ok(entries) = std::fs::read_dir(temporary) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("bulkhead-")?.split_once('-'))
+            .and_then(|(process, number)| Some((process.parse::<u32>().ok()?, number.parse::<u32>().ok()?)));
+        if let Some((process, _)) = owner
+            && !Path::new("/proc").join(process.to_string()).exists()
+        {
+            // Another user's, or one that somebody else removes just now.
+            let _not_ours = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 

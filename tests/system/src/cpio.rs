@@ -65,5 +65,26 @@ pub fn read(mut bytes: &[u8]) -> anyhow::Result<Vec<Entry>> {
     }
 }
 
+/// An archive with one file, to lay over another one. `path` has no leading slash; its folder must exist there.
+///
+/// # Errors
+/// The file is larger than 4 GiB.
+pub fn single(path: &str, content: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for (path, mode, content) in [(path, REGULAR | 0o644, content), ("TRAILER!!!", 0, &[][..])] {
+        let (size, name) = (u32::try_from(content.len())?, u32::try_from(path.len() + 1)?);
+        bytes.extend_from_slice(MAGIC);
+        for value in [1, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name, 0] {
+            bytes.extend_from_slice(format!("{value:08X}").as_bytes());
+        }
+        bytes.extend_from_slice(path.as_bytes());
+        bytes.push(0);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend_from_slice(content);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests;

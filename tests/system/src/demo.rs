@@ -1,197 +1,184 @@
-//! `./bulkhead run`: the appliance with its demo network, for a person or for a script.
+//! `./bulkhead run`: the appliance for a person, or without one.
+//!
+//! With a display it opens a window, without one it serves VNC on the loopback address; it goes on until the host
+//! powers off or the user presses Ctrl-C. With `--headless` nobody is needed: a touch starts the zone, the page
+//! is fetched, a picture is written, and the exit code says whether all of it happened. That needs the test
+//! image, because nothing in the production image tells the outside what a zone sees.
 
-use std::ffi::OsString;
-use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, bail, ensure};
 use control_api::Phase;
+use gateway::Site;
 use harness::machine::NetworkConfig;
 use harness::{Machine, MachineConfig, Pointer, Screen, within};
 
 use crate::artifacts::Artifacts;
-use crate::picker;
+use crate::report::{Steps, say};
+use crate::world::{BOOT, START, ZONES, boot_test_machine, fetch_own_page, slot, touch_tile};
 
-/// Where each site's intranet answers.
-const PAGE: &str = "http://intranet.example/";
+/// How long an interactive host may run.
+const ONE_YEAR: u64 = 365 * 24 * 3600;
 
-/// What `./bulkhead run` was asked for.
+/// First port of VNC: display 0.
+const VNC_PORT: u16 = 5900;
+
+/// What the user wants.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Options {
-    headless: bool,
-    zone: Option<String>,
-    screenshot: Option<PathBuf>,
+pub struct Options {
+    /// Without a person.
+    pub headless: bool,
+    /// The zone to start.
+    pub zone: Option<String>,
+    /// Where the picture goes.
+    pub screenshot: Option<PathBuf>,
+    /// Another policy file.
+    pub policy: Option<PathBuf>,
 }
 
-fn options(arguments: &[OsString]) -> Result<Options> {
-    let mut options = Options::default();
-    let mut parser = lexopt::Parser::from_args(arguments.iter().cloned());
-    while let Some(argument) = parser.next()? {
-        match argument {
-            lexopt::Arg::Long("headless") => options.headless = true,
-            lexopt::Arg::Long("zone") => {
-                options.zone = Some(parser.value()?.to_string_lossy().into_owned());
-            }
-            lexopt::Arg::Long("screenshot") => options.screenshot = Some(parser.value()?.into()),
-            other => {
-                bail!("{}; allowed are --headless, --zone NAME, --screenshot FILE", other.unexpected())
+impl Options {
+    /// Reads the words behind `run`.
+    ///
+    /// # Errors
+    /// A sentence that names the word and what is allowed.
+    pub fn parse(words: &[String]) -> anyhow::Result<Self> {
+        let mut options = Self::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().with_context(|| format!("{word} needs a value")).cloned();
+            match word.as_str() {
+                "--headless" => options.headless = true,
+                "--zone" => options.zone = Some(value()?),
+                "--screenshot" => options.screenshot = Some(value()?.into()),
+                "--policy" => options.policy = Some(value()?.into()),
+                other => {
+                    bail!("{other:?} is unknown: allowed are --headless, --zone, --screenshot and --policy")
+                }
             }
         }
+        if !options.headless && (options.zone.is_some() || options.screenshot.is_some()) {
+            bail!("--zone and --screenshot go with --headless");
+        }
+        if let Some(zone) = &options.zone {
+            ensure!(
+                slot(zone).is_ok(),
+                "{zone:?} is no zone of the demo policy: allowed are office, research, vault"
+            );
+        }
+        if options.headless && options.policy.is_some() {
+            bail!("--headless knows the demo policy only: leave --policy out");
+        }
+        Ok(options)
     }
-    if !options.headless && (options.zone.is_some() || options.screenshot.is_some()) {
-        bail!("--zone and --screenshot are for --headless: without it, you touch the tile");
-    }
-    Ok(options)
 }
 
-/// Runs the appliance until the user ends it, or until everything that a headless run promises happened.
+/// Runs the demo.
 ///
 /// # Errors
-/// What did not happen, in words.
-pub fn run(artifacts: &Artifacts, arguments: &[OsString]) -> Result<ExitCode> {
-    let options = options(arguments)?;
-    let keys = gateway::Keys::from_folder(&artifacts.demo())?;
-    let network = NetworkConfig { keys, pcap: None, record_bytes: 0 };
-    if options.headless {
-        let mut config = artifacts.test();
-        config.network = Some(network);
-        config.name = "headless".to_owned();
-        headless(config, &options)
-    } else {
-        let mut config = artifacts.production();
-        config.network = Some(network);
-        config.name = "run".to_owned();
-        config.pointer = Pointer::Tablet;
-        interactive(config)
-    }
+/// A sentence that says what to do.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let artifacts = Artifacts::find()?;
+    if options.headless { headless(&artifacts, options) } else { interactive(&artifacts, options) }
 }
 
-fn say(text: &str) {
-    // A closed terminal is no reason to stop.
-    let _closed = writeln!(std::io::stderr(), "{text}");
-}
-
-fn interactive(mut config: MachineConfig) -> Result<ExitCode> {
-    let display = ["DISPLAY", "WAYLAND_DISPLAY"]
-        .iter()
-        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-    if display {
-        config.screen = Screen::Window;
-        say("The appliance opens in a window. Click a tile to start its zone; Ctrl-C here ends everything.");
-    } else {
-        let number = free_vnc_display()?;
-        config.screen = Screen::Vnc(number);
-        say(&format!(
-            "There is no display here. Connect a VNC viewer to 127.0.0.1:{} (display 127.0.0.1:{number}) \
-             and click a tile to start its zone; Ctrl-C here ends everything.",
-            5900 + number
-        ));
-    }
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("catch Ctrl-C")?;
-    }
-    let mut machine = Machine::boot(config)?;
-    say(&format!("The host's console is in {}", machine.serial().path().display()));
-    loop {
-        if let Some(status) = machine.wait_for_end(within(1)) {
-            say("The machine is off.");
-            return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-        }
-        if interrupted.load(Ordering::Relaxed) {
-            drop(machine);
-            say("Everything is stopped.");
-            return Ok(ExitCode::SUCCESS);
-        }
-    }
-}
-
-/// The first VNC display whose port nobody uses.
-fn free_vnc_display() -> Result<u16> {
-    (0..100_u16)
-        .find(|number| TcpListener::bind(("127.0.0.1", 5900 + number)).is_ok())
-        .context("the ports 5900 to 5999 of 127.0.0.1 are all in use: end a program that listens there")
-}
-
-/// Prints one line a step, with the time since the start and what the step took.
-struct Steps {
-    start: Instant,
-    last: Instant,
-}
-
-impl Steps {
-    fn done(&mut self, what: &str) {
-        let now = Instant::now();
-        let took = now.duration_since(self.last).as_secs_f64();
-        say(&format!("[{:7.2} s] {what} ({took:.2} s)", now.duration_since(self.start).as_secs_f64()));
-        self.last = now;
-    }
-}
-
-fn headless(config: MachineConfig, options: &Options) -> Result<ExitCode> {
-    let start = Instant::now();
-    let mut steps = Steps { start, last: start };
-    let machine = Machine::boot(config)?;
-    steps.done("QEMU runs, the demo network is up");
-    let status = machine
-        .zones()
-        .wait_until("a policy with zones", machine.within(60), |status| !status.zones.is_empty())
-        .with_context(|| format!("the host did not come up; see {}", machine.serial().path().display()))?;
-    steps.done(&format!("the host is up, policy {:?}", status.policy));
-    picker::wait_for_tiles(&machine, &status)?;
-    steps.done("the picker is drawn");
-    if let Some(zone) = &options.zone {
-        start_by_touch(&machine, zone, &mut steps)?;
+fn headless(artifacts: &Artifacts, options: &Options) -> anyhow::Result<ExitCode> {
+    let mut steps = Steps::default();
+    let mut machine = boot_test_machine(artifacts)?;
+    steps.done("the host has booted");
+    let zone = options.zone.as_deref().unwrap_or("office");
+    machine.look_until("picker", "the picker", machine.within(BOOT), |picture| picture.colours(16) == 16)?;
+    steps.done("the picker is on the screen");
+    touch_tile(&machine, zone)?;
+    let running = machine.zones().wait_for_phase(zone, Phase::Running, machine.within(START))?;
+    steps.done(format!("a touch started {zone}, its agent answers"));
+    if running.tunnel.is_some() {
+        machine.zones().wait_for_tunnel(zone, machine.within(START))?;
+        steps.done(format!("the tunnel of {zone} is up"));
+        let site = Site::ALL.into_iter().find(|site| site.name() == zone);
+        let page = fetch_own_page(&machine, site.context("a zone with a tunnel has a demo network")?)?;
+        steps.done(format!("{zone} fetched its page: {}", page.trim().replace('\n', ", ")));
     }
     if let Some(path) = &options.screenshot {
-        machine.qmp().screendump(path, machine.within(30)).context("take the screenshot")?;
-        steps.done(&format!("screenshot written to {}", path.display()));
+        machine.qmp().screendump(&std::path::absolute(path)?, machine.within(START))?;
+        steps.done(format!("the screen is in {}", path.display()));
     }
-    drop(machine);
-    steps.done("everything is stopped");
+    machine.zones().power_off(machine.within(START))?;
+    let deadline = machine.within(START);
+    let status = machine.wait_for_end(deadline).context("the host did not power off in time")?;
+    ensure!(status.success(), "QEMU ended with {status}");
+    steps.done("the host has powered off");
     Ok(ExitCode::SUCCESS)
 }
 
-fn start_by_touch(machine: &Machine, zone: &str, steps: &mut Steps) -> Result<()> {
-    let zones = machine.zones();
-    picker::touch_tile(machine, zone)?;
-    zones.wait_until("zone starting", machine.within(20), |status| {
-        status.zones.iter().any(|found| found.name == zone && found.state.phase != Phase::Stopped)
-    })?;
-    steps.done(&format!("the tile {zone:?} was touched, the zone starts"));
-    let running = zones.wait_for_phase(zone, Phase::Running, machine.within(60))?;
-    steps.done(&format!("the agent answers, version {}", running.state.agent.unwrap_or_default()));
-    if running.tunnel.is_none() {
-        steps.done("the policy gives this zone no network: no page to fetch");
-        return Ok(());
+fn interactive(artifacts: &Artifacts, options: &Options) -> anyhow::Result<ExitCode> {
+    let mut config = MachineConfig::for_test(
+        artifacts.qemu(),
+        artifacts.kernel(),
+        vec![artifacts.host_segment()],
+        artifacts.logs(),
+    );
+    if let Some(policy) = &options.policy {
+        let text = std::fs::read(policy).with_context(|| format!("read the policy {}", policy.display()))?;
+        std::fs::create_dir_all(artifacts.logs())?;
+        let segment = artifacts.file("policy.cpio");
+        std::fs::write(&segment, crate::cpio::single("etc/bulkhead/policy.toml", &text)?)
+            .with_context(|| format!("write {}", segment.display()))?;
+        config.initramfs.push(segment);
     }
-    zones.wait_for_tunnel(zone, machine.within(60))?;
-    steps.done("the tunnel is up");
-    let page = zones.run_check(zone, "fetch", &[PAGE], machine.within(60))?;
-    if !page.passed || !page.output.contains(&format!("network: {zone}")) {
-        bail!("the page of {zone} did not come: {}", page.output);
+    config.bridge = false;
+    config.data_disk = Some(artifacts.data_disk());
+    config.pointer = Pointer::Tablet;
+    config.network = Some(NetworkConfig { keys: artifacts.keys()?, pcap: None, record_bytes: 0 });
+    config.screen = screen(artifacts)?;
+    let screen = config.screen;
+    let mut machine = Machine::boot(config).context("boot the host")?;
+    say(format!("The host boots; its console goes to {}.", machine.serial().path().display()));
+    if let Screen::Vnc(display) = screen {
+        let port = VNC_PORT + display;
+        say(format!("There is no display here: connect a VNC viewer to 127.0.0.1:{port}."));
     }
-    steps.done(&format!("fetched {PAGE}: {}", page.output.trim().replace('\n', ", ")));
-    // The picture is to show what the user would see now: running, tunnel up.
-    picker::wait_for_running(machine, zone)?;
-    Ok(())
+    let names: Vec<&str> = ZONES.iter().map(|(name, _)| *name).collect();
+    say(format!("Click a zone ({}) to start it. Ctrl-C ends everything.", names.join(", ")));
+    let status = machine.wait_for_end(within(ONE_YEAR)).context("a year has passed")?;
+    if !status.success() {
+        bail!("QEMU ended with {status}; it said:\n{}", machine.serial().tail(20));
+    }
+    say("The host has powered off.");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A window where there is a display and QEMU has one; otherwise the first free VNC display.
+fn screen(artifacts: &Artifacts) -> anyhow::Result<Screen> {
+    let display = ["DISPLAY", "WAYLAND_DISPLAY"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    if display && artifacts.tools().join("usr/lib/x86_64-linux-gnu/qemu/ui-gtk.so").exists() {
+        return Ok(Screen::Window);
+    }
+    let free = (0..100).find(|display| TcpListener::bind(("127.0.0.1", VNC_PORT + display)).is_ok());
+    free.map(Screen::Vnc)
+        .context("ports 5900 to 5999 of 127.0.0.1 are all in use: end one of the VNC servers")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(words: &[&str]) -> Result<Options, String> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        Options::parse(&words).map_err(|error| error.to_string())
+    }
+
     #[test]
-    fn options_are_read_and_strangers_named() {
-        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
-        let parsed = options(&words(&["--headless", "--zone", "office"])).unwrap();
-        assert_eq!(parsed, Options { headless: true, zone: Some("office".to_owned()), screenshot: None });
-        assert!(options(&words(&["--fly"])).unwrap_err().to_string().contains("allowed are"));
-        assert!(options(&words(&["--zone", "office"])).is_err());
+    fn options_are_read_and_mistakes_are_named() {
+        let options = parse(&["--headless", "--zone", "office", "--screenshot", "out.png"]).unwrap();
+        assert!(options.headless && options.zone.as_deref() == Some("office"));
+        assert_eq!(parse(&[]).unwrap(), Options::default());
+        assert!(parse(&["--zone"]).unwrap_err().contains("needs a value"));
+        assert!(parse(&["--headless", "--zone", "ofice"]).unwrap_err().contains("allowed are office"));
+        assert!(parse(&["--zone", "office"]).unwrap_err().contains("--headless"));
+        assert!(parse(&["--fly"]).unwrap_err().contains("\"--fly\""));
     }
 }

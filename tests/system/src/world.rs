@@ -241,7 +241,12 @@ pub fn fetch_own_page(machine: &Machine, site: Site) -> anyhow::Result<String> {
         .with_context(|| format!("fetch {PAGE} in {}", site.name()))?;
     ensure!(result.passed, "{} did not get {PAGE}: {}", site.name(), result.output);
     let network = format!("network: {}\n", site.name());
-    ensure!(result.output.contains(&network), "{} got a page of another network: {}", site.name(), result.output);
+    ensure!(
+        result.output.contains(&network),
+        "{} got a page of another network: {}",
+        site.name(),
+        result.output
+    );
     let own = site.client().iter().any(|address| result.output.contains(&format!("client: {address}\n")));
     ensure!(own, "the page names an address that is not {}'s: {}", site.name(), result.output);
     Ok(result.output)

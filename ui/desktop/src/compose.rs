@@ -81,7 +81,11 @@ impl Cursor {
     /// The cursor's own pixel at `at`, if it has one there.
     #[must_use]
     pub fn pixel(self, at: Point) -> Option<Pixel> {
-        let from = |offset: i32| usize::try_from((offset * 2).div_euclid(self.scale.halves())).ok();
+        // Rounding could find half a cell beyond the rectangle that counts as damage.
+        if !self.rect().contains(at) {
+            return None;
+        }
+        let from = |offset: i32| usize::try_from(offset * 2 / self.scale.halves()).ok();
         let cell = ARROW.get(from(at.y - self.tip.y)?)?.get(from(at.x - self.tip.x)?)?;
         match cell {
             b'#' => Some(Pixel(0x0010_1010)),

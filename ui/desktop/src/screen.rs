@@ -1,8 +1,8 @@
 //! The display: kernel mode setting with two dumb buffers.
 //!
 //! The descriptor comes from `init` and is the DRM master. Mode: the preferred one of the first connected connector.
-//! Buffers are mapped once. A finished picture is shown by a page flip; a driver without page flips gets one
-//! buffer and is told what changed in it (DIRTYFB).
+//! Buffers are mapped once. A finished picture is shown by a page flip; with a driver without page flips the picture
+//! goes into the buffer on the display, and the driver is told what changed in it (DIRTYFB).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -65,7 +65,7 @@ impl drm::control::Device for Card {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Method {
     Flip,
-    /// The only buffer is on the display; the driver may want to know what changed.
+    /// Into the buffer on the display; the driver may want to know what changed.
     InPlace,
 }
 
@@ -214,7 +214,6 @@ impl Screen {
             Err(error) if no_such_call(&error) => {
                 tracing::info!(%error, "no page flips here, drawing in place");
                 self.method = Method::InPlace;
-                self.back = 0;
                 self.draw_in_place(card, plane, cursor)
             }
             // Another flip is under way after all, or the display is being switched: draw this again later.
@@ -233,8 +232,9 @@ impl Screen {
         plane: &Plane,
         cursor: Option<Cursor>,
     ) -> Result<(), OpenScreenError> {
-        let drawn = self.draw(0, plane, cursor);
-        let Some(buffer) = self.buffers.first().filter(|_| !drawn.is_empty()) else { return Ok(()) };
+        let front = self.front();
+        let drawn = self.draw(front, plane, cursor);
+        let Some(buffer) = self.buffers.get(front).filter(|_| !drawn.is_empty()) else { return Ok(()) };
         let clips: Vec<ClipRect> = drawn.into_iter().filter_map(clip).collect();
         match card.dirty_framebuffer(buffer.framebuffer, &clips) {
             Ok(()) => Ok(()),

@@ -15,7 +15,7 @@ pub const LEAST_DISPLAY: Size = Size { width: 320, height: 240 };
 const PANEL: i32 = 56;
 const BAR: i32 = 64;
 const LEAST_TILE: Size = Size { width: 232, height: 208 };
-const MOST_TILE: Size = Size { width: 440, height: 340 };
+const MOST_TILE: Size = Size { width: 560, height: 380 };
 
 /// Geometry of one page of the picker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,13 +103,16 @@ fn choose_grid(area: Rect, scale: Scale, gap: i32, zones: usize) -> Grid {
     let most = |room: i32, least: i32| ((room + gap) / (scale.of(least) + gap)).max(1);
     let most_columns = most(area.width, LEAST_TILE.width);
     let most_rows = most(area.height, LEAST_TILE.height);
-    let mut best = (Grid { columns: 1, rows: 1 }, (0, 0));
+    let mut best = (Grid { columns: 1, rows: 1 }, (0, 0, i32::MIN, i32::MIN));
     for columns in 1..=most_columns.min(zones) {
         let rows = most_rows.min((zones + columns - 1) / columns);
         let grid = Grid { columns, rows };
         let size = tile_size(area, grid, scale, gap);
-        // Of equal capacity, the tile whose shorter side is longest reads best.
-        let score = (zones.min(columns * rows), size.width.min(size.height));
+        // Of equal capacity, the tile whose shorter side is longest reads best; then the grid with fewer holes,
+        // then the one that is as wide or tall as the display.
+        let holes = (columns * rows - zones).max(0);
+        let misfit = (columns * area.height - rows * area.width).abs();
+        let score = (zones.min(columns * rows), size.width.min(size.height), -holes, -misfit);
         if score > best.1 {
             best = (grid, score);
         }

@@ -5,7 +5,7 @@
 //! | ARP, neighbour discovery | the gateway's Ethernet address for every address but the zone's own: whatever prefix a guest believes in, its packets come here |
 //! | DHCPv4 | the tunnel's IPv4 address as /32, router and DNS 169.254.77.1 (also as option 121), MTU |
 //! | router advertisements, DHCPv6 | only with an IPv6 address: M flag and no prefix, so that a guest takes exactly the policy's address by DHCPv6 |
-//! | DNS | queries go into the tunnel, from the zone's address |
+//! | DNS | queries (UDP and TCP) go into the tunnel, from the zone's address |
 //! | echo | the gateway's own addresses answer |
 //!
 //! It never forwards anything but DNS queries, and those only as packets for the tunnel.
@@ -14,6 +14,7 @@ mod arp;
 mod dhcp4;
 mod dhcp6;
 mod dns;
+mod dns_tcp;
 mod icmp;
 mod ndp;
 
@@ -86,6 +87,7 @@ struct Datagram<'a> {
 pub(crate) struct Gateway {
     pub(crate) link: Link,
     dns: dns::Forwarder,
+    dns_tcp: dns_tcp::Flows,
     /// What the last call made.
     pub(crate) out: Vec<u8>,
     next_advertisement: Duration,
@@ -104,7 +106,13 @@ impl Gateway {
         let dns = dns::Forwarder::new(&config.dns, v4, v6, &config.seed);
         let link =
             Link { zone_mac: config.zone_mac, v4, v6, mtu: config.mtu, has_dns: !config.dns.is_empty() };
-        Self { link, dns, out: Vec::with_capacity(2048), next_advertisement: ADVERTISE_EVERY }
+        Self {
+            link,
+            dns,
+            dns_tcp: dns_tcp::Flows::default(),
+            out: Vec::with_capacity(2048),
+            next_advertisement: ADVERTISE_EVERY,
+        }
     }
 
     /// Serves an ARP packet of the zone.
@@ -127,6 +135,12 @@ impl Gateway {
                 Some(datagram) => self.udp(&datagram, now),
                 None => Outcome::Refused,
             },
+            ip::TCP if is_gateway(header.destination) && self.link.owns(header.source) => {
+                let server = self.dns.server_for(header.source);
+                let forwarded =
+                    server.and_then(|server| self.dns_tcp.forward(header, body, server, now, &mut self.out));
+                forwarded.map_or(Outcome::Refused, |()| Outcome::IntoTunnel)
+            }
             ip::ICMP => reply_if(icmp::echo(header, body, &self.link, &mut self.out)),
             ip::ICMPV6 if self.link.v6.is_some() => {
                 let answer = ndp::answer(packet, header, body, &self.link, &mut self.out);
@@ -151,16 +165,28 @@ impl Gateway {
         }
     }
 
-    /// Looks at a packet from the tunnel: `true` when it answers a query that was forwarded, and the frame with the
-    /// answer is in `out`.
+    /// Looks at a packet from the tunnel: `true` when it belongs to DNS that was forwarded, and the frame for the zone is
+    /// in `out`.
     pub(crate) fn intercept(&mut self, packet: &[u8], header: &Header, now: Duration) -> bool {
-        if header.protocol != ip::UDP || header.fragment || self.dns.is_empty() {
+        if header.fragment || (self.dns.is_empty() && self.dns_tcp.is_empty()) {
             return false;
         }
         let Some(body) = packet.get(header.header_len..header.total_len) else { return false };
-        let Some(datagram) = datagram(header, body) else { return false };
-        self.out.clear();
-        self.dns.answer(&datagram, &self.link, now, &mut self.out).is_some()
+        match header.protocol {
+            ip::UDP => {
+                let Some(datagram) = datagram(header, body) else { return false };
+                self.out.clear();
+                self.dns.answer(&datagram, &self.link, now, &mut self.out).is_some()
+            }
+            ip::TCP => {
+                let Some(gateway) = self.dns_tcp.answer(header, body, now) else { return false };
+                self.out.clear();
+                let ethertype = if gateway.is_ipv4() { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+                self.link.begin(&mut self.out, ethertype);
+                dns_tcp::rewrite(body, gateway, header.destination, &mut self.out).is_some()
+            }
+            _ => false,
+        }
     }
 
     /// Tells the zone that its packet exceeds the MTU.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use crate::Status;
 use crate::wire::{Call, CallError, Frames, MAX_REPLY, Method, Reply, WireError};
@@ -49,10 +50,13 @@ impl Client {
     /// Connects to the socket at `path` (on the host: [`crate::SOCKET`]).
     ///
     /// # Errors
-    /// What `connect(2)` reports.
+    /// What `connect(2)` reports; `WouldBlock`: the server's queue is full.
     pub fn connect(path: impl AsRef<Path>) -> io::Result<Self> {
-        let stream = UnixStream::connect(path)?;
-        stream.set_nonblocking(true)?;
+        // Not UnixStream::connect: that waits for a server that is hung with a full queue.
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        connect(&socket, &SocketAddrUnix::new(path.as_ref())?)?;
+        let stream = UnixStream::from(socket);
         Ok(Self { stream, frames: Frames::new(MAX_REPLY), unsent: Vec::new() })
     }
 

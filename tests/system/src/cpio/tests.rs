@@ -3,7 +3,9 @@ use super::*;
 fn entry(path: &str, mode: u32, content: &[u8]) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     let (size, name) = (content.len(), path.len() + 1);
-    for value in [1, mode, 0, 0, 1, 0, u32::try_from(size).unwrap(), 0, 0, 0, 0, u32::try_from(name).unwrap(), 0] {
+    for value in
+        [1, mode, 0, 0, 1, 0, u32::try_from(size).unwrap(), 0, 0, 0, 0, u32::try_from(name).unwrap(), 0]
+    {
         bytes.extend_from_slice(format!("{value:08X}").as_bytes());
     }
     bytes.extend_from_slice(path.as_bytes());
@@ -36,4 +38,15 @@ fn what_is_no_archive_is_an_error() {
     let archive = entry("a", 0o100_644, b"content");
     assert!(read(&archive[..archive.len() - 8]).is_err());
     assert_eq!(read(&[0; 512]).unwrap(), []);
+}
+
+#[test]
+fn a_single_file_is_read_back() {
+    let archive = single("etc/bulkhead/policy.toml", b"version = 2").unwrap();
+    let expected = Entry {
+        path: "etc/bulkhead/policy.toml".to_owned(),
+        mode: 0o100_644,
+        content: b"version = 2".to_vec(),
+    };
+    assert_eq!(read(&archive).unwrap(), [expected]);
 }

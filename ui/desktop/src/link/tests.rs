@@ -110,6 +110,22 @@ fn control_api_value() -> serde_json::Value {
 }
 
 #[test]
+fn a_zoned_that_accepts_nothing_is_not_waited_for() {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("zones");
+    let listener = socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("a socket");
+    bind(&listener, &SocketAddrUnix::new(&path).expect("short")).expect("bound");
+    listen(&listener, 0).expect("listening");
+    let mut link = ZonedLink::new(&path);
+    // Its queue takes one connection; a connect that waits would never return.
+    for attempt in 0..3 {
+        assert_eq!(link.service(attempt * RETRY), []);
+        assert_eq!(link.deadline(), (attempt + 1) * RETRY);
+    }
+}
+
+#[test]
 fn garbage_from_zoned_is_a_lost_connection_not_a_panic() {
     let (mut fixture, mut monitor, _calls) = connected();
     monitor.write_all(b"{nonsense\0").expect("written");

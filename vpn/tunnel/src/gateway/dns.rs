@@ -1,8 +1,8 @@
 //! The DNS forwarder: a query to the gateway goes into the tunnel to the tunnel's server, from the zone's own address
 //! with an unpredictable port and id; the answer comes back as the gateway's.
 //!
-//! UDP only: a guest whose answer was cut asks the server itself over TCP through the tunnel, if it knows it, or lives
-//! with EDNS sizes. Names are not parsed beyond finding the question's end; nothing is cached.
+//! This is UDP; `dns_tcp` leads connections to the same server. Names are not parsed beyond finding the question's end;
+//! nothing is cached.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -20,7 +20,7 @@ const MAX_QUERIES: usize = 128;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 const HEADER: usize = 12;
-const PORT: u16 = 53;
+pub(super) const PORT: u16 = 53;
 const RESPONSE: u8 = 0x80;
 const REFUSED: u8 = 5;
 
@@ -71,6 +71,11 @@ impl Forwarder {
     /// Whether no query is under way.
     pub(super) fn is_empty(&self) -> bool {
         self.queries.is_empty()
+    }
+
+    /// The first server that a client of this family reaches without changing family.
+    pub(super) fn server_for(&self, client: IpAddr) -> Option<IpAddr> {
+        self.servers.iter().map(|(server, _)| *server).find(|server| server.is_ipv4() == client.is_ipv4())
     }
 
     /// Takes a query of the zone and makes the packet for the tunnel.

@@ -31,6 +31,7 @@ fn seeds() -> Vec<Vec<u8>> {
         services::neighbour_solicitation("fe80::1"),
         services::dhcp6_solicit(),
         services::echo_v4(),
+        frame(&services::segment(ZONE_V4, GATEWAY_V4, (4000, 53), b"dns")),
     ]
 }
 

@@ -374,3 +374,45 @@ fn without_dns_servers_queries_are_refused_at_once() {
     let message = &answer[14 + 28..];
     assert_eq!((message[..2].to_vec(), message[2] & 0x80, message[3]), (vec![0, 5], 0x80, 5));
 }
+
+pub(super) fn segment(source: Ipv4Addr, destination: Ipv4Addr, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+    let mut tcp = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
+    tcp.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x18, 1, 0, 0, 0, 0, 0]);
+    tcp.extend_from_slice(payload);
+    let mut packet = Vec::new();
+    ip::push_packet(&mut packet, source.into(), destination.into(), ip::TCP, &tcp, 16).unwrap();
+    packet
+}
+
+#[test]
+fn dns_over_tcp_is_led_to_the_server_and_back() {
+    let (mut tunnel, mut remote, mut recorder) = established(&one_peer());
+    let mut asks = segment(ZONE_V4, GATEWAY_V4, (4000, 53), b"question");
+    // The guest leaves the checksum to the device.
+    let left = partial(ZONE_V4.into(), GATEWAY_V4.into(), ip::TCP, asks.len() - 20);
+    put(&mut asks, 36, &left).unwrap();
+    let offload = VnetHeader { flags: 1, checksum_start: 34, checksum_offset: 16, ..VnetHeader::default() };
+    tunnel.from_zone(&offload, &frame(&asks), NOW, &mut recorder);
+    settle(&mut tunnel, 0, &mut remote, NOW, &mut recorder);
+    assert_eq!(remote.inner, [segment(ZONE_V4, SERVER_V4, (4000, 53), b"question")]);
+
+    let answer = segment(SERVER_V4, ZONE_V4, (53, 4000), b"answer");
+    tunnel.from_peer(0, &remote.send(&answer), NOW, &mut recorder);
+    let led = segment(GATEWAY_V4, ZONE_V4, (53, 4000), b"answer");
+    assert_eq!(recorder.take_zone().pop().unwrap()[14..], led);
+    // Other connections of the zone stay what they are.
+    for packet in [
+        segment(SERVER_V4, ZONE_V4, (53, 4001), b""),
+        segment(SERVER_V4, ZONE_V4, (80, 4000), b""),
+        segment(Ipv4Addr::new(10, 11, 0, 7), ZONE_V4, (53, 4000), b""),
+    ] {
+        tunnel.from_peer(0, &remote.send(&packet), NOW, &mut recorder);
+        assert_eq!(recorder.take_zone().pop().unwrap()[14..], packet);
+    }
+    let late = NOW + Duration::from_secs(60);
+    tunnel.from_peer(0, &remote.send(&answer), late, &mut recorder);
+    assert_eq!(recorder.take_zone().pop().unwrap()[14..], answer);
+    // No other port of the gateway is open.
+    send(&mut tunnel, &frame(&segment(ZONE_V4, GATEWAY_V4, (4000, 80), b"")), late, &mut recorder);
+    assert!(recorder.peer.is_empty() && recorder.zone.is_empty());
+}

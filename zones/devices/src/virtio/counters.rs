@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What one device dropped or refused since the machine started. A reset of the device keeps it.
+/// What one device dropped, refused or made durable since the machine started. A reset of the device keeps it.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Chains or packets that break the rules of virtio.
@@ -13,6 +13,8 @@ pub struct Counters {
     pub dropped_bytes: Count,
     /// Requests that the host's own files or sockets failed.
     pub host_failures: Count,
+    /// Times that a disk's file was brought to stable storage.
+    pub flushes: Count,
 }
 
 /// A number that only grows.

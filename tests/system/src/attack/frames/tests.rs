@@ -49,11 +49,7 @@ fn the_router_advertisement_is_a_valid_one() {
     let ethernet = EthernetFrame::new_checked(&frame[..]).unwrap();
     let packet = Ipv6Packet::new_checked(ethernet.payload()).unwrap();
     let message = Icmpv6Packet::new_checked(packet.payload()).unwrap();
-    let parsed = Icmpv6Repr::parse(
-        &packet.src_addr(),
-        &packet.dst_addr(),
-        &message,
-        &ChecksumCapabilities::default(),
-    );
+    let parsed =
+        Icmpv6Repr::parse(&packet.src_addr(), &packet.dst_addr(), &message, &ChecksumCapabilities::default());
     assert!(matches!(parsed, Ok(Icmpv6Repr::Ndisc(NdiscRepr::RouterAdvert { .. }))), "{parsed:?}");
 }

@@ -196,7 +196,9 @@ impl Disk {
     }
 
     fn flush(&self) -> Result<(), Refusal> {
-        self.file.sync_data().map_err(|error| self.host_failure(&error))
+        self.file.sync_data().map_err(|error| self.host_failure(&error))?;
+        self.counters.flushes.add(1);
+        Ok(())
     }
 
     fn after_change(&self) -> Result<(), Refusal> {

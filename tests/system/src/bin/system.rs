@@ -1,0 +1,64 @@
+//! `system`: what `./bulkhead test` and `./bulkhead run` start once everything is built.
+//!
+//! `system list` prints one test a line, its name first, then its kind. `system test [--soak] [--seed N] [NAME]...`
+//! runs the tests whose name contains one of the names. `system run ...` starts the demo, see `demo`.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use system::artifacts::Artifacts;
+use system::registry::select;
+use system::report::say;
+use system::{cases, demo, runner};
+
+fn main() -> ExitCode {
+    match dispatch() {
+        Ok(code) => code,
+        Err(error) => {
+            say(format!("bulkhead: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch() -> anyhow::Result<ExitCode> {
+    let mut words = std::env::args().skip(1);
+    let verb = words.next().unwrap_or_default();
+    let rest: Vec<String> = words.collect();
+    match verb.as_str() {
+        "list" => {
+            for test in cases::ALL {
+                say(format!("{} {}", test.name, test.kind.name()));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        "test" => test(&rest),
+        "run" => demo::run(&demo::Options::parse(&rest)?),
+        other => bail!("system does {other:?} not: allowed are list, test and run"),
+    }
+}
+
+fn test(words: &[String]) -> anyhow::Result<ExitCode> {
+    let mut names = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            // These tests have no random part and no longer form yet.
+            "--soak" => {}
+            "--seed" => drop(words.next()),
+            option if option.starts_with("--") => bail!("unknown option {option}"),
+            name => names.push(name.to_owned()),
+        }
+    }
+    let tests = select(cases::ALL, &names);
+    if tests.is_empty() {
+        bail!("no system test has a name with {names:?} in it");
+    }
+    let failed = runner::run(Artifacts::find()?, &tests);
+    if failed.is_empty() {
+        say(format!("{} system tests passed", tests.len()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(format!("{} of {} system tests failed: {}", failed.len(), tests.len(), failed.join(", ")));
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,51 @@
+//! The tests, in the order in which they run: what changes the machine least comes first.
+
+mod crashes;
+mod host;
+mod image;
+mod isolation;
+mod leaks;
+mod shutdown;
+mod zones;
+
+use crate::registry::Kind::{Attack, System};
+use crate::registry::Test;
+
+/// Every system test.
+pub const ALL: &[Test] = &[
+    Test { name: "production_image_has_no_shell_and_no_bridge", kind: System, run: image::production },
+    Test { name: "zones_are_listed_and_picker_is_drawn", kind: System, run: zones::listed_and_drawn },
+    Test { name: "host_has_no_address_route_or_listener", kind: Attack, run: host::no_network },
+    Test { name: "every_process_of_the_host_is_jailed", kind: Attack, run: host::jailed },
+    Test { name: "touch_office_starts_and_fetches_its_page", kind: System, run: zones::touch_office },
+    Test { name: "research_at_the_same_time_has_other_content", kind: System, run: zones::research_too },
+    Test { name: "vault_has_no_nic", kind: Attack, run: zones::vault_has_no_nic },
+    Test { name: "running_zones_give_the_host_no_network", kind: Attack, run: host::no_network_with_zones },
+    Test { name: "zone_cannot_reach_another_zone", kind: Attack, run: isolation::zone_to_zone },
+    Test { name: "no_leak_while_the_tunnel_is_up", kind: Attack, run: leaks::tunnel_up },
+    Test { name: "no_leak_while_the_gateway_is_silent", kind: Attack, run: leaks::gateway_silent },
+    Test { name: "no_leak_after_vpnd_was_killed", kind: Attack, run: leaks::vpnd_killed },
+    Test { name: "no_leak_before_the_tunnel_is_up", kind: Attack, run: leaks::before_tunnel },
+    Test { name: "killed_vmm_leaves_the_other_zone_and_is_named", kind: System, run: crashes::vmm },
+    Test { name: "killed_vpnd_leaves_the_other_zone_and_is_named", kind: System, run: crashes::vpnd },
+    Test { name: "host_powers_off_in_order", kind: System, run: shutdown::power_off },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::select;
+
+    #[test]
+    fn names_are_unique_and_selected_by_any_part() {
+        let mut names: Vec<&str> = ALL.iter().map(|test| test.name).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert!(names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
+        assert_eq!(select(ALL, &["no_leak".to_owned()]).len(), 4);
+        assert_eq!(select(ALL, &[]).len(), ALL.len());
+        assert_eq!(select(ALL, &["nothing like this".to_owned()]).len(), 0);
+    }
+}

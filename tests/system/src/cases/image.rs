@@ -1,0 +1,71 @@
+//! What the production image does not contain, by looking into its archive.
+
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+
+use crate::cpio::{Entry, read};
+use crate::world::World;
+
+/// Every program of the production image (ARCHITECTURE.md, "Files").
+const PROGRAMS: [&str; 6] = ["init", "bin/uplink", "bin/zoned", "bin/vmm", "bin/vpnd", "bin/desktop"];
+
+pub(super) fn production(world: &mut World) -> anyhow::Result<()> {
+    let host = entries(&world.artifacts.host_segment())?;
+    let bad = unexpected(&host);
+    ensure!(bad.is_empty(), "the production image contains {bad:?}");
+    for program in PROGRAMS {
+        ensure!(host.iter().any(|entry| entry.path == program), "the production image lacks {program}");
+    }
+    // The same look finds what is there: the test image's one addition.
+    let test = entries(&world.artifacts.test_segment())?;
+    let found = unexpected(&test);
+    ensure!(found == ["bin/test_bridge"], "the test segment contains {found:?}");
+    Ok(())
+}
+
+fn entries(path: &Path) -> anyhow::Result<Vec<Entry>> {
+    let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let entries = read(&bytes).with_context(|| format!("read the archive {}", path.display()))?;
+    if entries.is_empty() {
+        bail!("{} is empty", path.display());
+    }
+    Ok(entries)
+}
+
+/// Everything that can be run, or looks like it, but is no program of the production image or kernel module.
+fn unexpected(entries: &[Entry]) -> Vec<&str> {
+    entries
+        .iter()
+        .filter(|entry| entry.is_executable() || entry.looks_like_a_program())
+        .map(|entry| entry.path.as_str())
+        .filter(|path| !PROGRAMS.contains(path))
+        .filter(|path| {
+            !(path.starts_with("lib/modules/") && Path::new(path).extension().is_some_and(|end| end == "ko"))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, mode: u32, content: &[u8]) -> Entry {
+        Entry { path: path.to_owned(), mode, content: content.to_vec() }
+    }
+
+    #[test]
+    fn shells_scripts_and_stray_programs_are_found() {
+        let entries = [
+            entry("bin/zoned", 0o100_755, b"\x7fELF"),
+            entry("lib/modules/kvm.ko", 0o100_644, b"\x7fELF"),
+            entry("etc/bulkhead/policy.toml", 0o100_644, b"schema = 1"),
+            entry("bin", 0o040_755, b""),
+            entry("bin/sh", 0o100_755, b"\x7fELF"),
+            entry("etc/rc", 0o100_644, b"#!/bin/sh"),
+            entry("lib/libc.so", 0o100_644, b"\x7fELF"),
+            entry("lib/modules/not.really", 0o100_755, b""),
+        ];
+        assert_eq!(unexpected(&entries), ["bin/sh", "etc/rc", "lib/libc.so", "lib/modules/not.really"]);
+    }
+}

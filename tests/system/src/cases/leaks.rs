@@ -1,0 +1,149 @@
+//! Root in `office` sends everything that must not get out; the wire alone says whether it did.
+
+use anyhow::{Context, ensure};
+use gateway::network::Silence;
+use gateway::observer::{Allowed, Message, Observer};
+use gateway::{Direction, Mark, Site};
+use harness::Machine;
+use harness::command_line::HOST_MAC;
+
+use crate::world::{
+    PAGE, SOON, START, World, ensure_connected, ensure_no_leak, ensure_running, ensure_stopped,
+    fetch_own_page, process_of, wait_for_frame,
+};
+
+const ZONE: &str = "office";
+
+/// What the attack plants in everything that it sends.
+const MARKER: &str = "BULKHEADLEAKMARKER";
+
+/// Frames of one round of the attack, at least.
+const LEAST_FRAMES: u64 = 80;
+
+/// SIGKILL.
+const KILL: i32 = 9;
+
+pub(super) fn tunnel_up(world: &mut World) -> anyhow::Result<()> {
+    let machine = world.machine()?;
+    ensure_connected(machine, ZONE)?;
+    let mark = machine.gateway().mark();
+    attack(machine)?;
+    fetch_own_page(machine, Site::Office)?;
+    ensure_no_leak(machine, mark, MARKER)?;
+    // The attack did reach the tunnel: what the policy allows came out at the far end, and only there.
+    let frames = machine.gateway().frames(mark)?;
+    let marked = |site| {
+        let inner = frames.iter().filter(move |frame| frame.direction == Direction::Inner(site));
+        inner.filter(|frame| contains_marker(&frame.bytes)).count()
+    };
+    ensure!(marked(Site::Office) > 0, "nothing of the attack went through the tunnel: was it sent at all?");
+    ensure!(marked(Site::Research) == 0, "office's packets came out of research's tunnel");
+    Ok(())
+}
+
+pub(super) fn gateway_silent(world: &mut World) -> anyhow::Result<()> {
+    let machine = world.machine()?;
+    ensure_connected(machine, ZONE)?;
+    let mark = machine.gateway().mark();
+    machine.gateway().set_silent(Site::Office, Silence::Silent);
+    let outcome = attack(machine).and_then(|()| no_page(machine));
+    machine.gateway().set_silent(Site::Office, Silence::Answering);
+    outcome?;
+    ensure_no_leak(machine, mark, MARKER)?;
+    let ignored = machine.gateway().counters().sites[Site::Office.index()].ignored_silent;
+    ensure!(ignored > 0, "the silent gateway heard nothing: was the tunnel in use?");
+    Ok(())
+}
+
+pub(super) fn vpnd_killed(world: &mut World) -> anyhow::Result<()> {
+    let machine = world.machine()?;
+    ensure_connected(machine, ZONE)?;
+    let victim = process_of(machine, "vpnd", ZONE)?;
+    machine.zones().kill(victim, KILL, machine.within(SOON))?;
+    machine.zones().wait_until("a notice about office's tunnel process", machine.within(SOON), |status| {
+        status.notices.iter().any(|notice| notice.process == "vpnd office")
+    })?;
+    let mark = machine.gateway().mark();
+    attack(machine)?;
+    no_page(machine)?;
+    ensure_no_leak(machine, mark, MARKER)?;
+    let to_office = sent_to_office(machine, mark)?;
+    ensure!(to_office == 0, "{to_office} datagrams went to office's gateway after its tunnel process died");
+    // The zone comes back whole when the user starts it again.
+    ensure_stopped(machine, ZONE)?;
+    ensure_connected(machine, ZONE)?;
+    fetch_own_page(machine, Site::Office)?;
+    Ok(())
+}
+
+pub(super) fn before_tunnel(world: &mut World) -> anyhow::Result<()> {
+    let machine = world.machine()?;
+    ensure_stopped(machine, ZONE)?;
+    // A tunnel that cannot come up holds the moment before it is up for as long as the attack takes.
+    machine.gateway().set_silent(Site::Office, Silence::Silent);
+    let outcome = attack_before_tunnel(machine);
+    machine.gateway().set_silent(Site::Office, Silence::Answering);
+    outcome?;
+    machine.zones().wait_for_tunnel(ZONE, machine.within(START))?;
+    fetch_own_page(machine, Site::Office)?;
+    Ok(())
+}
+
+fn attack_before_tunnel(machine: &Machine) -> anyhow::Result<()> {
+    let mark = machine.gateway().mark();
+    let office = ensure_running(machine, ZONE)?;
+    ensure!(
+        office.tunnel.is_some_and(|tunnel| !tunnel.up),
+        "the tunnel is up although its gateway is silent"
+    );
+    attack(machine)?;
+    no_page(machine)?;
+    wait_for_frame(machine, mark, machine.within(SOON), "a handshake with office's gateway", |frame| {
+        frame.direction == Direction::FromHost
+            && Observer::new(HOST_MAC).judge(&frame.bytes)
+                == Ok(Allowed::WireGuard(Site::Office, Message::HandshakeInitiation))
+    })?;
+    ensure_no_leak(machine, mark, MARKER)?;
+    let frames = machine.gateway().frames(mark)?;
+    let data = frames.iter().filter(|frame| frame.direction == Direction::FromHost).filter(|frame| {
+        Observer::new(HOST_MAC).judge(&frame.bytes) == Ok(Allowed::WireGuard(Site::Office, Message::Data))
+    });
+    ensure!(data.count() == 0, "data went into a tunnel that was never up");
+    Ok(())
+}
+
+/// Runs the attack program in the zone, and makes sure that it ran.
+fn attack(machine: &Machine) -> anyhow::Result<()> {
+    let mac = HOST_MAC.map(|byte| format!("{byte:02x}")).join(":");
+    let result = machine
+        .zones()
+        .run_check(ZONE, "raw_frames", &["attack", MARKER, &mac, "5"], machine.within(60))
+        .context("run the attack in office")?;
+    ensure!(result.passed, "the attack was not carried out, or got through: {}", result.output);
+    let frames = result.output.lines().find_map(|line| line.strip_prefix("frames: ")?.parse::<u64>().ok());
+    ensure!(frames >= Some(LEAST_FRAMES), "the attack sent too little: {}", result.output);
+    Ok(())
+}
+
+/// Without its tunnel the zone reaches nothing.
+fn no_page(machine: &Machine) -> anyhow::Result<()> {
+    for url in [PAGE, "http://10.11.0.1/", "http://192.168.77.1/"] {
+        let result =
+            machine.zones().run_check(ZONE, "fetch", &[url, "1"], machine.within(45)).context(url)?;
+        ensure!(!result.passed, "office reached {url} without its tunnel: {}", result.output);
+    }
+    Ok(())
+}
+
+fn sent_to_office(machine: &Machine, mark: Mark) -> anyhow::Result<usize> {
+    let observer = Observer::new(HOST_MAC);
+    let frames = machine.gateway().frames(mark)?;
+    let sent = frames.iter().filter(|frame| frame.direction == Direction::FromHost);
+    Ok(sent
+        .filter(|frame| matches!(observer.judge(&frame.bytes), Ok(Allowed::WireGuard(Site::Office, _))))
+        .count())
+}
+
+fn contains_marker(bytes: &[u8]) -> bool {
+    bytes.windows(MARKER.len()).any(|window| window == MARKER.as_bytes())
+}

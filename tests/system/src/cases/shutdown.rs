@@ -1,0 +1,20 @@
+//! The host powers off in order, with zones running.
+
+use anyhow::{Context, ensure};
+
+use crate::world::{SOON, START, World, ensure_running};
+
+pub(super) fn power_off(world: &mut World) -> anyhow::Result<()> {
+    let mut machine = world.take_machine()?;
+    ensure_running(&machine, "office")?;
+    machine.zones().power_off(machine.within(SOON))?;
+    let deadline = machine.within(START);
+    let status = machine.wait_for_end(deadline).context("the host did not power off in time")?;
+    ensure!(status.success(), "QEMU ended with {status}");
+    let console = machine.serial().tail(400);
+    for bad in ["Kernel panic", "BUG:", "Oops", "EXT4-fs error", "forbidden system call"] {
+        ensure!(!console.contains(bad), "the console says {bad:?}:\n{console}");
+    }
+    ensure!(console.contains("reboot: Power down"), "the kernel did not power down:\n{console}");
+    Ok(())
+}
