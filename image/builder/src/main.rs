@@ -5,6 +5,7 @@
 //! It never touches the user's apt sources and never runs anything of an image as root on this machine.
 
 mod arguments;
+mod bench_disk;
 mod cpio;
 mod data_disk;
 mod debian;

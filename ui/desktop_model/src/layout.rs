@@ -108,11 +108,12 @@ fn choose_grid(area: Rect, scale: Scale, gap: i32, zones: usize) -> Grid {
         let rows = most_rows.min((zones + columns - 1) / columns);
         let grid = Grid { columns, rows };
         let size = tile_size(area, grid, scale, gap);
-        // Of equal capacity, the tile whose shorter side is longest reads best; then the grid with fewer holes,
-        // then the one that is as wide or tall as the display.
+        // Of equal capacity, the tile whose shorter side is clearly longer reads best; then the grid with fewer
+        // holes, then the one that is as wide or tall as the display.
+        let shorter = size.width.min(size.height) / scale.of(TARGET);
         let holes = (columns * rows - zones).max(0);
         let misfit = (columns * area.height - rows * area.width).abs();
-        let score = (zones.min(columns * rows), size.width.min(size.height), -holes, -misfit);
+        let score = (zones.min(columns * rows), shorter, -holes, -misfit);
         if score > best.1 {
             best = (grid, score);
         }

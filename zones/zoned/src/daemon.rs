@@ -298,7 +298,8 @@ impl Daemon {
         let Some(run) = state.run.as_mut() else { return Ok(()) };
         run.console_flow = run.console.read();
         let ordered = run.killed.contains(&role);
-        let orderly = role == Role::Vmm && cause == init_protocol::ExitCause::Code(0);
+        // A VMM ends so after its last word, a tunnel process when its VMM is gone.
+        let orderly = cause == init_protocol::ExitCause::Code(0);
         if !ordered && !orderly {
             let died = died(cause);
             match role {

@@ -172,9 +172,10 @@ pub(crate) fn prepare(data: &Path, plan: &Plan<'_>) -> Result<Prepared, LaunchEr
     Ok(Prepared { vmm, vpnd, ends })
 }
 
-/// A locally administered address; zones never meet on a network, so the slot is enough.
+/// A locally administered address; zones never meet on a network, so the slot is enough. The fifth byte sets
+/// it apart from `tunnel::GATEWAY_MAC`, which ends in 0:1.
 fn mac_address(slot: u8) -> [u8; 6] {
-    [0x02, b'b', b'h', 0, 0, slot]
+    [0x02, b'b', b'h', 0, 1, slot]
 }
 
 /// The private key of a zone's tunnel; `None` when the zone has no network.

@@ -9,7 +9,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -52,7 +52,7 @@ fn attack(marker: &str, host_mac: &str, seconds: &str, victims: &[&str]) -> anyh
         })
         .collect::<anyhow::Result<_>>()?;
     let addresses: Vec<Ipv4Addr> = victims.iter().map(|(_, address)| *address).collect();
-    let mut socket = RawSocket::new(INTERFACE, Medium::Ethernet).context("open a raw socket")?;
+    let mut socket = raw_socket()?;
     let mut attacker = Attacker {
         mac: parse_mac(&fs::read_to_string(format!("/sys/class/net/{INTERFACE}/address"))?)?,
         address: Ipv4Addr::new(10, 11, 0, 2),
@@ -90,7 +90,7 @@ fn attack(marker: &str, host_mac: &str, seconds: &str, victims: &[&str]) -> anyh
 
 fn listen(marker: &str, seconds: &str) -> anyhow::Result<String> {
     let deadline = Instant::now() + Duration::from_secs(seconds.parse().context("number of seconds")?);
-    let mut socket = RawSocket::new(INTERFACE, Medium::Ethernet).context("open a raw socket")?;
+    let mut socket = raw_socket()?;
     let server = nameserver(&fs::read_to_string("/etc/resolv.conf").context("read resolv.conf")?)?;
     let query = dns::build_query(1, gateway::addresses::INTRANET_NAME, dns::TYPE_A);
     let own = parse_mac(&fs::read_to_string(format!("/sys/class/net/{INTERFACE}/address"))?)?;
@@ -119,6 +119,15 @@ fn listen(marker: &str, seconds: &str) -> anyhow::Result<String> {
         bail!("nothing arrived at all: this listener is deaf");
     }
     Ok(format!("heard: {heard}"))
+}
+
+/// Frames as they are, in both directions. Root need not wait for the zone's own network set-up.
+fn raw_socket() -> anyhow::Result<RawSocket> {
+    let up = Command::new("/bin/busybox").args(["ip", "link", "set", INTERFACE, "up"]).status();
+    if !up.context("run busybox ip")?.success() {
+        bail!("{INTERFACE} does not come up");
+    }
+    RawSocket::new(INTERFACE, Medium::Ethernet).context("open a raw socket")
 }
 
 fn parse_mac(text: &str) -> anyhow::Result<[u8; 6]> {

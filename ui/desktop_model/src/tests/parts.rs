@@ -83,9 +83,11 @@ fn three_zones_stand_in_a_row_on_a_wide_display_and_in_a_column_on_a_tall_one() 
         let wide = Layout::new(display, Scale::One, 3, 0);
         assert!(wide.tiles.iter().all(|tile| tile.y == wide.tiles[0].y), "{:?}", wide.tiles);
     }
-    let tall = Layout::new(Size { width: 600, height: 1024 }, Scale::One, 3, 0);
-    assert!(tall.tiles.windows(2).all(|pair| pair[1].y > pair[0].y), "{:?}", tall.tiles);
-    assert_eq!(tall.pages, 1);
+    for display in [Size { width: 600, height: 1024 }, Size { width: 800, height: 1280 }] {
+        let tall = Layout::new(display, Scale::One, 3, 0);
+        assert!(tall.tiles.windows(2).all(|pair| pair[1].y > pair[0].y), "{:?}", tall.tiles);
+        assert_eq!(tall.pages, 1);
+    }
 }
 
 #[test]

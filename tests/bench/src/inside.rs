@@ -1,0 +1,160 @@
+//! Inside the host: starts the zone by each contestant in turn, and says on the console what it cost.
+//!
+//! Everything lies on one read-only disk at [`DISK`]: `vmm`, `qemu/`, and the zone's `vmlinux`, `initrd`,
+//! `root.img`, `private.img` and `template.toml`. All contestants get the same kernel, initrd, command line and disks,
+//! and everything was read once before the first start. A start's private disk is a fresh copy in memory.
+//!
+//! It never runs on a machine that somebody uses: it is process 1 and ends by powering off.
+
+mod agent;
+mod ours;
+mod peer;
+mod process;
+mod system;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use crate::sample::{Contestant, Line, MARK, Measured};
+
+/// Where the disk is mounted.
+const DISK: &str = "/bench";
+
+/// How long one start may take. Emulated, with neighbours, one takes seconds.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// Memory of the zone, in MiB: the demo policy's.
+const MEMORY_MIB: u32 = 256;
+
+/// The zone that everybody starts.
+struct Zone {
+    vmm: PathBuf,
+    qemu: PathBuf,
+    kernel: PathBuf,
+    initrd: PathBuf,
+    root: PathBuf,
+    private: PathBuf,
+    command_line: String,
+}
+
+/// A contestant that runs.
+struct Started {
+    child: Child,
+    /// When its process was about to be made.
+    began: Instant,
+    agent: agent::Source,
+    /// The end of what guest and program wrote.
+    output: process::Output,
+    /// Held open: what the program would miss.
+    _held: Vec<OwnedFd>,
+}
+
+/// Measures, then powers the machine off. Process 1 that returned would be a kernel panic.
+pub fn run() {
+    let line = match system::prepare().and_then(|()| measure()) {
+        Ok(()) => Line::Done,
+        Err(error) => Line::Broken { reason: format!("{error:#}") },
+    };
+    // Without a console nobody hears anything; the machine ends all the same.
+    let _unheard = say(&line);
+    system::power_off();
+}
+
+fn measure() -> anyhow::Result<()> {
+    let rounds = system::rounds()?;
+    let zone = Zone::read(Path::new(DISK))?;
+    system::read_all(Path::new(DISK)).context("read the disk once")?;
+    for who in Contestant::ALL {
+        let (version, command) = match who {
+            Contestant::Ours => ours::description(),
+            Contestant::MicrovmMmio | Contestant::MicrovmPcie | Contestant::Q35 => {
+                peer::description(&zone, who)?
+            }
+        };
+        say(&Line::Contestant { who, version, command })?;
+    }
+    for round in 0..rounds {
+        let first = usize::try_from(round)? % Contestant::ALL.len();
+        for who in Contestant::ALL.into_iter().cycle().skip(first).take(Contestant::ALL.len()) {
+            let line = match sample(&zone, who) {
+                Ok(measured) => Line::Sample { round, who, measured },
+                Err(error) => Line::Failed { round, who, reason: format!("{error:#}") },
+            };
+            say(&line)?;
+        }
+    }
+    Ok(())
+}
+
+/// One start, from nothing to nothing.
+fn sample(zone: &Zone, who: Contestant) -> anyhow::Result<Measured> {
+    let private = Path::new("/run/private.img");
+    std::fs::copy(&zone.private, private).context("copy the private disk")?;
+    let mut started = match who {
+        Contestant::Ours => ours::start(zone, private)?,
+        Contestant::MicrovmMmio | Contestant::MicrovmPcie | Contestant::Q35 => {
+            peer::start(zone, private, who)?
+        }
+    };
+    let measured = started.measure();
+    // It may have ended by itself.
+    let _ended = started.child.kill();
+    let status = started.child.wait().context("wait for its end")?;
+    measured.with_context(|| format!("{status}; it wrote: {}", started.output.tail()))
+}
+
+impl Started {
+    /// Waits for the Hello and takes all numbers at this moment.
+    fn measure(&mut self) -> anyhow::Result<Measured> {
+        self.agent.hello(&self.child, self.began + PATIENCE)?;
+        let hello = self.began.elapsed();
+        let exits = process::exits()?;
+        let id = self.child.id();
+        Ok(Measured {
+            hello_us: u32::try_from(hello.as_micros())?,
+            exits: exits.all,
+            port_exits: exits.port,
+            memory_exits: exits.memory,
+            outside_ms: process::outside_ms(id)?,
+            vmm_kib: process::memory_beside(id, u64::from(MEMORY_MIB) << 10)?,
+        })
+    }
+}
+
+impl Zone {
+    /// The zone on the disk.
+    fn read(disk: &Path) -> anyhow::Result<Self> {
+        let template = disk.join("template.toml");
+        let text =
+            std::fs::read_to_string(&template).with_context(|| format!("read {}", template.display()))?;
+        let template: toml_edit::DocumentMut = text.parse().context("read template.toml")?;
+        let command_line = template.get("command_line").and_then(toml_edit::Item::as_str);
+        let command_line = command_line.context("template.toml has no command_line")?.to_owned();
+        Ok(Self {
+            vmm: disk.join("vmm"),
+            qemu: disk.join("qemu"),
+            kernel: disk.join("vmlinux"),
+            initrd: disk.join("initrd"),
+            root: disk.join("root.img"),
+            private: disk.join("private.img"),
+            command_line,
+        })
+    }
+}
+
+/// Writes one line to the console.
+fn say(line: &Line) -> anyhow::Result<()> {
+    // One write, so that the kernel's words come before or after.
+    let text = format!("\n{MARK}{}\n", serde_json::to_string(line)?);
+    io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()).context("console")
+}
+
+fn open(path: &Path) -> anyhow::Result<File> {
+    File::open(path).with_context(|| format!("open {}", path.display()))
+}

@@ -1,0 +1,128 @@
+//! What the launcher inside the host says on the console, one JSON object a line after [`MARK`].
+
+use serde::{Deserialize, Serialize};
+
+/// Begins each line that is ours: the kernel writes to the same console.
+pub const MARK: &str = "BENCH ";
+
+/// Parameter on the host's kernel command line: the number of rounds.
+pub const ROUNDS_PARAMETER: &str = "bench.rounds=";
+
+/// Who starts the zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Contestant {
+    /// Our VMM.
+    Ours,
+    /// QEMU's `microvm` with devices on virtio-mmio, found through ACPI.
+    MicrovmMmio,
+    /// QEMU's `microvm` with devices on PCIe.
+    MicrovmPcie,
+    /// QEMU's `q35`.
+    Q35,
+}
+
+impl Contestant {
+    /// All of them; each round begins with another one.
+    pub const ALL: [Self; 4] = [Self::Ours, Self::MicrovmMmio, Self::MicrovmPcie, Self::Q35];
+
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "bulkhead vmm",
+            Self::MicrovmMmio => "QEMU microvm (virtio-mmio)",
+            Self::MicrovmPcie => "QEMU microvm (pcie)",
+            Self::Q35 => "QEMU q35",
+        }
+    }
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Line {
+    /// How a contestant is run; one line each, before the first round.
+    Contestant {
+        /// Who.
+        who: Contestant,
+        /// Version, as the program says it.
+        version: String,
+        /// Its command line.
+        command: String,
+    },
+    /// One start.
+    Sample {
+        /// Number of the round, from 0.
+        round: u32,
+        /// Who.
+        who: Contestant,
+        /// What was measured.
+        measured: Measured,
+    },
+    /// A start without a result.
+    Failed {
+        /// Number of the round, from 0.
+        round: u32,
+        /// Who.
+        who: Contestant,
+        /// Why, with the end of what it wrote.
+        reason: String,
+    },
+    /// Nothing can be measured at all.
+    Broken {
+        /// Why.
+        reason: String,
+    },
+    /// All rounds are over.
+    Done,
+}
+
+/// What one start cost, from the start of the process to the agent's Hello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// Wall time, in microseconds.
+    pub hello_us: u32,
+    /// Times that the processor left the guest.
+    pub exits: u32,
+    /// Of these, for an access to a port.
+    pub port_exits: u32,
+    /// Of these, for an access to emulated memory.
+    pub memory_exits: u32,
+    /// Proportional set size of the process without the guest's memory, in KiB.
+    pub vmm_kib: u32,
+    /// Processor time of the process outside the guest, in milliseconds (the kernel counts it in ticks).
+    pub outside_ms: u32,
+}
+
+/// Reads a console's text; what is not ours is left out.
+///
+/// # Errors
+/// A line of ours that does not decode.
+pub fn read(console: &str) -> serde_json::Result<Vec<Line>> {
+    // Kernel and launcher share the console: a line of ours can follow on a started one of the kernel's.
+    console
+        .lines()
+        .filter_map(|line| line.split_once(MARK))
+        .map(|(_, text)| serde_json::from_str(text.trim_end()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_survive_a_console() {
+        let measured =
+            Measured { hello_us: 1, exits: 2, port_exits: 3, memory_exits: 4, vmm_kib: 5, outside_ms: 6 };
+        let lines = [Line::Sample { round: 3, who: Contestant::MicrovmPcie, measured }, Line::Done];
+        let mut console = "[    1.2] kernel words\r\n".to_owned();
+        for line in &lines {
+            console.push_str(&format!("{MARK}{}\r\n", serde_json::to_string(line).unwrap()));
+        }
+        assert_eq!(read(&console).unwrap(), lines);
+        read("BENCH {\"kind\":\"none\"}\n").unwrap_err();
+    }
+}
