@@ -2,7 +2,7 @@
 //! into a state.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use control_api::{Phase, Zone};
@@ -143,14 +143,29 @@ pub fn rectangle(rect: Rect) -> anyhow::Result<Rectangle> {
     })
 }
 
-/// Touches the middle of a zone's tile.
+/// For how long a tile does not change before it counts as still: longer than zoned coalesces its news.
+const STILL: Duration = Duration::from_secs(1);
+
+/// Touches the middle of a zone's tile, once the tile shows the zone's last state and nothing moves in it: what
+/// a touch means depends on what the user sees.
 ///
 /// # Errors
-/// QEMU does not take the touch.
+/// The tile never stands still, or QEMU does not take the touch.
 pub fn touch_tile(machine: &Machine, zone: &str) -> anyhow::Result<()> {
     let layout = layout(machine)?;
     let tile = layout.tiles.get(slot(zone)?).context("the zone's tile is not on the first page")?;
     let tile = rectangle(*tile)?;
+    let (mut last, mut since) = (Vec::new(), Instant::now());
+    machine.look_until("tile-to-touch", "a tile that stands still", machine.within(SOON), |picture| {
+        let pixels = (tile.y..tile.y + tile.height)
+            .flat_map(|y| (tile.x..tile.x + tile.width).map(move |x| (x, y)))
+            .map(|(x, y)| picture.at(x, y))
+            .collect();
+        if pixels != last {
+            (last, since) = (pixels, Instant::now());
+        }
+        since.elapsed() >= STILL
+    })?;
     machine.tap(tile.x + tile.width / 2, tile.y + tile.height / 2).context("touch the tile")?;
     Ok(())
 }
@@ -268,7 +283,7 @@ pub fn ensure_no_leak(machine: &Machine, mark: Mark, marker: &str) -> anyhow::Re
     let mut planted = frames;
     let bytes = crate::attack::frames::planted_leak(HOST_MAC, marker);
     let direction = gateway::Direction::FromHost;
-    planted.push(gateway::Frame { time: std::time::Duration::ZERO, direction, bytes });
+    planted.push(gateway::Frame { time: Duration::ZERO, direction, bytes });
     ensure!(observer.leaks(&planted).len() == 1, "the observer did not find the planted leak");
     Ok(())
 }
