@@ -48,7 +48,6 @@ const PRIVATE_SIZE: &str = "16M";
 pub(crate) fn build(
     workspace: &Workspace,
     tools: &Root,
-    _packages: &Root,
     kernels: &Kernels,
     programs: &Programs,
 ) -> Result<()> {
@@ -165,7 +164,13 @@ fn listed(text: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-fn file_system(tools: &Root, options: &[&str], source: Option<&Path>, image: &Path, size: &str) -> Result<()> {
+fn file_system(
+    tools: &Root,
+    options: &[&str],
+    source: Option<&Path>,
+    image: &Path,
+    size: &str,
+) -> Result<()> {
     if image.exists() {
         fs::remove_file(image)?;
     }

@@ -23,6 +23,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use arguments::Command;
+use debian::Root;
+use kernel::Kernels;
+use programs::Programs;
 use workspace::Workspace;
 
 fn main() -> ExitCode {
@@ -56,8 +59,8 @@ fn run() -> Result<ExitCode> {
             runner::test(&workspace, &arguments, build)
         }
         Command::Bench { arguments } => {
-            build(&workspace)?;
-            runner::machine(&workspace, "bench", &arguments)
+            build_for_bench(&workspace)?;
+            runner::bench(&workspace, &arguments)
         }
         Command::Policy { arguments } => runner::policy(&workspace, &arguments),
     }
@@ -65,14 +68,27 @@ fn run() -> Result<ExitCode> {
 
 /// Everything that a machine boots from, in order. Steps whose inputs did not change are quick.
 fn build(workspace: &Workspace) -> Result<()> {
+    images(workspace, programs::build).map(drop)
+}
+
+/// The same, and what only benchmarks boot.
+fn build_for_bench(workspace: &Workspace) -> Result<()> {
+    let (tools, kernels, programs) = images(workspace, programs::build_for_bench)?;
+    bench_disk::build(workspace, &tools, &kernels, &programs).context("make the benchmarks' disk")
+}
+
+fn images(
+    workspace: &Workspace,
+    build_programs: impl FnOnce(&Workspace) -> Result<Programs>,
+) -> Result<(Root, Kernels, Programs)> {
     prerequisites::install()?;
     workspace.check_free_space()?;
     let tools = debian::tools(workspace).context("fetch the tools of the build")?;
     let packages = debian::packages(workspace).context("fetch the packages of the image")?;
-    let programs = programs::build(workspace)?;
+    let programs = build_programs(workspace)?;
     let kernels = kernel::extract(workspace, &tools, &packages).context("unpack the kernels")?;
     host_image::build(workspace, &tools, &packages, &kernels, &programs).context("make the host image")?;
     template::micro(workspace, &tools, &packages, &kernels, &programs).context("make the template micro")?;
     data_disk::build(workspace, &tools).context("make the data disk")?;
-    Ok(())
+    Ok((tools, kernels, programs))
 }

@@ -16,6 +16,9 @@ const TARGET: &str = "x86_64-unknown-linux-musl";
 const PROGRAMS: &[&str] =
     &["init", "uplink", "zoned", "vmm", "vpnd", "desktop", "agent", "test_bridge", "raw_frames"];
 
+/// Programs that only benchmarks boot.
+const BENCH_PROGRAMS: &[&str] = &["zone_start_launcher"];
+
 /// Programs by name.
 pub(crate) struct Programs {
     paths: BTreeMap<&'static str, PathBuf>,
@@ -33,15 +36,24 @@ impl Programs {
     }
 }
 
-/// Builds all programs with the progress of cargo on the terminal.
+/// Builds the programs of the images, with the progress of cargo on the terminal.
 pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
-    let step = Step::begin("building the programs of the images");
+    compile(workspace, "building the programs of the images", PROGRAMS)
+}
+
+/// Builds the programs of the benchmarks. The images' programs are there already.
+pub(crate) fn build_for_bench(workspace: &Workspace) -> Result<Programs> {
+    compile(workspace, "building the programs of the benchmarks", &[PROGRAMS, BENCH_PROGRAMS].concat())
+}
+
+fn compile(workspace: &Workspace, name: &str, programs: &[&'static str]) -> Result<Programs> {
+    let step = Step::begin(name);
     let mut command = cargo(workspace);
     command.args(["build", "--release", "--locked", "--target", TARGET]);
-    for program in PROGRAMS {
+    for program in programs {
         command.args(["--bin", program]);
     }
-    run(command, "the programs of the images do not compile")?;
+    run(command, "the programs do not compile")?;
     let folder = target(workspace).join(TARGET).join("release");
     let names = ["init", "uplink", "zoned", "vmm", "vpnd", "desktop", "agent", "test_bridge", "raw_frames"];
     let paths = names.into_iter().map(|name| (name, folder.join(name))).collect();

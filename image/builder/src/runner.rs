@@ -10,11 +10,22 @@ use crate::programs::{cargo, run, target};
 use crate::progress::{self, Step};
 use crate::workspace::Workspace;
 
-/// Hands over to the runner: `run`, `bench` or `test`, with the built files in its environment.
+/// Hands over to the runner: `run` or `test`, with the built files in its environment.
 pub(crate) fn machine(workspace: &Workspace, verb: &str, arguments: &[OsString]) -> Result<ExitCode> {
     let mut command = runner(workspace)?;
     command.arg(verb).args(arguments);
     let status = command.status().context("start the runner")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Hands over to the benchmarks.
+pub(crate) fn bench(workspace: &Workspace, arguments: &[OsString]) -> Result<ExitCode> {
+    let mut build = cargo(workspace);
+    build.args(["build", "--quiet", "--locked", "--package", "bench", "--bin", "bench"]);
+    run(build, "the benchmarks do not compile")?;
+    let mut command = Command::new(target(workspace).join("debug/bench"));
+    command.env("BULKHEAD_BUILD", workspace.built("")).args(arguments);
+    let status = command.status().context("start the benchmarks")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

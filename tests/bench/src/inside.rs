@@ -121,6 +121,9 @@ impl Started {
             exits: exits.all,
             port_exits: exits.port,
             memory_exits: exits.memory,
+            fault_exits: exits.fault,
+            halt_exits: exits.halt,
+            interrupt_exits: exits.interrupt,
             outside_ms: process::outside_ms(id)?,
             vmm_kib: process::memory_beside(id, u64::from(MEMORY_MIB) << 10)?,
         })

@@ -42,6 +42,24 @@ const METRICS: &[Metric] = &[
         target: None,
     },
     Metric {
+        name: "vm-exits-fault",
+        unit: "count",
+        value: |measured| f64::from(measured.fault_exits),
+        target: None,
+    },
+    Metric {
+        name: "vm-exits-halt",
+        unit: "count",
+        value: |measured| f64::from(measured.halt_exits),
+        target: None,
+    },
+    Metric {
+        name: "vm-exits-interrupt",
+        unit: "count",
+        value: |measured| f64::from(measured.interrupt_exits),
+        target: None,
+    },
+    Metric {
         name: "vmm-memory",
         unit: "KiB",
         value: |measured| f64::from(measured.vmm_kib),

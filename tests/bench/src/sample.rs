@@ -90,6 +90,12 @@ pub struct Measured {
     pub port_exits: u32,
     /// Of these, for an access to emulated memory.
     pub memory_exits: u32,
+    /// Of these, for a page of the guest's memory that the host had not mapped yet, emulated memory included.
+    pub fault_exits: u32,
+    /// Of these, because the guest waits for an interrupt.
+    pub halt_exits: u32,
+    /// Of these, because the host got an interrupt.
+    pub interrupt_exits: u32,
     /// Proportional set size of the process without the guest's memory, in KiB.
     pub vmm_kib: u32,
     /// Processor time of the process outside the guest, in milliseconds (the kernel counts it in ticks).

@@ -21,6 +21,9 @@ pub(super) struct Exits {
     pub(super) all: u32,
     pub(super) port: u32,
     pub(super) memory: u32,
+    pub(super) fault: u32,
+    pub(super) halt: u32,
+    pub(super) interrupt: u32,
 }
 
 /// Reads KVM's counters.
@@ -35,7 +38,14 @@ pub(super) fn exits() -> anyhow::Result<Exits> {
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         text.trim().parse().with_context(|| format!("{name} {text:?}"))
     };
-    Ok(Exits { all: counter("exits")?, port: counter("io_exits")?, memory: counter("mmio_exits")? })
+    Ok(Exits {
+        all: counter("exits")?,
+        port: counter("io_exits")?,
+        memory: counter("mmio_exits")?,
+        fault: counter("pf_taken")?,
+        halt: counter("halt_exits")?,
+        interrupt: counter("irq_exits")?,
+    })
 }
 
 /// Proportional set size of a process in KiB, without the mapping of its guest's memory.

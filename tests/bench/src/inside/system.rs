@@ -27,6 +27,7 @@ pub(super) fn prepare() -> anyhow::Result<()> {
         attach(kind, target, kind, MountFlags::empty())?;
     }
     attach("debugfs", "/sys/kernel/debug", "debugfs", MountFlags::empty())?;
+    std::fs::write("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "always")?; // EXPERIMENT
     let list = std::fs::read_to_string(MODULES).context(MODULES)?;
     let mut refused = Vec::new();
     for path in list.lines() {

@@ -1,8 +1,17 @@
 use super::*;
 
 fn sample(round: u32, who: Contestant, exits: u32) -> Line {
-    let measured =
-        Measured { hello_us: 1000, exits, port_exits: 0, memory_exits: 1, vmm_kib: 10, outside_ms: 1 };
+    let measured = Measured {
+        hello_us: 1000,
+        exits,
+        port_exits: 0,
+        memory_exits: 1,
+        fault_exits: 1,
+        halt_exits: 1,
+        interrupt_exits: 1,
+        vmm_kib: 10,
+        outside_ms: 1,
+    };
     Line::Sample { round, who, measured }
 }
 
