@@ -48,6 +48,12 @@ const FOLDERS: &[&str] =
 /// Programs that busybox stands for in the template.
 const APPLETS: &[&str] = &["sh", "ip", "cat", "ls", "mount", "umount", "ifconfig", "route", "ping"];
 
+/// Checks that only the test template has: our programs.
+const TEST_PROGRAMS: &[&str] = &["raw_frames"];
+
+/// Checks that only the test template has: files of `recipes/micro-test`.
+const TEST_SCRIPTS: &[&str] = &["end_guest"];
+
 /// The kernel's command line, as in `template.toml`. Nothing specific to a zone stands on it.
 const COMMAND_LINE: &str = "console=hvc0 pci=noearly quiet loglevel=4 panic=-1 no_timer_check nomodule_sig_check \
     i8042.noaux i8042.nokbd 8250.nr_uarts=0 cryptomgr.notests tsc=reliable net.ifnames=0";
@@ -62,14 +68,17 @@ pub(crate) fn micro(
     programs: &Programs,
 ) -> Result<()> {
     let recipe = workspace.source("image/builder/recipes/micro/udhcpc.script");
+    let checks = test_checks(workspace, programs)?;
+    let scripts: Vec<String> = checks.iter().map(|(_, path)| version(path)).collect::<Result<_>>()?;
     let inputs = [
         programs.version()?,
         version(&recipe)?,
+        scripts.concat(),
         version(&kernels.zone.image)?,
         format!("{MODULES:?}{FILES:?}{FOLDERS:?}{APPLETS:?}{COMMAND_LINE}"),
     ]
     .concat();
-    for (folder, checks) in [("templates", &[][..]), ("templates-test", &["raw_frames"][..])] {
+    for (folder, checks) in [("templates", &[][..]), ("templates-test", &checks[..])] {
         let output = workspace.built(folder);
         cached(&output, &inputs, || {
             let step = Step::begin(format!("making the template micro in {}", output.display()));
@@ -89,6 +98,15 @@ pub(crate) fn micro(
         })?;
     }
     Ok(())
+}
+
+/// The test template's checks: their names, and where they are now.
+fn test_checks(workspace: &Workspace, programs: &Programs) -> Result<Vec<(&'static str, PathBuf)>> {
+    let scripts = TEST_SCRIPTS
+        .iter()
+        .map(|name| Ok((*name, workspace.source("image/builder/recipes/micro-test").join(name))));
+    let built = TEST_PROGRAMS.iter().map(|name| Ok((*name, programs.get(name)?.to_owned())));
+    built.chain(scripts).collect()
 }
 
 fn initrd(tools: &Root, kernels: &Kernels, programs: &Programs, output: &Path) -> Result<()> {
@@ -139,7 +157,7 @@ fn fill_root(
     packages: &Root,
     programs: &Programs,
     recipe: &Path,
-    checks: &[&str],
+    checks: &[(&str, PathBuf)],
 ) -> Result<()> {
     for folder in FOLDERS {
         fs::create_dir_all(root.path.join(folder))?;
@@ -149,8 +167,8 @@ fn fill_root(
     }
     root.copy(programs.get("agent")?, "usr/lib/bulkhead/agent", 0o755)?;
     root.copy(recipe, "usr/lib/bulkhead/udhcpc.script", 0o755)?;
-    for check in checks {
-        root.copy(programs.get(check)?, &format!("usr/lib/bulkhead/checks/{check}"), 0o755)?;
+    for (name, source) in checks {
+        root.copy(source, &format!("usr/lib/bulkhead/checks/{name}"), 0o755)?;
     }
     for applet in APPLETS {
         std::os::unix::fs::symlink("busybox", root.path.join("bin").join(applet))?;

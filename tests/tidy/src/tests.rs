@@ -128,6 +128,27 @@ fn every_crate_takes_lints_and_dependencies_from_the_workspace() {
 }
 
 #[test]
+fn every_dependency_of_the_table_is_used_and_has_a_reason() {
+    let text = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let manifest: DocumentMut = text.parse().unwrap();
+    let used: BTreeSet<String> = crates()
+        .values()
+        .flat_map(|(_, manifest)| {
+            ["dependencies", "dev-dependencies", "build-dependencies"]
+                .map(|table| dependencies(manifest, table))
+        })
+        .flatten()
+        .map(|(name, _)| name)
+        .collect();
+    for (name, item) in manifest["workspace"]["dependencies"].as_table().unwrap() {
+        assert!(used.contains(name), "{name} stands in the workspace's table, but nobody uses it");
+        let line = text.lines().find(|line| line.starts_with(&format!("{name} ="))).unwrap();
+        let ours = item.get("path").is_some();
+        assert!(ours || line.contains(" # "), "{name}: a dependency says why it is there");
+    }
+}
+
+#[test]
 fn dependencies_point_the_allowed_way() {
     let crates = crates();
     let tests: BTreeSet<&String> = crates

@@ -1,8 +1,8 @@
 //! Process 1 of a `micro` zone: from the initrd to a running system, then a supervisor and reaper.
 //!
 //! Order: pseudo file systems, modules of [`MODULES`] in their order, the template's disk read-only, an
-//! overlay in memory over it as the new root, the private disk on /home, the loopback link, the DHCP client
-//! when there is a NIC, the agent. What only the user would miss (private disk, network) does not stop the
+//! overlay in memory over it as the new root, the private disk on /home, the links, the DHCP clients (one for
+//! each IP version) when there is a NIC, the agent. What only the user would miss (private disk, network) does not stop the
 //! zone: it is logged, and the agent can say so. Without a root there is nothing to run: the machine
 //! powers off by panic (process 1 ends).
 
@@ -28,7 +28,7 @@ const MODULES: &str = "/etc/modules-load";
 /// Where the agent is in the template.
 const AGENT: &str = "/usr/lib/bulkhead/agent";
 
-/// The DHCP client, and the script that it calls.
+/// The DHCP clients, and the script that both call.
 const BUSYBOX: &str = "/bin/busybox";
 const DHCP_SCRIPT: &str = "/usr/lib/bulkhead/udhcpc.script";
 
@@ -37,6 +37,9 @@ const NIC: &str = "eth0";
 
 /// A program that ends sooner than this is started again only after this.
 const SOON: Duration = Duration::from_secs(2);
+
+/// The longest wait for a client of DHCPv6 that ends again and again: most networks do without it.
+const MOST_PAUSE: Duration = Duration::from_secs(64);
 
 /// How long programs may take to end at power-off.
 const END_PATIENCE: Duration = Duration::from_secs(2);
@@ -64,7 +67,18 @@ fn start() -> anyhow::Result<()> {
     if let Err(error) = netlink::set_up(1) {
         log(&format!("loopback link: {error}"));
     }
+    // Up before the DHCP clients start: DHCPv6 needs the link-local address that comes with it.
+    if let Some(index) = nic_index()
+        && let Err(error) = netlink::set_up(index)
+    {
+        log(&format!("link {NIC}: {error}"));
+    }
     Ok(())
+}
+
+/// The kernel's number of the zone's NIC, when there is one.
+fn nic_index() -> Option<u32> {
+    std::fs::read_to_string(format!("/sys/class/net/{NIC}/ifindex")).ok()?.trim().parse().ok()
 }
 
 fn pseudo_file_systems() -> anyhow::Result<()> {
@@ -137,9 +151,21 @@ fn switch_root() -> anyhow::Result<()> {
 enum Service {
     Agent,
     Dhcp,
+    Dhcp6,
 }
 
 impl Service {
+    /// How long after a short life it is started again.
+    fn pause(self, short_lives: u32) -> Duration {
+        match self {
+            Self::Agent | Self::Dhcp => SOON,
+            Self::Dhcp6 => {
+                let doubled = 2_u32.saturating_pow(short_lives.saturating_sub(1));
+                SOON.saturating_mul(doubled).min(MOST_PAUSE)
+            }
+        }
+    }
+
     fn command(self) -> Command {
         let mut command = match self {
             Self::Agent => {
@@ -147,25 +173,20 @@ impl Service {
                 command.env(UNDER_INIT, "1");
                 command
             }
+            // A first try each second until the tunnel's gateway service answers.
             Self::Dhcp => {
                 let mut command = Command::new(BUSYBOX);
-                // A first try each second until the tunnel's gateway service answers.
-                command.args([
-                    "udhcpc",
-                    "-f",
-                    "-i",
-                    NIC,
-                    "-s",
-                    DHCP_SCRIPT,
-                    "-t",
-                    "5",
-                    "-T",
-                    "1",
-                    "-A",
-                    "1",
-                    "-O",
-                    "mtu",
-                ]);
+                command.args(["udhcpc", "-f", "-i", NIC, "-s", DHCP_SCRIPT]);
+                command.args(["-t", "5", "-T", "1", "-A", "1", "-O", "mtu"]);
+                command
+            }
+            // A tunnel without IPv6 never answers: after some tries it rests. The route is the kernel's
+            // business (router advertisement). The script is the same: FAMILY says who calls.
+            Self::Dhcp6 => {
+                let mut command = Command::new(BUSYBOX);
+                command.args(["udhcpc6", "-f", "-i", NIC, "-s", DHCP_SCRIPT]);
+                command.args(["-t", "10", "-T", "1", "-A", "60"]);
+                command.env("FAMILY", "6");
                 command
             }
         };
@@ -180,6 +201,8 @@ struct Supervisor {
     running: BTreeMap<i32, (Service, Instant)>,
     /// Services that wait for their next start.
     due: BTreeMap<Service, Instant>,
+    /// How often in a row a service ended soon after its start.
+    short_lives: BTreeMap<Service, u32>,
     ended: Receiver<(i32, Option<i32>)>,
     spawned: Sender<()>,
 }
@@ -192,9 +215,9 @@ impl Supervisor {
         let now = Instant::now();
         let mut due = BTreeMap::from([(Service::Agent, now)]);
         if Path::new("/sys/class/net").join(NIC).exists() {
-            due.insert(Service::Dhcp, now);
+            due.extend([(Service::Dhcp, now), (Service::Dhcp6, now)]);
         }
-        Self { running: BTreeMap::new(), due, ended, spawned }
+        Self { running: BTreeMap::new(), due, short_lives: BTreeMap::new(), ended, spawned }
     }
 
     /// Runs until the agent wants the zone to power off; returns only when that does not work.
@@ -241,10 +264,13 @@ impl Supervisor {
         if service == Service::Agent && code == Some(i32::from(POWER_OFF)) {
             return true;
         }
-        log(&format!("{service:?} ended ({code:?}), it is started again"));
         let now = Instant::now();
-        let lived = now.saturating_duration_since(since);
-        self.due.insert(service, if lived < SOON { now + SOON } else { now });
+        let short = now.saturating_duration_since(since) < SOON;
+        let lives = self.short_lives.entry(service).or_default();
+        *lives = if short { lives.saturating_add(1) } else { 0 };
+        let pause = if short { service.pause(*lives) } else { Duration::ZERO };
+        log(&format!("{service:?} ended ({code:?}), it is started again in {} s", pause.as_secs()));
+        self.due.insert(service, now + pause);
         false
     }
 
@@ -299,5 +325,31 @@ fn reap(ended: &Sender<(i32, Option<i32>)>, spawned: &Receiver<()>) {
         if !sent {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_dhcpv6_is_given_up_slowly() {
+        let pauses = |service: Service| [1, 2, 3, 6, 99].map(|lives| service.pause(lives).as_secs());
+        assert_eq!(pauses(Service::Agent), [2; 5]);
+        assert_eq!(pauses(Service::Dhcp), [2; 5]);
+        assert_eq!(pauses(Service::Dhcp6), [2, 4, 8, 64, 64]);
+    }
+
+    #[test]
+    fn each_dhcp_client_says_which_it_is() {
+        let environment = |service: Service| {
+            let command = service.command();
+            let family = command.get_envs().find(|(name, _)| *name == "FAMILY");
+            family.and_then(|(_, value)| value.map(|value| value.to_string_lossy().into_owned()))
+        };
+        assert_eq!(environment(Service::Dhcp), None);
+        assert_eq!(environment(Service::Dhcp6).as_deref(), Some("6"));
+        let command = Service::Dhcp6.command();
+        assert_eq!(command.get_args().next().and_then(|applet| applet.to_str()), Some("udhcpc6"));
     }
 }

@@ -19,6 +19,10 @@ const MODULES: &str = "/etc/modules-load";
 /// The disk: the machine has one.
 const DEVICE: &str = "/dev/vda";
 
+/// What `init` sets on a Bulkhead host as well: a VMM may ask for 2 MiB pages of shared memory. Private memory, which
+/// the peers use, has such pages without it.
+const SHARED_HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+
 /// Mounts everything and loads the modules.
 pub(super) fn prepare() -> anyhow::Result<()> {
     for (kind, target) in
@@ -27,7 +31,7 @@ pub(super) fn prepare() -> anyhow::Result<()> {
         attach(kind, target, kind, MountFlags::empty())?;
     }
     attach("debugfs", "/sys/kernel/debug", "debugfs", MountFlags::empty())?;
-    std::fs::write("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "always")?; // EXPERIMENT
+    std::fs::write(SHARED_HUGE_PAGES, "advise").context(SHARED_HUGE_PAGES)?;
     let list = std::fs::read_to_string(MODULES).context(MODULES)?;
     let mut refused = Vec::new();
     for path in list.lines() {

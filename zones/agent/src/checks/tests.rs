@@ -48,6 +48,22 @@ fn a_page_is_fetched_as_soon_as_it_is_there() {
 }
 
 #[test]
+fn a_page_is_fetched_over_ipv6_too() {
+    let listener = TcpListener::bind("[::1]:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 1024];
+        let count = stream.read(&mut request).unwrap();
+        assert!(request[..count].starts_with(b"GET / HTTP/1.1\r\nHost: [::1]\r\n"));
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nsix").unwrap();
+    });
+    let url = format!("http://[::1]:{port}/");
+    assert_eq!(check("fetch", &[&url, "20"]), Ok((true, "six".to_owned())));
+    server.join().unwrap();
+}
+
+#[test]
 fn this_machine_is_described() {
     assert_eq!(check("resolve", &["127.0.0.1", "0"]), Ok((true, "127.0.0.1\n".to_owned())));
     let (passed, output) = check("interfaces", &[]).unwrap();
