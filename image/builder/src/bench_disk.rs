@@ -1,8 +1,8 @@
-//! What `bench zone-start` boots: an initramfs whose first process measures, and a disk with everything that it
-//! starts, our VMM and QEMU alike.
+//! What `bench zone-start` boots: an initramfs whose first process measures, and a disk with everything that
+//! it starts, our VMM and QEMU alike.
 //!
-//! The zone on that disk is the template `micro` with one more initramfs segment: a driver for virtio-mmio, which only
-//! a peer needs, but which every contestant loads, so that all boot the same bytes.
+//! The zone on that disk is the template `micro` with one more initramfs segment: a driver for virtio-mmio,
+//! which only a peer needs, but which every contestant loads, so that all boot the same bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,9 +59,10 @@ pub(crate) fn build(
     for name in ["vmlinux", "initrd", "root.img", "template.toml"] {
         inputs += &version(&template.join(name))?;
     }
+    let initramfs = workspace.built("bench.cpio");
+    cached(&initramfs, &inputs, || launcher(tools, kernels, programs, &initramfs))?;
     cached(&workspace.built("bench.img"), &inputs, || {
         let step = Step::begin("making the disk of the benchmarks");
-        launcher(tools, kernels, programs, &workspace.built("bench.cpio"))?;
         let staging = workspace.built("staging-bench");
         if staging.exists() {
             fs::remove_dir_all(&staging)?;

@@ -16,8 +16,9 @@ pub(crate) fn build(workspace: &Workspace, tools: &Root) -> Result<()> {
     for (image, templates) in [("data.img", "templates"), ("data-test.img", "templates-test")] {
         let output = workspace.built(image);
         let source = workspace.built(templates);
-        let inputs =
-            version(&source.with_extension("stamp"))? + &fs::read_to_string(source.with_extension("stamp"))?;
+        // The templates' stamp changes whenever they are made anew.
+        let stamp = source.with_extension("stamp");
+        let inputs = version(&stamp)? + &fs::read_to_string(&stamp)?;
         cached(&output, &inputs, || {
             let step = Step::begin(format!("making {image}"));
             let staging = workspace.built("staging-data");

@@ -65,7 +65,9 @@ impl Workspace {
 ///
 /// `inputs` is any text that names everything that `output` depends on.
 pub(crate) fn cached(output: &Path, inputs: &str, make: impl FnOnce() -> Result<()>) -> Result<()> {
-    let stamp = output.with_extension("stamp");
+    let mut stamp = output.as_os_str().to_owned();
+    stamp.push(".stamp");
+    let stamp = PathBuf::from(stamp);
     if output.exists() && fs::read_to_string(&stamp).is_ok_and(|old| old == inputs) {
         return Ok(());
     }

@@ -1,8 +1,9 @@
 //! Inside the host: starts the zone by each contestant in turn, and says on the console what it cost.
 //!
 //! Everything lies on one read-only disk at [`DISK`]: `vmm`, `qemu/`, and the zone's `vmlinux`, `initrd`,
-//! `root.img`, `private.img` and `template.toml`. All contestants get the same kernel, initrd, command line and disks,
-//! and everything was read once before the first start. A start's private disk is a fresh copy in memory.
+//! `root.img`, `private.img` and `template.toml`. All contestants get the same kernel, initrd, command line
+//! and disks, and everything was read once before the first start. A start's private disk is a fresh copy in
+//! memory.
 //!
 //! It never runs on a machine that somebody uses: it is process 1 and ends by powering off.
 

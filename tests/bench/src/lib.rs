@@ -1,8 +1,8 @@
 //! Benchmarks: Bulkhead side by side with the named peers, in one run.
 //!
 //! [`zone_start`] boots a host in QEMU whose first process ([`inside`], the program `zone_start_launcher`)
-//! starts the same zone again and again, by our VMM and by QEMU's machines in turn. [`sample`] is what crosses
-//! the console between both halves; [`statistics`] and [`report`] make rows of it.
+//! starts the same zone again and again, by our VMM and by QEMU's machines in turn. [`sample`] is what
+//! crosses the console between both halves; [`statistics`] and [`report`] make rows of it.
 //!
 //! A benchmark never fails because a target is missed: the row says `holds: false` and the exit code stays 0.
 //! It never reports a number that was not measured in this run.

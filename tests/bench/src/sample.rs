@@ -121,8 +121,17 @@ mod tests {
 
     #[test]
     fn lines_survive_a_console() {
-        let measured =
-            Measured { hello_us: 1, exits: 2, port_exits: 3, memory_exits: 4, vmm_kib: 5, outside_ms: 6 };
+        let measured = Measured {
+            hello_us: 1,
+            exits: 2,
+            port_exits: 3,
+            memory_exits: 4,
+            fault_exits: 5,
+            halt_exits: 6,
+            interrupt_exits: 7,
+            vmm_kib: 8,
+            outside_ms: 9,
+        };
         let lines = [Line::Sample { round: 3, who: Contestant::MicrovmPcie, measured }, Line::Done];
         let mut console = "[    1.2] kernel words\r\n".to_owned();
         for line in &lines {

@@ -1,7 +1,7 @@
 //! The outer half of `bench zone-start`: boots the host that measures, reads its lines, reports.
 //!
-//! Needs in the build folder: `host-vmlinux`, `bench.cpio`, `bench.img` and `tools/`. Console and samples stay in
-//! `logs/bench-zone-start.log` there.
+//! Needs in the build folder: `host-vmlinux`, `bench.cpio`, `bench.img` and `tools/`. Console and samples
+//! stay in `logs/bench-zone-start.log` there.
 
 use std::io::{Write, stderr, stdout};
 use std::path::Path;
@@ -23,12 +23,15 @@ const ROUND_SECONDS: u64 = 60;
 
 /// What stands below a table.
 const REMARKS: &str = "\
-Medians of all rounds, contestants in turn in one boot; less is better. `vmm-memory` is the proportional set size of the one
-VMM process less guest RAM, `vmm-cpu` its processor time outside the guest (counted in ticks of 10 ms).
-Every contestant boots the same kernel, initrd, command line and disks, from memory. Where the host is emulated, seconds tell
-little and counts tell more: exits for timer ticks grow with the emulator's slowness.
-Not measured here: the jail that init puts around our VMM, the zone's other processes, hardware exits of VMX or SVM when
-the host is emulated.";
+Medians of all rounds, contestants in turn in one boot; less is better. `vmm-memory` is the proportional set
+size of the one VMM process less guest RAM, `vmm-cpu` its processor time outside the guest (counted in ticks
+of 10 ms). Every contestant boots the same kernel, initrd, command line and disks, from memory.
+`vm-exits` counts all exits, also those that only the guest's kernel decides about (CPUID, timer, control
+registers) and the host's own interrupts; the rows below it are parts of it, `vm-exits-port` and
+`vm-exits-mmio` those that reach the VMM. Where the host is emulated, seconds tell little and counts tell
+more, but exits for timers and interrupts grow with the emulator's slowness.
+Not measured here: the jail that init puts around our VMM, the zone's other processes, hardware exits of VMX
+or SVM when the host is emulated.";
 
 /// Measures and prints.
 ///
@@ -37,7 +40,7 @@ the host is emulated.";
 pub fn zone_start(build_folder: &Path, options: &Options) -> anyhow::Result<()> {
     for name in ["host-vmlinux", "bench.cpio", "bench.img", "tools/usr/bin/qemu-system-x86_64"] {
         let path = build_folder.join(name);
-        ensure!(path.exists(), "{} is missing: run ./bulkhead image", path.display());
+        ensure!(path.exists(), "{} is missing: start this by ./bulkhead bench", path.display());
     }
     let accelerator = Accelerator::of_this_machine();
     remark(&format!("bench zone-start: {} rounds, host by {accelerator:?}", options.rounds));

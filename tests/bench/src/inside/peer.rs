@@ -1,5 +1,5 @@
-//! Starts the zone by QEMU: the machine types that could serve instead of our VMM, each as quick as its options
-//! make it, with the devices that our VMM has.
+//! Starts the zone by QEMU: the machine types that could serve instead of our VMM, each as quick as its
+//! options make it, with the devices that our VMM has.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

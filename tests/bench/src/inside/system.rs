@@ -19,8 +19,8 @@ const MODULES: &str = "/etc/modules-load";
 /// The disk: the machine has one.
 const DEVICE: &str = "/dev/vda";
 
-/// What `init` sets on a Bulkhead host as well: a VMM may ask for 2 MiB pages of shared memory. Private memory, which
-/// the peers use, has such pages without it.
+/// What `init` sets on a Bulkhead host as well: a VMM may ask for 2 MiB pages of shared memory. Private
+/// memory, which the peers use, has such pages without it.
 const SHARED_HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
 
 /// Mounts everything and loads the modules.
