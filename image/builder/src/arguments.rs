@@ -29,12 +29,25 @@ pub(crate) enum Command {
     Image,
     /// Boot the appliance; the rest goes to the runner.
     Run { arguments: Vec<OsString> },
-    /// Run tests, or list them.
-    Test { list: bool, arguments: Vec<OsString> },
+    /// List the tests.
+    List,
+    /// Run tests.
+    Test(Test),
     /// Measure; the rest goes to the runner.
     Bench { arguments: Vec<OsString> },
     /// Ask `policyctl`.
     Policy { arguments: Vec<OsString> },
+}
+
+/// Which tests, and how long.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Test {
+    /// Long series run whole.
+    pub(crate) soak: bool,
+    /// Seed of random series; chosen by the runner when absent.
+    pub(crate) seed: Option<OsString>,
+    /// Parts of names; empty: all.
+    pub(crate) names: Vec<OsString>,
 }
 
 /// Reads the command line, program name first.
@@ -54,16 +67,30 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
         Some("image") if rest.is_empty() => Command::Image,
         Some("image") => bail!("./bulkhead image takes no arguments, found {rest:?}"),
         Some("run") => Command::Run { arguments: rest },
-        Some("test") => {
-            let list = rest.iter().any(|word| word == "--list");
-            Command::Test { list, arguments: rest.into_iter().filter(|word| word != "--list").collect() }
-        }
+        Some("test") if rest == ["--list"] => Command::List,
+        Some("test") => Command::Test(parse_test(rest)?),
         Some("bench") => Command::Bench { arguments: rest },
         Some("policy") => Command::Policy { arguments: rest },
         _ => bail!(
             "{command:?} is no command of ./bulkhead: allowed are run, test, bench, image, policy and help"
         ),
     })
+}
+
+fn parse_test(words: Vec<OsString>) -> Result<Test> {
+    let mut test = Test::default();
+    let mut parser = lexopt::Parser::from_args(words);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("soak") => test.soak = true,
+            Long("seed") => test.seed = Some(parser.value()?),
+            Value(name) => test.names.push(name),
+            other @ (Long(_) | Short(_)) => {
+                bail!("{}; allowed are --list, --soak, --seed N and names of tests", other.unexpected())
+            }
+        }
+    }
+    Ok(test)
 }
 
 #[cfg(test)]
@@ -79,7 +106,9 @@ mod tests {
     fn words_become_commands() {
         check(&[], Command::Help);
         check(&["image"], Command::Image);
-        check(&["test", "--list"], Command::Test { list: true, arguments: vec![] });
+        check(&["test", "--list"], Command::List);
+        let test = Test { soak: true, seed: Some("7".into()), names: vec!["leak".into()] };
+        check(&["test", "--soak", "--seed", "7", "leak"], Command::Test(test));
         check(&["run", "--headless"], Command::Run { arguments: vec!["--headless".into()] });
     }
 

@@ -53,10 +53,13 @@ fn run() -> Result<ExitCode> {
             build(&workspace)?;
             runner::machine(&workspace, "run", &arguments)
         }
-        Command::Test { list: true, arguments } => runner::list(&workspace, &arguments),
-        Command::Test { list: false, arguments } => {
+        Command::List => {
             prerequisites::install()?;
-            runner::test(&workspace, &arguments, build)
+            runner::list(&workspace)
+        }
+        Command::Test(test) => {
+            prerequisites::install()?;
+            runner::test(&workspace, &test, build)
         }
         Command::Bench { arguments } => {
             build_for_bench(&workspace)?;

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::arguments::Test;
 use crate::programs::{cargo, run, target};
 use crate::progress::{self, Step};
 use crate::workspace::Workspace;
@@ -39,16 +40,16 @@ fn runner(workspace: &Workspace) -> Result<Command> {
     Ok(command)
 }
 
-/// What CI runs, in the order in which a mistake shows soonest.
+/// Cases that a property test tries in a soak; otherwise proptest's own 256.
+const SOAK_CASES: &str = "20000";
+
+/// What CI runs, in the order in which a mistake shows soonest. Tests chosen by name run without the lints.
 pub(crate) fn test(
     workspace: &Workspace,
-    arguments: &[OsString],
+    test: &Test,
     build: impl FnOnce(&Workspace) -> Result<()>,
 ) -> Result<ExitCode> {
-    let options = arguments.iter().any(|word| word.to_string_lossy().starts_with("--"));
-    let names: Vec<&OsString> =
-        arguments.iter().filter(|word| !word.to_string_lossy().starts_with("--")).collect();
-    if names.is_empty() && !options {
+    if test.names.is_empty() {
         let step = Step::begin("format and lints");
         let mut format = cargo(workspace);
         format.args(["fmt", "--all", "--check"]);
@@ -60,28 +61,25 @@ pub(crate) fn test(
     }
     let step = Step::begin("unit and property tests");
     let mut units = cargo(workspace);
-    units.args(["test", "--quiet", "--locked", "--workspace", "--no-fail-fast"]);
-    if !names.is_empty() {
-        units.arg("--").args(&names);
+    units.args(["test", "--quiet", "--locked", "--workspace", "--no-fail-fast", "--"]).args(&test.names);
+    if test.soak {
+        units.env("PROPTEST_CASES", SOAK_CASES);
     }
     run(units, "a unit or property test failed")?;
     step.done();
-    let system = names.is_empty()
-        || system_tests(workspace)?
-            .iter()
-            .any(|(name, _)| names.iter().any(|wanted| name.contains(&*wanted.to_string_lossy())));
-    if !system {
+    let wanted = |name: &str| test.names.iter().any(|part| name.contains(&*part.to_string_lossy()));
+    if !test.names.is_empty() && !system_tests(workspace)?.iter().any(|(name, _)| wanted(name)) {
         return Ok(ExitCode::SUCCESS);
     }
     build(workspace)?;
-    machine(workspace, "test", arguments)
+    let mut arguments = test.names.clone();
+    arguments.extend(test.soak.then(|| "--soak".into()));
+    arguments.extend(test.seed.iter().flat_map(|seed| ["--seed".into(), seed.clone()]));
+    machine(workspace, "test", &arguments)
 }
 
 /// Prints every test: its name, then its kind.
-pub(crate) fn list(workspace: &Workspace, arguments: &[OsString]) -> Result<ExitCode> {
-    if let Some(word) = arguments.first() {
-        bail!("./bulkhead test --list takes nothing else, found {word:?}");
-    }
+pub(crate) fn list(workspace: &Workspace) -> Result<ExitCode> {
     let mut tests = unit_tests(workspace)?;
     tests.extend(system_tests(workspace)?);
     let mut output = std::io::stdout().lock();
