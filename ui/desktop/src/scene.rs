@@ -212,6 +212,7 @@ fn tile_data(tile: &TileView) -> generated::Tile {
         reason: words(&tile.reason),
         tunnel: words(&tile.tunnel),
         tunnel_level: level(tile.tunnel_level),
+        tunnel_reason: words(&tile.tunnel_reason),
         traffic: words(&tile.traffic),
         moving: tile.moving,
         hint: words(&tile.hint),

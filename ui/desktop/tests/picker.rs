@@ -20,7 +20,7 @@ fn zone(name: &str, colour: Colour, phase: Phase, tunnel: Option<Tunnel>) -> Zon
 
 fn demo(sent: u64, received: u64) -> Status {
     let up = Tunnel { up: true, sent_bytes: sent, received_bytes: received, reason: None };
-    let down = Tunnel { reason: Some("no answer from the gateway".to_owned()), ..Tunnel::default() };
+    let down = Tunnel::default();
     Status {
         policy: "Demonstration".to_owned(),
         demo: true,
@@ -113,6 +113,59 @@ fn pictures_and_tile_colours() {
     }
 }
 
+/// The longest sentences that `zoned` says, on every kind of display: all of them readable on the tile.
+fn pictures_of_reasons() {
+    let silent = "The gateway office.gateway.example does not answer. Check that it runs and that UDP \
+                  port 51820 gets through.";
+    let dead = "The tunnel process was killed by signal 9. The zone has no network until it is \
+                stopped and started again.";
+    let missing = "Not started: template \"micro\" is not installed: /data/templates/micro/root.img is missing; run \
+                   `./bulkhead run` to build it.";
+    let down = |reason: &str| Some(Tunnel { reason: Some(reason.to_owned()), ..Tunnel::default() });
+    for (name, width, height, scale) in [
+        ("reasons-1280x800", 1280, 800, Scale::One),
+        ("reasons-800x1280", 800, 1280, Scale::One),
+        ("reasons-1920x1080", 1920, 1080, Scale::OneAndHalf),
+        ("reasons-1024x600", 1024, 600, Scale::One),
+        ("reasons-480x320", 480, 320, Scale::One),
+    ] {
+        let size = Size { width, height };
+        let mut picker = picker_of(size, scale);
+        let mut status = demo(0, 0);
+        status.zones[0].tunnel = down(silent);
+        status.zones[1].phase = Phase::Running;
+        status.zones[1].tunnel = down(dead);
+        status.zones[2].phase = Phase::Failed;
+        status.zones[2].reason = Some(missing.to_owned());
+        picker.set_status(200, status);
+        let mut scene = Scene::new(size).expect("Slint starts");
+        let view = picker.view(200);
+        let _ = scene.draw(&view);
+        save(scene.plane(), name);
+        for tile in &view.tiles {
+            // Between the tunnel's line and the hint, which low tiles have not.
+            let low = tile.rect.height < scale.of(208);
+            let (top, bottom) = if low { (141, 5) } else { (176, 40) };
+            let lines = Rect::from_edges(
+                tile.rect.x + scale.of(18),
+                tile.rect.y + scale.of(top),
+                tile.rect.right() - scale.of(18),
+                tile.rect.bottom() - scale.of(bottom),
+            );
+            let lines = lines_of_text(scene.plane(), lines);
+            assert!((2..=9).contains(&lines), "{name}: {} has {lines} lines of reason", tile.label);
+        }
+    }
+}
+
+/// Runs of rows with ink, each a line of text.
+fn lines_of_text(plane: &Plane, rect: Rect) -> usize {
+    let has_ink = |y: &i32| ink(plane, Rect { y: *y, height: 1, ..rect }) > 0;
+    let rows: Vec<bool> = (rect.y..rect.bottom()).map(|y| has_ink(&y)).collect();
+    rows.windows(2).filter(|pair| matches!(pair, [false, true])).count()
+        + usize::from(rows.first() == Some(&true))
+}
+
 fn pictures_of_states() {
     let size = Size { width: 1280, height: 800 };
     let mut picker = picker_of(size, Scale::One);
@@ -185,6 +238,7 @@ fn every_character_has_a_glyph() {
 #[test]
 fn the_picker_is_drawn_into_memory() {
     pictures_and_tile_colours();
+    pictures_of_reasons();
     pictures_of_states();
     every_character_has_a_glyph();
 }

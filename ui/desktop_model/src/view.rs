@@ -90,7 +90,9 @@ pub struct TileView {
     pub tunnel: String,
     /// How the tunnel is.
     pub tunnel_level: Level,
-    /// Bytes in and out; empty where there is no network.
+    /// Why the tunnel is down, in place of the bytes; may be empty.
+    pub tunnel_reason: String,
+    /// Bytes in and out; empty where there is no network, or none now.
     pub traffic: String,
     /// Bytes moved just now.
     pub moving: bool,

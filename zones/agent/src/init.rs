@@ -2,8 +2,8 @@
 //!
 //! Order: pseudo file systems, modules of [`MODULES`] in their order, the template's disk read-only, an
 //! overlay in memory over it as the new root, the private disk on /home, the links, the DHCP clients (one for
-//! each IP version) when there is a NIC, the agent. What only the user would miss (private disk, network) does not stop the
-//! zone: it is logged, and the agent can say so. Without a root there is nothing to run: the machine
+//! each IP version) when there is a NIC, the agent. What only the user would miss (private disk, network) does
+//! not stop the zone: it is logged, and the agent can say so. Without a root there is nothing to run: the machine
 //! powers off by panic (process 1 ends).
 
 use std::collections::BTreeMap;

@@ -22,7 +22,7 @@ use zone_protocol::vmm::Event as VmmEvent;
 
 use crate::agent_link::Said;
 use crate::console::Flow;
-use crate::lifecycle::{Event, Lifecycle, Role, died};
+use crate::lifecycle::{Event, Role, died};
 use crate::server::{ClientId, Server};
 use crate::settings::{Paths, Settings};
 use crate::status::{Notices, TunnelFacts};
@@ -92,11 +92,7 @@ impl Daemon {
             notices.add("zoned", problem.clone());
         }
         let zones = settings.policy.as_deref().map_or(&[][..], |policy| &policy.zones);
-        let zones = zones.iter().map(|zone| Zone {
-            life: Lifecycle::new(matches!(zone.network, policy::Network::Tunnel(_))),
-            run: None,
-            tunnel_reason: None,
-        });
+        let zones = zones.iter().map(|zone| Zone::new(matches!(zone.network, policy::Network::Tunnel(_))));
         let zones = zones.collect();
         inherited.init.set_nonblocking().context("descriptor init")?;
         inherited.uplink.set_nonblocking().context("descriptor uplink")?;
@@ -132,6 +128,9 @@ impl Daemon {
             self.tick(zone, now)?;
         }
         self.finish_power_off()?;
+        for zone in &mut self.zones {
+            zone.watch_tunnel(now);
+        }
         let status = self.status();
         if self.shown.as_ref() != Some(&status) {
             self.server.changed();
@@ -188,8 +187,10 @@ impl Daemon {
         let zones = self.zones.iter().filter_map(|zone| zone.life.deadline());
         let runs = self.zones.iter().filter_map(|zone| zone.run.as_ref());
         let checks = runs.flat_map(|run| run.checks.values()).map(|check| check.deadline);
+        let tunnels = self.zones.iter().filter_map(Zone::tunnel_deadline);
         let backlog = (!self.server.backlog().is_empty()).then_some(now);
         let own = patience.map(|patience| now + patience);
+        let zones = zones.chain(tunnels);
         let next = zones.chain(checks).chain(self.server.deadline(now)).chain(backlog).chain(own).min()?;
         let left = next.saturating_duration_since(now);
         // Rounded up to a millisecond: a wait that ends just before the deadline would only run again.
@@ -300,6 +301,12 @@ impl Daemon {
         let ordered = run.killed.contains(&role);
         // A VMM ends so after its last word, a tunnel process when its VMM is gone.
         let orderly = cause == init_protocol::ExitCause::Code(0);
+        if !ordered && role == Role::Vpnd {
+            let died = died(cause);
+            state.tunnel_reason = Some(format!(
+                "The tunnel process {died}. The zone has no network until it is stopped and started again."
+            ));
+        }
         if !ordered && !orderly {
             let died = died(cause);
             match role {
@@ -308,9 +315,6 @@ impl Daemon {
                     self.notices.add(&format!("vmm {name}"), text);
                 }
                 Role::Vpnd => {
-                    state.tunnel_reason = Some(format!(
-                        "The tunnel process {died}. The zone has no network until it is stopped and started again."
-                    ));
                     let text = format!(
                         "The tunnel process of zone {name} {died}. The zone runs on without network."
                     );
@@ -426,6 +430,7 @@ impl Daemon {
             status: run.map(|run| run.vpnd_status),
             number,
             endpoints,
+            waited: state.waited(),
         };
         let has_tunnel = matches!(zone.network, policy::Network::Tunnel(_));
         control_api::Zone {

@@ -31,29 +31,39 @@ pub(crate) enum LaunchError {
     #[error("template {template:?} is not installed: {path} is missing; run `./bulkhead run` to build it")]
     TemplateMissing { template: String, path: String },
     /// `template.toml` is wrong.
-    #[error("template {template:?} is damaged: {path}: {reason}")]
+    #[error("template {template:?} is damaged: {path}: {reason}; run `./bulkhead run` to build it again")]
     TemplateBad { template: String, path: String, reason: String },
     /// The policy gives less memory than the template needs.
-    #[error("template {template:?} needs {needed} MiB of memory, the policy gives {given} MiB")]
+    #[error(
+        "template {template:?} needs {needed} MiB of memory, the policy gives {given} MiB; raise the zone's memory \
+         in the policy"
+    )]
     TemplateMemory { template: String, needed: u32, given: u32 },
     /// The host has not enough memory left.
     #[error(
-        "not enough memory: the zone takes {needed} MiB, running zones take {taken} MiB, the host has \
-         {total} MiB; stop another zone first"
+        "not enough memory: the zone takes {needed} MiB, running zones take {taken} MiB, the host itself \
+         {HOST_RESERVE_MIB} MiB, and there are {total} MiB; {}", more_memory(*taken)
     )]
     Memory { needed: u64, taken: u64, total: u64 },
     /// No place for the private disk.
     #[error("the data disk is full ({path}); remove files that no zone needs or use a larger disk")]
     DiskFull { path: String },
     /// The policy names a tunnel without a private key here.
-    #[error("tunnel {0:?} has no private key on this host (demo-keys.toml)")]
+    #[error(
+        "tunnel {0:?} has no private key on this host; add it to demo-keys.toml and build the image again"
+    )]
     NoKey(String),
     /// Any other failure with a file.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}; check the data disk")]
     File { path: String, source: io::Error },
     /// Sockets, pipes or sealed memory could not be made.
-    #[error("the host is out of {what}: {source}")]
+    #[error("the host is out of {what}: {source}; stop another zone first")]
     Host { what: &'static str, source: io::Error },
+}
+
+/// What to do about too little memory.
+fn more_memory(taken: u64) -> &'static str {
+    if taken > 0 { "stop another zone first" } else { "lower the zone's memory in the policy" }
 }
 
 /// A template's own description.

@@ -51,24 +51,31 @@ impl Settings {
         let text = match std::fs::read_to_string(&paths.policy) {
             Ok(text) => text,
             Err(error) => {
-                settings
-                    .problems
-                    .push(format!("There is no policy, so there are no zones: {name}: {error}."));
+                settings.problems.push(format!(
+                    "There is no policy, so there are no zones: {name}: {error}. Build the image again with one."
+                ));
                 return settings;
             }
         };
         match policy::verify(&name, &text) {
             Ok(policy) if policy.zones.len() > usize::from(MAX_ZONES) => {
                 let count = policy.zones.len();
-                settings.problems.push(format!("{name}: {count} zones, this host runs at most {MAX_ZONES}."));
+                settings.problems.push(format!(
+                    "There are no zones: {name} names {count}, and this host runs at most {MAX_ZONES}. Remove some \
+                     from the policy."
+                ));
             }
             Ok(policy) => {
                 settings.read_keys(paths, &policy);
                 settings.policy = Some(policy);
             }
             Err(findings) => {
-                let lines = findings.to_string();
-                settings.problems.extend(lines.lines().filter(|line| !line.is_empty()).map(str::to_owned));
+                settings.problems.extend(findings.iter().map(|finding| {
+                    format!(
+                        "The policy has an error, so there are no zones: {finding}. Correct it and build the image \
+                         again."
+                    )
+                }));
             }
         }
         settings
@@ -80,7 +87,9 @@ impl Settings {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
-                self.problems.push(format!("The tunnels' private keys cannot be read: {name}: {error}."));
+                self.problems.push(format!(
+                    "The tunnels' private keys cannot be read: {name}: {error}. Build the image again."
+                ));
                 return;
             }
         };
@@ -90,7 +99,12 @@ impl Settings {
         }
         match policy::demo_keys(&name, &text) {
             Ok(keys) => self.keys = keys,
-            Err(findings) => self.problems.push(findings.to_string()),
+            Err(findings) => self.problems.extend(findings.iter().map(|finding| {
+                format!("The tunnels' private keys have an error: {finding}. Correct it and build the image again.")
+            })),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,14 @@
 //! What a user sees: the notices of late, and each tunnel's state in words. Pure.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use control_api::{Notice, Phase, Tunnel, Uplink};
 use policy::Colour;
 use vpn_protocol::{Endpoint, FromUplink, Host, VpndStatus};
+
+/// How long a tunnel may take to come up before its user is told what is wrong.
+pub(crate) const TUNNEL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many notices are kept.
 const KEPT: usize = 16;
@@ -65,6 +69,8 @@ pub(crate) struct TunnelFacts<'a> {
     pub(crate) number: u32,
     /// Where its peers are.
     pub(crate) endpoints: &'a [Endpoint],
+    /// For how long the zone has run without it.
+    pub(crate) waited: Duration,
 }
 
 /// A tunnel's state as the user sees it.
@@ -80,6 +86,7 @@ pub(crate) fn tunnel(facts: &TunnelFacts<'_>, uplink: &FromUplink) -> Tunnel {
     }
 }
 
+/// What is wrong and what to do, in sentences; the nearest cause, since nothing behind it can be known.
 fn reason(facts: &TunnelFacts<'_>, uplink: &FromUplink) -> Option<String> {
     match facts.phase {
         Phase::Stopped | Phase::Failed | Phase::Stopping => return None,
@@ -88,74 +95,49 @@ fn reason(facts: &TunnelFacts<'_>, uplink: &FromUplink) -> Option<String> {
     if let Some(dead) = facts.dead {
         return Some(dead.to_owned());
     }
+    if facts.phase == Phase::Starting || facts.waited < TUNNEL_PATIENCE {
+        return None;
+    }
     if !uplink.carrier {
-        return Some("No network cable or radio is connected.".to_owned());
+        return Some("The cable or radio is not connected. Connect this machine to a network.".to_owned());
     }
     if uplink.address.is_none() {
-        return Some("The network gave this machine no address yet (DHCP).".to_owned());
+        return Some(
+            "This network gives the machine no address: DHCP does not answer. Check the network, or use another."
+                .to_owned(),
+        );
     }
-    let resolved = uplink.tunnels.iter().find(|(number, _)| *number == facts.number);
-    let unresolved = resolved.and_then(|(_, places)| {
-        let pairs = facts.endpoints.iter().zip(places);
-        pairs.filter(|(_, place)| place.is_none()).map(|(endpoint, _)| endpoint).next()
-    });
-    match unresolved {
-        Some(Endpoint { host: Host::Name(name), .. }) => {
-            Some(format!("The gateway's name {name} is not resolved yet (DNS)."))
-        }
-        Some(Endpoint { host: Host::Address(address), .. }) => {
-            Some(format!("The gateway {address} cannot be reached from this network."))
-        }
-        None => Some("The gateway has not answered yet.".to_owned()),
-    }
+    let Some((_, places)) = uplink.tunnels.iter().find(|(number, _)| *number == facts.number) else {
+        return Some(
+            "The host's network service does not carry this tunnel. Stop the zone and start it again."
+                .to_owned(),
+        );
+    };
+    let mut pairs = facts.endpoints.iter().zip(places);
+    let found = pairs.clone().find(|(_, place)| place.is_some()).or_else(|| pairs.next());
+    Some(match found {
+        Some((endpoint, Some(_))) => silent(endpoint, facts.status.unwrap_or_default()),
+        Some((Endpoint { host: Host::Name(name), .. }, None)) => format!(
+            "The gateway's name {name} cannot be resolved. Check this network's DNS and the endpoint in the policy."
+        ),
+        Some((Endpoint { host: Host::Address(address), .. }, None)) => format!(
+            "The gateway {address} cannot be reached from this network. Use another network, or check the \
+             endpoint in the policy."
+        ),
+        None => "The tunnel has no gateway. Check its endpoints in the policy.".to_owned(),
+    })
+}
+
+/// A gateway whose address is known and who says nothing.
+fn silent(endpoint: &Endpoint, status: VpndStatus) -> String {
+    let host = match &endpoint.host {
+        Host::Name(name) => name.clone(),
+        Host::Address(address) => address.to_string(),
+    };
+    let does = if status.handshake_age_s.is_some() { "no longer answers" } else { "does not answer" };
+    let port = endpoint.port;
+    format!("The gateway {host} {does}. Check that it runs and that UDP port {port} gets through.")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn notices_are_bounded_and_numbered() {
-        let mut notices = Notices::default();
-        for number in 0..40 {
-            notices.add("uplink", format!("{number}"));
-        }
-        let list = notices.list();
-        assert_eq!(list.len(), KEPT);
-        assert_eq!((list[0].number, list[KEPT - 1].number), (25, 40));
-        assert_eq!(list[KEPT - 1].text, "39");
-    }
-
-    #[test]
-    fn a_tunnel_that_is_not_up_says_why() {
-        let endpoints = [Endpoint { host: Host::Name("office.gateway.example".into()), port: 51820 }];
-        let mut facts = TunnelFacts {
-            phase: Phase::Running,
-            dead: None,
-            status: Some(VpndStatus::default()),
-            number: 3,
-            endpoints: &endpoints,
-        };
-        let mut state = FromUplink::default();
-        let check = |facts: &TunnelFacts<'_>, state: &FromUplink, expected: Option<&str>| {
-            assert_eq!(tunnel(facts, state).reason.as_deref(), expected);
-        };
-        check(&facts, &state, Some("No network cable or radio is connected."));
-        state.carrier = true;
-        check(&facts, &state, Some("The network gave this machine no address yet (DHCP)."));
-        state.address = Some(("192.168.77.20".parse().unwrap(), 24));
-        assert_eq!(uplink(&state).address.as_deref(), Some("192.168.77.20/24"));
-        state.tunnels = vec![(3, vec![None])];
-        let name = "The gateway's name office.gateway.example is not resolved yet (DNS).";
-        check(&facts, &state, Some(name));
-        state.tunnels = vec![(3, vec![Some("198.51.100.10:51820".parse().unwrap())])];
-        check(&facts, &state, Some("The gateway has not answered yet."));
-        facts.status = Some(VpndStatus { up: true, ..VpndStatus::default() });
-        check(&facts, &state, None);
-        facts.dead = Some("dead");
-        check(&facts, &state, Some("dead"));
-        assert!(!tunnel(&facts, &state).up);
-        facts.phase = Phase::Stopped;
-        check(&facts, &state, None);
-    }
-}
+mod tests;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use control_api::Phase;
 use ipc::{Channel, ReceiveError};
 use vpn_protocol::{Endpoint, VpndStatus};
 use zone_protocol::agent::PORT;
@@ -14,6 +15,7 @@ use crate::console::{Console, Flow};
 use crate::launch::Ends;
 use crate::lifecycle::{Lifecycle, Role};
 use crate::server::ClientId;
+use crate::status::TUNNEL_PATIENCE;
 
 /// How many connections of one run's agent are worth a line in the log: a guest can make any number.
 const LOGGED_CONNECTIONS: u32 = 8;
@@ -27,6 +29,36 @@ pub(crate) struct Zone {
     pub(crate) run: Option<Run>,
     /// Why its tunnel is dead for the rest of this run.
     pub(crate) tunnel_reason: Option<String>,
+    /// It runs without its tunnel: since when, and how long that was when it was looked at last.
+    without_tunnel: Option<(Instant, Duration)>,
+}
+
+impl Zone {
+    /// A stopped zone; `has_tunnel`: the policy gives it one.
+    pub(crate) fn new(has_tunnel: bool) -> Self {
+        Self { life: Lifecycle::new(has_tunnel), run: None, tunnel_reason: None, without_tunnel: None }
+    }
+
+    /// Notes whether its tunnel is missing now.
+    pub(crate) fn watch_tunnel(&mut self, now: Instant) {
+        let missed = self.life.view().phase == Phase::Running
+            && self.run.as_ref().is_some_and(|run| run.uplink.is_some() && !run.vpnd_status.up);
+        self.without_tunnel = missed.then(|| {
+            let since = self.without_tunnel.map_or(now, |(since, _)| since);
+            (since, now.saturating_duration_since(since))
+        });
+    }
+
+    /// For how long it had run without its tunnel at the last [`Zone::watch_tunnel`].
+    pub(crate) fn waited(&self) -> Duration {
+        self.without_tunnel.map(|(_, waited)| waited).unwrap_or_default()
+    }
+
+    /// When its user has to be told that the tunnel is missing; `None` once that was noticed.
+    pub(crate) fn tunnel_deadline(&self) -> Option<Instant> {
+        let (since, waited) = self.without_tunnel?;
+        (waited < TUNNEL_PATIENCE).then(|| since + TUNNEL_PATIENCE)
+    }
 }
 
 /// What belongs to one run.

@@ -41,6 +41,7 @@ impl Picker {
 
     fn empty_words(&self) -> String {
         match (self.link, &self.status) {
+            (Link::Up, Some(status)) if status.policy.is_empty() => "No valid policy, so no zones".to_owned(),
             (Link::Up, Some(_)) => "The policy names no zone".to_owned(),
             _ => "Waiting for zoned".to_owned(),
         }
@@ -72,7 +73,10 @@ impl Picker {
     fn tile(&self, now: Millis, index: usize, rect: Rect, zone: &Zone) -> TileView {
         let (phase, symbol, level) = self.phase_words(zone);
         let (tunnel, tunnel_level) = tunnel_words(zone);
-        let traffic = zone.tunnel.as_ref().filter(|_| alive(zone)).map(traffic_words).unwrap_or_default();
+        let tunnel_reason =
+            tunnel_reason(zone).map(|reason| text::ascii(reason, SENTENCE)).unwrap_or_default();
+        let carries = tunnel_reason.is_empty() && alive(zone);
+        let traffic = zone.tunnel.as_ref().filter(|_| carries).map(traffic_words).unwrap_or_default();
         let question = self.question.filter(|question| question.zone == index).map(|question| {
             let (stop, keep) = self.layout.question_buttons(rect);
             QuestionView {
@@ -97,6 +101,7 @@ impl Picker {
             reason: zone.reason.as_deref().map(|reason| text::ascii(reason, SENTENCE)).unwrap_or_default(),
             tunnel,
             tunnel_level,
+            tunnel_reason,
             traffic,
             moving: self.link == Link::Up && self.moved.contains_key(&zone.name) && alive(zone),
             hint: self.hint(zone).to_owned(),
@@ -171,11 +176,16 @@ fn tunnel_words(zone: &Zone) -> (String, Level) {
         None => ("No network".to_owned(), Level::Quiet),
         Some(_) if !alive(zone) => ("Tunnel off".to_owned(), Level::Quiet),
         Some(tunnel) if tunnel.up => ("Tunnel up".to_owned(), Level::Good),
-        Some(Tunnel { reason: Some(reason), .. }) => {
-            (format!("Tunnel connecting: {}", text::ascii(reason, SENTENCE)), Level::Attention)
-        }
+        // A reason comes only when it should be up by now, or never will.
+        Some(Tunnel { reason: Some(_), .. }) => ("Tunnel down".to_owned(), Level::Bad),
         Some(_) => ("Tunnel connecting".to_owned(), Level::Attention),
     }
+}
+
+/// Why a zone with processes has no tunnel.
+fn tunnel_reason(zone: &Zone) -> Option<&str> {
+    let tunnel = zone.tunnel.as_ref().filter(|tunnel| alive(zone) && !tunnel.up)?;
+    tunnel.reason.as_deref()
 }
 
 fn traffic_words(tunnel: &Tunnel) -> String {

@@ -105,6 +105,28 @@ fn sliding_off_a_tile_a_second_finger_and_a_cancel_do_nothing() {
 }
 
 #[test]
+fn a_tunnel_that_is_down_says_why_in_place_of_its_bytes() {
+    let mut picker = demo_picker(Phase::Running);
+    let mut show = |phase, tunnel| {
+        picker.set_status(1, status(vec![zone("office", phase, Some(tunnel))]));
+        let tile = picker.view(1).tiles[0].clone();
+        (tile.tunnel, tile.tunnel_level, tile.tunnel_reason, tile.traffic)
+    };
+    let mut dead = tunnel(false, 10, 2048);
+    let words = |tunnel: &str, level, reason: &str, traffic: &str| {
+        (tunnel.to_owned(), level, reason.to_owned(), traffic.to_owned())
+    };
+    let connecting = words("Tunnel connecting", Level::Attention, "", "in 2.0 KiB   out 10 B");
+    assert_eq!(show(Phase::Running, dead.clone()), connecting);
+    dead.reason = Some("The tunnel process was killed by signal 9.".to_owned());
+    let down = words("Tunnel down", Level::Bad, "The tunnel process was killed by signal 9.", "");
+    assert_eq!(show(Phase::Running, dead.clone()), down);
+    assert_eq!(show(Phase::Stopped, dead.clone()), words("Tunnel off", Level::Quiet, "", ""));
+    dead.up = true;
+    assert_eq!(show(Phase::Running, dead), words("Tunnel up", Level::Good, "", "in 2.0 KiB   out 10 B"));
+}
+
+#[test]
 fn bytes_move_for_a_while_and_stop_moving() {
     let mut picker = demo_picker(Phase::Running);
     assert!(!picker.view(0).tiles[0].moving);

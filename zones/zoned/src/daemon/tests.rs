@@ -262,6 +262,30 @@ fn a_dead_tunnel_process_leaves_the_zone_running() {
 }
 
 #[test]
+fn a_tunnel_that_stays_away_is_explained_in_time() {
+    let mut world = World::new("away");
+    let mut running = world.run(0);
+    let status = running.vpnd.as_mut().unwrap().channel("status");
+    world.daemon.turn(Some(Duration::ZERO)).unwrap();
+    assert_eq!(world.zone(0).tunnel.unwrap().reason, None);
+    let due = world.daemon.zones[0].tunnel_deadline().unwrap();
+    assert!(due <= Instant::now() + crate::status::TUNNEL_PATIENCE);
+    status.send(&VpndStatus { up: true, ..VpndStatus::default() }, &[]).unwrap();
+    world.settle();
+    assert_eq!(world.daemon.zones[0].tunnel_deadline(), None);
+    status.send(&VpndStatus::default(), &[]).unwrap();
+    let zone = &mut world.daemon.zones[0];
+    assert!(zone.run.as_mut().unwrap().read_status());
+    zone.watch_tunnel(Instant::now().checked_sub(crate::status::TUNNEL_PATIENCE).unwrap());
+    assert!(zone.tunnel_deadline().is_some());
+    world.settle();
+    let reason = "The cable or radio is not connected. Connect this machine to a network.";
+    assert_eq!(world.zone(0).tunnel.unwrap().reason.as_deref(), Some(reason));
+    // Said once: nobody needs to be woken for it again.
+    assert_eq!(world.daemon.zones[0].tunnel_deadline(), None);
+}
+
+#[test]
 fn a_killed_machine_fails_its_zone_and_no_other() {
     let mut world = World::new("killed");
     let office = world.run(0);
@@ -386,7 +410,10 @@ fn what_cannot_start_says_why() {
     let Reply::Error(CallError::Refused(reason)) = world.call(Method::Start("vault".into())) else {
         panic!("started")
     };
-    assert!(reason.starts_with("Not started: template \"micro\" is not installed"), "{reason}");
+    let folder = world.data.0.to_str().unwrap();
+    let expected = "Not started: template \"micro\" is not installed: /data/templates/micro/initrd is missing; run \
+                    `./bulkhead run` to build it.";
+    assert_eq!(reason.replace(folder, "/data"), expected);
     world.check_state(1, Phase::Failed, Some(&reason));
     fs::write(world.data.template("initrd"), "").unwrap();
     assert_eq!(world.call(Method::Start("vault".into())), Reply::Done);

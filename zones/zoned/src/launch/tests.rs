@@ -205,7 +205,7 @@ fn what_is_missing_is_named() {
             fs::write(data.template("template.toml"), text).unwrap();
         },
         "template \"micro\" is damaged: /data/templates/micro/template.toml: unknown field `memory_min_mb`, \
-         expected `command_line` or `memory_min_mib`",
+         expected `command_line` or `memory_min_mib`; run `./bulkhead run` to build it again",
     );
     check(
         "small",
@@ -213,32 +213,51 @@ fn what_is_missing_is_named() {
             let text = "command_line = \"x\"\nmemory_min_mib = 128\n";
             fs::write(data.template("template.toml"), text).unwrap();
         },
-        "template \"micro\" needs 128 MiB of memory, the policy gives 64 MiB",
+        "template \"micro\" needs 128 MiB of memory, the policy gives 64 MiB; raise the zone's memory in the \
+         policy",
     );
     check(
         "file-in-place",
         &|data, _| fs::write(data.0.join("zones"), "").unwrap(),
-        "/data/zones/vault/private.img: Not a directory (os error 20)",
+        "/data/zones/vault/private.img: Not a directory (os error 20); check the data disk",
     );
-    let huge = |_: &Data, policy: &mut Policy| policy.zones[1].memory_mib = u32::MAX;
+}
+
+#[test]
+fn too_little_memory_says_how_to_get_more() {
     let data = Data::new("huge");
     let mut policy = Policy::clone(&policy());
-    huge(&data, &mut policy);
-    let error = prepare(&data.0, &plan(&policy, 1)).unwrap_err();
-    assert!(matches!(error, LaunchError::Memory { needed, .. } if needed == u64::from(u32::MAX)));
+    policy.zones[1].memory_mib = u32::MAX;
+    let check = |memory_taken_mib: u64, advice: &str| {
+        let plan = Plan { memory_taken_mib, ..plan(&policy, 1) };
+        let error = prepare(&data.0, &plan).unwrap_err();
+        assert!(matches!(error, LaunchError::Memory { needed, .. } if needed == u64::from(u32::MAX)));
+        let text = error.to_string();
+        let begin = format!(
+            "not enough memory: the zone takes 4294967295 MiB, running zones take {memory_taken_mib} MiB, the host \
+             itself 192 MiB, and there are "
+        );
+        assert!(text.starts_with(&begin) && text.ends_with(advice), "{text}");
+    };
+    check(256, " MiB; stop another zone first");
+    check(0, " MiB; lower the zone's memory in the policy");
 }
 
 #[test]
 fn a_full_disk_is_told_apart() {
     let path = PathBuf::from("/data/zones/office/private.img");
     let error = private_error(&path, Errno::NOSPC).to_string();
-    assert!(error.starts_with("the data disk is full (/data/zones/office/private.img)"), "{error}");
+    let expected = "the data disk is full (/data/zones/office/private.img); remove files that no zone needs or use \
+                    a larger disk";
+    assert_eq!(error, expected);
 }
 
 #[test]
 fn a_tunnel_without_key_does_not_start() {
     let policy = policy();
     let error = tunnel_of(&policy, &policy.zones[0], |_| None).unwrap_err();
-    assert_eq!(error.to_string(), "tunnel \"office\" has no private key on this host (demo-keys.toml)");
+    let expected = "tunnel \"office\" has no private key on this host; add it to demo-keys.toml and build the image \
+                    again";
+    assert_eq!(error.to_string(), expected);
     assert!(tunnel_of(&policy, &policy.zones[1], |_| None).unwrap().is_none());
 }
