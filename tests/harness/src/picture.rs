@@ -91,6 +91,16 @@ impl Picture {
         count
     }
 
+    /// How many pixels of a rectangle differ from those of another picture.
+    #[must_use]
+    pub fn difference(&self, other: &Self, rectangle: Rectangle) -> usize {
+        let columns = rectangle.x..rectangle.x.saturating_add(rectangle.width);
+        (rectangle.y..rectangle.y.saturating_add(rectangle.height))
+            .flat_map(|y| columns.clone().map(move |x| (x, y)))
+            .filter(|(x, y)| self.at(*x, *y) != other.at(*x, *y))
+            .count()
+    }
+
     /// The whole picture.
     #[must_use]
     pub fn all(&self) -> Rectangle {
@@ -139,6 +149,10 @@ mod tests {
         assert_eq!(picture.at(3, 0), None, "outside, not the next row");
         assert_eq!(picture.at(0, 2), None);
         assert_eq!(picture.count(picture.all(), |colour| colour.0 < 6), 2);
+        let mut other = picture.clone();
+        other.pixels[1] = Colour(0, 0, 0);
+        let difference = |width| picture.difference(&other, Rectangle { x: 0, y: 0, width, height: 2 });
+        assert_eq!((difference(3), difference(1)), (1, 0));
         assert_eq!((picture.colours(100), picture.colours(4)), (6, 4));
         assert_eq!(Colour(1, 2, 3).distance(Colour(2, 0, 3)), 2);
     }

@@ -1,11 +1,15 @@
 //! The tests, in the order in which they run: what changes the machine least comes first.
 
 mod crashes;
+mod guest_ends;
 mod host;
 mod image;
 mod isolation;
 mod leaks;
+mod odd_host;
+mod services;
 mod shutdown;
+mod tunnels;
 mod zones;
 
 use crate::registry::Kind::{Attack, System};
@@ -28,7 +32,15 @@ pub const ALL: &[Test] = &[
     Test { name: "no_leak_before_the_tunnel_is_up", kind: Attack, run: leaks::before_tunnel },
     Test { name: "killed_vmm_leaves_the_other_zone_and_is_named", kind: System, run: crashes::vmm },
     Test { name: "killed_vpnd_leaves_the_other_zone_and_is_named", kind: System, run: crashes::vpnd },
+    Test { name: "any_process_of_a_zone_can_die", kind: System, run: crashes::series },
+    Test { name: "silent_gateway_is_named", kind: System, run: tunnels::silent_gateway },
+    Test { name: "guest_ends_are_told_apart", kind: System, run: guest_ends::told_apart },
+    Test { name: "killed_uplink_comes_back_and_is_named", kind: System, run: services::uplink },
+    Test { name: "killed_desktop_comes_back_and_is_named", kind: System, run: services::desktop },
+    Test { name: "killed_zoned_comes_back_and_is_named", kind: System, run: services::zoned },
     Test { name: "host_powers_off_in_order", kind: System, run: shutdown::power_off },
+    Test { name: "clock_never_runs_below_build_time", kind: System, run: odd_host::clock },
+    Test { name: "bad_policy_is_named_on_the_screen", kind: System, run: odd_host::policy },
 ];
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use gateway::Site;
 use harness::machine::NetworkConfig;
 use harness::{Machine, MachineConfig, Pointer, Screen, within};
 
-use crate::artifacts::Artifacts;
+use crate::artifacts::{Artifacts, KERNEL_ARGUMENTS};
 use crate::report::{Steps, say};
 use crate::world::{BOOT, START, ZONES, boot_test_machine, fetch_own_page, slot, touch_tile};
 
@@ -119,6 +119,7 @@ fn interactive(artifacts: &Artifacts, options: &Options) -> anyhow::Result<ExitC
         vec![artifacts.host_segment()],
         artifacts.logs(),
     );
+    KERNEL_ARGUMENTS.clone_into(&mut config.kernel_arguments);
     if let Some(policy) = &options.policy {
         let text = std::fs::read(policy).with_context(|| format!("read the policy {}", policy.display()))?;
         std::fs::create_dir_all(artifacts.logs())?;

@@ -1,6 +1,6 @@
 //! The system tests: what a user, an administrator and an attacker would see of the whole host, in QEMU.
 //!
-//! [`registry`] says what a test is, [`cases`] are the tests, [`world`] is what they share: one booted machine,
+//! [`registry`] says what a test is, [`plan`] which are wanted, [`cases`] are the tests, [`world`] is what they share: one booted machine,
 //! because a boot costs more than most tests. [`runner`] runs a selection. The program `system` is what
 //! `./bulkhead test` and `./bulkhead run` start; `raw_frames` is an attack that runs inside a zone, with
 //! [`attack`] as its brain.
@@ -12,6 +12,7 @@ pub mod attack;
 pub mod cases;
 pub mod cpio;
 pub mod demo;
+pub mod plan;
 pub mod registry;
 pub mod report;
 pub mod runner;

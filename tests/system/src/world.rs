@@ -2,6 +2,7 @@
 //! into a state.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -16,7 +17,8 @@ use harness::machine::NetworkConfig;
 use harness::picture::Rectangle;
 use harness::{Machine, MachineConfig};
 
-use crate::artifacts::Artifacts;
+use crate::artifacts::{Artifacts, KERNEL_ARGUMENTS};
+use crate::plan::Plan;
 
 /// Zones of the demo policy, in its order, with their colours.
 pub const ZONES: [(&str, &str); 3] = [("office", "green"), ("research", "blue"), ("vault", "grey")];
@@ -38,14 +40,28 @@ pub const PAGE: &str = "http://intranet.example/";
 pub struct World {
     /// What machines boot from.
     pub artifacts: Artifacts,
+    /// What the user wants.
+    pub plan: Plan,
     machine: Option<Machine>,
+    odd: Option<Machine>,
+    remark: Option<String>,
 }
 
 impl World {
     /// A world without a machine.
     #[must_use]
-    pub fn new(artifacts: Artifacts) -> Self {
-        Self { artifacts, machine: None }
+    pub fn new(artifacts: Artifacts, plan: Plan) -> Self {
+        Self { artifacts, plan, machine: None, odd: None, remark: None }
+    }
+
+    /// Something that belongs beside a test's result, as the length of a random series.
+    pub fn remark(&mut self, text: String) {
+        self.remark = Some(text);
+    }
+
+    /// Takes the last test's remark.
+    pub fn take_remark(&mut self) -> Option<String> {
+        self.remark.take()
     }
 
     /// The shared machine; boots it when there is none.
@@ -69,17 +85,62 @@ impl World {
         self.machine.take().context("a machine is there")
     }
 
-    /// Ends the machine; the next test gets a new one.
-    pub fn drop_machine(&mut self) {
-        self.machine = None;
+    /// A second machine, for tests of a host that is not as it should be; `boot` makes it when there is none.
+    ///
+    /// # Errors
+    /// It does not boot.
+    pub fn odd_machine(
+        &mut self,
+        boot: fn(&Artifacts) -> anyhow::Result<Machine>,
+    ) -> anyhow::Result<&mut Machine> {
+        if self.odd.is_none() {
+            let machine = boot(&self.artifacts)?;
+            return Ok(self.odd.insert(machine));
+        }
+        self.odd.as_mut().context("a machine is there")
+    }
+
+    /// Ends the second machine.
+    pub fn drop_odd_machine(&mut self) {
+        self.odd = None;
+    }
+
+    /// Ends every machine; the next test gets new ones.
+    pub fn drop_machines(&mut self) {
+        (self.machine, self.odd) = (None, None);
     }
 
     /// The console's log and its last lines.
     #[must_use]
     pub fn console(&self, lines: usize) -> Option<(PathBuf, String)> {
-        let serial = self.machine.as_ref()?.serial();
+        let serial = self.odd.as_ref().or(self.machine.as_ref())?.serial();
         Some((serial.path().to_owned(), serial.tail(lines)))
     }
+}
+
+/// A machine with the test image, its data disk and the demo network.
+///
+/// # Errors
+/// A file of the build is not as it should be.
+pub fn test_machine(artifacts: &Artifacts) -> anyhow::Result<MachineConfig> {
+    let mut config = MachineConfig::for_test(
+        artifacts.qemu(),
+        artifacts.kernel(),
+        vec![artifacts.host_segment(), artifacts.test_segment()],
+        artifacts.logs(),
+    );
+    KERNEL_ARGUMENTS.clone_into(&mut config.kernel_arguments);
+    // Each machine of a run keeps its own log: the one that failed is looked at last.
+    static BOOTED: AtomicU32 = AtomicU32::new(1);
+    config.name = format!("host-{}", BOOTED.fetch_add(1, Ordering::Relaxed));
+    config.data_disk = Some(artifacts.test_data_disk());
+    config.network = Some(NetworkConfig {
+        keys: artifacts.keys()?,
+        pcap: Some(artifacts.logs().join(format!("{}.pcap", config.name))),
+        record_bytes: gateway::Config::TEST_RECORD_BYTES,
+    });
+    std::fs::create_dir_all(artifacts.logs()).context("make the folder for logs")?;
+    Ok(config)
 }
 
 /// Boots the test image and waits until `zoned` answers with the demo's zones.
@@ -87,20 +148,7 @@ impl World {
 /// # Errors
 /// It does not boot, or not in time; the console's end is part of the message.
 pub fn boot_test_machine(artifacts: &Artifacts) -> anyhow::Result<Machine> {
-    let mut config = MachineConfig::for_test(
-        artifacts.qemu(),
-        artifacts.kernel(),
-        vec![artifacts.host_segment(), artifacts.test_segment()],
-        artifacts.logs(),
-    );
-    config.data_disk = Some(artifacts.test_data_disk());
-    config.network = Some(NetworkConfig {
-        keys: artifacts.keys()?,
-        pcap: Some(artifacts.logs().join("host.pcap")),
-        record_bytes: gateway::Config::TEST_RECORD_BYTES,
-    });
-    std::fs::create_dir_all(artifacts.logs()).context("make the folder for logs")?;
-    let machine = Machine::boot(config).context("boot the host")?;
+    let machine = Machine::boot(test_machine(artifacts)?).context("boot the host")?;
     let deadline = machine.within(BOOT);
     let booted = machine
         .zones()
@@ -117,9 +165,17 @@ pub fn boot_test_machine(artifacts: &Artifacts) -> anyhow::Result<Machine> {
 /// # Errors
 /// The screen's size is absurd.
 pub fn layout(machine: &Machine) -> anyhow::Result<Layout> {
+    layout_of(machine, ZONES.len())
+}
+
+/// Where everything is on this machine's screen when there are so many zones.
+///
+/// # Errors
+/// The screen's size is absurd.
+pub fn layout_of(machine: &Machine, zones: usize) -> anyhow::Result<Layout> {
     let (width, height) = machine.size();
     let size = Size { width: i32::try_from(width)?, height: i32::try_from(height)? };
-    Ok(Layout::new(size, Scale::choose(size, None), ZONES.len(), 0))
+    Ok(Layout::new(size, Scale::choose(size, None), zones, 0))
 }
 
 /// The place of a zone in the demo policy.
@@ -229,6 +285,24 @@ pub fn process_of(machine: &Machine, program: &str, zone: &str) -> anyhow::Resul
         .find(|process| process.user == user)
         .map(|process| process.pid)
         .with_context(|| format!("no process of {program} {zone} (user {user})"))
+}
+
+/// Services of the host and their users (ARCHITECTURE.md, "Processes").
+pub const SERVICES: [(&str, u32); 3] = [("uplink", 100), ("zoned", 101), ("desktop", 102)];
+
+/// The process id of a service.
+///
+/// # Errors
+/// It does not run.
+pub fn service_of(machine: &Machine, service: &str) -> anyhow::Result<i32> {
+    let user = SERVICES.iter().find(|(name, _)| *name == service).map(|(_, user)| *user);
+    let user = user.with_context(|| format!("no service {service}"))?;
+    let processes = machine.zones().processes(machine.within(SOON))?;
+    processes
+        .iter()
+        .find(|process| process.user == user)
+        .map(|process| process.pid)
+        .with_context(|| format!("no {service} runs"))
 }
 
 /// The user of a zone's process (ARCHITECTURE.md, "Processes").

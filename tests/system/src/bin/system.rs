@@ -1,12 +1,14 @@
 //! `system`: what `./bulkhead test` and `./bulkhead run` start once everything is built.
 //!
 //! `system list` prints one test a line, its name first, then its kind. `system test [--soak] [--seed N] [NAME]...`
-//! runs the tests whose name contains one of the names. `system run ...` starts the demo, see `demo`.
+//! runs the tests whose name contains one of the names; `--soak` runs random series in full, `--seed` repeats one.
+//! `system run ...` starts the demo, see `demo`.
 
 use std::process::ExitCode;
 
 use anyhow::bail;
 use system::artifacts::Artifacts;
+use system::plan::Plan;
 use system::registry::select;
 use system::report::say;
 use system::{cases, demo, runner};
@@ -39,26 +41,22 @@ fn dispatch() -> anyhow::Result<ExitCode> {
 }
 
 fn test(words: &[String]) -> anyhow::Result<ExitCode> {
-    let mut names = Vec::new();
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            // These tests have no random part and no longer form yet.
-            "--soak" => {}
-            "--seed" => drop(words.next()),
-            option if option.starts_with("--") => bail!("unknown option {option}"),
-            name => names.push(name.to_owned()),
-        }
-    }
-    let tests = select(cases::ALL, &names);
+    let plan = Plan::parse(words)?;
+    let tests = select(cases::ALL, &plan.names);
     if tests.is_empty() {
-        bail!("no system test has a name with {names:?} in it");
+        bail!("no system test has a name with {:?} in it", plan.names);
     }
-    let failed = runner::run(Artifacts::find()?, &tests);
+    let seed = plan.seed;
+    let failed = runner::run(Artifacts::find()?, plan, &tests);
     if failed.is_empty() {
-        say(format!("{} system tests passed", tests.len()));
+        say(format!("{} system tests passed, seed {seed}", tests.len()));
         return Ok(ExitCode::SUCCESS);
     }
-    say(format!("{} of {} system tests failed: {}", failed.len(), tests.len(), failed.join(", ")));
+    say(format!(
+        "{} of {} system tests failed, seed {seed}: {}",
+        failed.len(),
+        tests.len(),
+        failed.join(", ")
+    ));
     Ok(ExitCode::FAILURE)
 }

@@ -5,24 +5,52 @@ use control_api::{Notice, Phase};
 use gateway::Site;
 use harness::{Machine, Picture};
 
+use super::zones::drawn;
 use crate::world::{
     SOON, START, World, ensure_connected, ensure_stopped, fetch_own_page, layout, process_of, rectangle,
-    touch_tile, zone,
+    service_of, slot, touch_tile, user_of, zone,
 };
 
 /// SIGKILL.
 const KILL: i32 = 9;
 
-/// User of the desktop.
-const DESKTOP: u32 = 102;
+/// Pixels by which a picture of the same place differs when something else stands there.
+const CHANGED: usize = 100;
+
+/// Kills of a random series: as a sample, and in full.
+const SAMPLE: u32 = 2;
+const SOAK: u32 = 50;
+
+/// A process that is to die, and the zone that must not notice.
+#[derive(Clone, Copy, Debug)]
+struct Victim {
+    program: &'static str,
+    zone: Site,
+    other: Site,
+}
+
+impl Victim {
+    /// Every process that a zone has.
+    const ALL: [Self; 4] = [
+        Self { program: "vmm", zone: Site::Office, other: Site::Research },
+        Self { program: "vpnd", zone: Site::Office, other: Site::Research },
+        Self { program: "vmm", zone: Site::Research, other: Site::Office },
+        Self { program: "vpnd", zone: Site::Research, other: Site::Office },
+    ];
+
+    /// As `zoned` names it in a notice.
+    fn name(self) -> String {
+        format!("{} {}", self.program, self.zone.name())
+    }
+}
 
 pub(super) fn vmm(world: &mut World) -> anyhow::Result<()> {
     let machine = world.machine()?;
-    let before = kill(machine, "vmm")?;
-    let failed = machine.zones().wait_for_phase("office", Phase::Failed, machine.within(SOON))?;
-    let reason = failed.state.reason.unwrap_or_default();
-    ensure!(!reason.is_empty(), "a failed zone says why");
-    survived(machine, before)?;
+    let victim = Victim::ALL[0];
+    let before = kill(machine, victim)?;
+    failed(machine, victim)?;
+    survived(machine, victim, &before)?;
+    notice_is_shown(machine, &before.picture)?;
     // The desktop still takes a touch, and the zone comes back by it.
     touch_tile(machine, "office")?;
     machine.zones().wait_until("office running again by a touch", machine.within(START), |status| {
@@ -35,65 +63,119 @@ pub(super) fn vmm(world: &mut World) -> anyhow::Result<()> {
 
 pub(super) fn vpnd(world: &mut World) -> anyhow::Result<()> {
     let machine = world.machine()?;
-    let before = kill(machine, "vpnd")?;
-    survived(machine, before)?;
-    let office = zone(machine, "office")?;
-    ensure!(office.tunnel.is_some_and(|tunnel| !tunnel.up), "zoned shows a tunnel without its process");
+    let victim = Victim::ALL[1];
+    let before = kill(machine, victim)?;
+    survived(machine, victim, &before)?;
+    notice_is_shown(machine, &before.picture)?;
+    without_tunnel(machine, victim)?;
     ensure_stopped(machine, "office")?;
     ensure_connected(machine, "office")?;
     fetch_own_page(machine, Site::Office)?;
     Ok(())
 }
 
+pub(super) fn series(world: &mut World) -> anyhow::Result<()> {
+    let (mut dice, seed, soak) = (world.plan.dice(), world.plan.seed, world.plan.soak);
+    let kills = if soak { SOAK } else { SAMPLE };
+    let machine = world.machine()?;
+    for number in 1..=kills {
+        let victim = dice.pick(&Victim::ALL);
+        one_of_series(machine, victim).with_context(|| {
+            format!("kill {number} of {kills}, {} (--seed {seed} repeats it)", victim.name())
+        })?;
+    }
+    world.remark(format!("{kills} kills, seed {seed}"));
+    Ok(())
+}
+
+fn one_of_series(machine: &Machine, victim: Victim) -> anyhow::Result<()> {
+    let before = kill(machine, victim)?;
+    match victim.program {
+        "vmm" => failed(machine, victim)?,
+        _ => without_tunnel(machine, victim)?,
+    }
+    survived(machine, victim, &before)
+}
+
 /// What was so before the kill and must be so after it.
 struct Before {
     desktop: i32,
-    research: i32,
+    other: [i32; 2],
     picture: Picture,
 }
 
-/// Brings both zones up and kills a process of office; returns when `zoned` has a notice that names it.
-fn kill(machine: &Machine, program: &str) -> anyhow::Result<Before> {
-    ensure_connected(machine, "office")?;
-    ensure_connected(machine, "research")?;
+/// Brings both zones up and kills a process of one; returns when `zoned` has a notice that names it.
+fn kill(machine: &Machine, victim: Victim) -> anyhow::Result<Before> {
+    for site in [victim.zone, victim.other] {
+        ensure_connected(machine, site.name())?;
+    }
     let last = machine.zones().status(machine.within(SOON))?.notices.last().map_or(0, |notice| notice.number);
     let before = Before {
-        desktop: desktop(machine)?,
-        research: process_of(machine, "vmm", "research")?,
-        picture: machine.look(&format!("before-{program}"))?,
+        desktop: service_of(machine, "desktop")?,
+        other: processes(machine, victim.other)?,
+        picture: machine.look(&format!("before-{}", victim.program))?,
     };
-    let victim = process_of(machine, program, "office")?;
-    machine.zones().kill(victim, KILL, machine.within(SOON))?;
-    let process = format!("{program} office");
-    let names =
-        |notice: &Notice| notice.number > last && notice.process == process && !notice.text.is_empty();
-    machine.zones().wait_until(&format!("a notice about {process}"), machine.within(SOON), |status| {
+    let process = process_of(machine, victim.program, victim.zone.name())?;
+    machine.zones().kill(process, KILL, machine.within(SOON))?;
+    let name = victim.name();
+    let names = |notice: &Notice| notice.number > last && notice.process == name && !notice.text.is_empty();
+    machine.zones().wait_until(&format!("a notice about {name}"), machine.within(SOON), |status| {
         status.notices.iter().any(names)
     })?;
     Ok(before)
 }
 
-fn survived(machine: &Machine, before: Before) -> anyhow::Result<()> {
-    ensure!(desktop(machine)? == before.desktop, "the desktop was started anew");
-    ensure!(process_of(machine, "vmm", "research")? == before.research, "research was started anew");
-    fetch_own_page(machine, Site::Research)?;
-    // The notice bar says something that it did not say before.
-    let bar = rectangle(layout(machine)?.notice)?;
-    machine.look_until("after-crash", "a notice in the bar", machine.within(SOON), |picture| {
-        let changed = (bar.y..bar.y + bar.height)
-            .flat_map(|y| (bar.x..bar.x + bar.width).map(move |x| (x, y)))
-            .filter(|(x, y)| picture.at(*x, *y) != before.picture.at(*x, *y))
-            .count();
-        changed > 100
+fn processes(machine: &Machine, site: Site) -> anyhow::Result<[i32; 2]> {
+    Ok([process_of(machine, "vmm", site.name())?, process_of(machine, "vpnd", site.name())?])
+}
+
+/// Without its machine a zone has failed, says why, and has no process left.
+fn failed(machine: &Machine, victim: Victim) -> anyhow::Result<()> {
+    let name = victim.zone.name();
+    let failed = machine.zones().wait_for_phase(name, Phase::Failed, machine.within(SOON))?;
+    let reason = failed.state.reason.unwrap_or_default();
+    ensure!(!reason.is_empty(), "a failed zone says why");
+    let users = [user_of("vmm", name)?, user_of("vpnd", name)?];
+    let left = machine.zones().processes(machine.within(SOON))?;
+    let left: Vec<&str> = left
+        .iter()
+        .filter(|process| users.contains(&process.user))
+        .map(|process| process.name.as_str())
+        .collect();
+    ensure!(left.is_empty(), "the failed zone {name} still has {left:?}");
+    Ok(())
+}
+
+/// Without its tunnel process a zone runs on, and its tunnel is not shown as up.
+fn without_tunnel(machine: &Machine, victim: Victim) -> anyhow::Result<()> {
+    let seen = zone(machine, victim.zone.name())?;
+    ensure!(seen.state.phase == Phase::Running, "the zone is {:?} without its tunnel", seen.state.phase);
+    let tunnel = seen.tunnel.context("its policy gives it a tunnel")?;
+    ensure!(!tunnel.up, "zoned shows a tunnel without its process");
+    ensure!(tunnel.reason.is_some(), "a tunnel that is not up says why");
+    Ok(())
+}
+
+/// The other zone and the desktop are the same as before, and both do their work.
+fn survived(machine: &Machine, victim: Victim, before: &Before) -> anyhow::Result<()> {
+    ensure!(service_of(machine, "desktop")? == before.desktop, "the desktop was started anew");
+    let other = victim.other.name();
+    ensure!(processes(machine, victim.other)? == before.other, "{other} was started anew");
+    fetch_own_page(machine, victim.other)?;
+    // The picker is whole, and its tile tells the zone's new state.
+    let layout = layout(machine)?;
+    let tile = rectangle(*layout.tiles.get(slot(victim.zone.name())?).context("the zone has a tile")?)?;
+    machine.look_until("after-crash", "the dead zone's new state", machine.within(SOON), |picture| {
+        drawn(machine, picture) && picture.difference(&before.picture, tile) > CHANGED
     })?;
     Ok(())
 }
 
-fn desktop(machine: &Machine) -> anyhow::Result<i32> {
-    let processes = machine.zones().processes(machine.within(SOON))?;
-    processes
-        .iter()
-        .find(|process| process.user == DESKTOP)
-        .map(|process| process.pid)
-        .context("no desktop runs")
+/// The notice bar says something that it did not say before.
+fn notice_is_shown(machine: &Machine, before: &Picture) -> anyhow::Result<()> {
+    let bar = rectangle(layout(machine)?.notice)?;
+    machine.look_until("after-crash", "a notice in the bar", machine.within(SOON), |picture| {
+        picture.difference(before, bar) > CHANGED
+    })?;
+    Ok(())
 }

@@ -5,14 +5,11 @@ use harness::Machine;
 use test_bridge::network::Namespace;
 use test_bridge::processes::Process;
 
-use crate::world::{SOON, World, ensure_connected};
+use crate::world::{SERVICES, SOON, World, ensure_connected};
 
 /// Tables of sockets that a network can reach, with the number of lines above the first socket.
 const LISTENERS: [(&str, usize); 8] =
     [("tcp", 1), ("tcp6", 1), ("udp", 1), ("udp6", 1), ("udplite", 1), ("raw", 1), ("raw6", 1), ("icmp", 1)];
-
-/// Services of the host and their users (ARCHITECTURE.md, "Processes").
-const SERVICES: [(&str, u32); 3] = [("uplink", 100), ("zoned", 101), ("desktop", 102)];
 
 pub(super) fn no_network(world: &mut World) -> anyhow::Result<()> {
     let machine = world.machine()?;
@@ -68,6 +65,7 @@ fn quiet(namespace: &Namespace) -> anyhow::Result<()> {
     };
     ensure!(namespace.files.contains_key("dev"), "its files cannot be read");
     let loopback = |line: &&str| line.split_whitespace().last() != Some("lo");
+    ensure!(!namespace.files.contains_key("tcp6"), "the kernel has IPv6");
     let v6: Vec<&str> = lines("ipv6_route", 0).into_iter().filter(loopback).collect();
     ensure!(v6.is_empty(), "IPv6 routes: {v6:?}");
     let v6: Vec<&str> = lines("if_inet6", 0).into_iter().filter(loopback).collect();

@@ -5,7 +5,7 @@ use gateway::{Direction, Site};
 use harness::Machine;
 use harness::command_line::HOST_MAC;
 
-use crate::world::{SOON, World, ensure_connected, ensure_no_leak};
+use crate::world::{SOON, World, ensure_connected, ensure_no_leak, fetch_own_page};
 
 /// What the attack plants.
 const MARKER: &str = "BULKHEADCROSSMARKER";
@@ -14,6 +14,10 @@ pub(super) fn zone_to_zone(world: &mut World) -> anyhow::Result<()> {
     let machine = world.machine()?;
     ensure_connected(machine, "office")?;
     ensure_connected(machine, "research")?;
+    // A tunnel can be up before the guest has its address by DHCP.
+    for site in Site::ALL {
+        fetch_own_page(machine, site)?;
+    }
     let victim = interface(machine, "research")?;
     let mark = machine.gateway().mark();
 
