@@ -9,6 +9,7 @@ use evdev::raw_stream::RawDevice;
 use evdev::{AbsoluteAxisCode, KeyCode, RelativeAxisCode};
 
 pub mod decoder;
+mod slots;
 
 use decoder::{Axis, Decoder, DeviceEvent, Kind, RawEvent};
 
@@ -44,7 +45,10 @@ impl Device {
         }
         let kind = kind(&device).map_err(failed)?;
         tracing::info!(name, label = device.name().unwrap_or_default(), ?kind, "input device");
-        Ok(Self { name: name.to_owned(), device, decoder: Decoder::new(kind) })
+        let mut decoder = Decoder::new(kind);
+        let (slot, positions) = last_positions(&device, kind).map_err(failed)?;
+        decoder.resume(slot, &positions);
+        Ok(Self { name: name.to_owned(), device, decoder })
     }
 
     /// Its descriptor's name.
@@ -83,6 +87,26 @@ impl Device {
 impl AsFd for Device {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.device.as_fd()
+    }
+}
+
+/// The current slot, and where each finger was last: what the kernel does not report again.
+fn last_positions(device: &RawDevice, kind: Kind) -> io::Result<(i32, Vec<(i32, i32)>)> {
+    let value = |wanted: AbsoluteAxisCode| -> io::Result<i32> {
+        let info = device.get_absinfo()?.find(|(axis, _)| *axis == wanted);
+        Ok(info.map(|(_, info)| info.value()).unwrap_or_default())
+    };
+    match kind {
+        Kind::MultiTouch { .. } => {
+            let x = slots::values(device, AbsoluteAxisCode::ABS_MT_POSITION_X.0)?;
+            let y = slots::values(device, AbsoluteAxisCode::ABS_MT_POSITION_Y.0)?;
+            Ok((value(AbsoluteAxisCode::ABS_MT_SLOT)?, x.into_iter().zip(y).collect()))
+        }
+        Kind::SingleTouch { .. } | Kind::Tablet { .. } => {
+            let at = (value(AbsoluteAxisCode::ABS_X)?, value(AbsoluteAxisCode::ABS_Y)?);
+            Ok((0, vec![at]))
+        }
+        Kind::Mouse | Kind::Keys => Ok((0, Vec::new())),
     }
 }
 

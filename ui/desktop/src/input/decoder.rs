@@ -165,6 +165,14 @@ impl Decoder {
         }
     }
 
+    /// Goes on where the device's last reader stopped: the kernel reports only what differs from that.
+    pub fn resume(&mut self, slot: i32, positions: &[(i32, i32)]) {
+        self.slot = usize::try_from(slot).ok().filter(|slot| *slot < self.fingers.len());
+        for (finger, (x, y)) in self.fingers.iter_mut().zip(positions) {
+            (finger.x, finger.y) = (*x, *y);
+        }
+    }
+
     /// Takes one event; what it completes is added to `out`.
     pub fn feed(&mut self, event: RawEvent, out: &mut Vec<DeviceEvent>) {
         match (event.kind, event.code) {

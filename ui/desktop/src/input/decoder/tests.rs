@@ -107,6 +107,21 @@ fn a_raw_event() -> impl Strategy<Value = RawEvent> {
     interesting.prop_map(|(kind, code, value)| RawEvent { kind, code, value })
 }
 
+#[test]
+fn a_touch_where_the_last_reader_stopped_needs_no_position() {
+    let mut decoder = Decoder::new(MULTI);
+    let mut untold = Decoder::new(MULTI);
+    decoder.resume(0, &[(7, 9)]);
+    let (mut out, mut lost) = (Vec::new(), Vec::new());
+    for event in [(3, 0x39, 1), (0, 0, 0)] {
+        let event = RawEvent { kind: event.0, code: event.1, value: event.2 };
+        decoder.feed(event, &mut out);
+        untold.feed(event, &mut lost);
+    }
+    assert!(matches!(out[..], [DeviceEvent::Touch { stage: TouchStage::Down, .. }]), "{out:?}");
+    assert_ne!(out, lost);
+}
+
 proptest! {
     #[test]
     fn every_touch_that_begins_ends_once_whatever_the_device_says(
