@@ -55,8 +55,7 @@ fn compile(workspace: &Workspace, name: &str, programs: &[&'static str]) -> Resu
     }
     run(command, "the programs do not compile")?;
     let folder = target(workspace).join(TARGET).join("release");
-    let names = ["init", "uplink", "zoned", "vmm", "vpnd", "desktop", "agent", "test_bridge", "raw_frames"];
-    let paths = names.into_iter().map(|name| (name, folder.join(name))).collect();
+    let paths = programs.iter().map(|name| (*name, folder.join(name))).collect();
     step.done();
     Ok(Programs { paths })
 }
