@@ -13,7 +13,7 @@ bulkhead: build, run and test the appliance
       build everything, start the demo network and boot the host in QEMU
   ./bulkhead test [--list] [--soak] [--seed N] [NAME...]
       what CI runs: format, lints, unit, property and system tests
-  ./bulkhead bench [zone-start] [--json]
+  ./bulkhead bench [--list] [zone-start] [--rounds N] [--json]
       measure side by side with the named peers
   ./bulkhead image
       build the images and stop

@@ -62,8 +62,8 @@ fn run() -> Result<ExitCode> {
             runner::test(&workspace, &test, build)
         }
         Command::Bench { arguments } => {
-            build_for_bench(&workspace)?;
-            runner::bench(&workspace, &arguments)
+            prerequisites::install()?;
+            runner::bench(&workspace, &arguments, build_for_bench)
         }
         Command::Policy { arguments } => runner::policy(&workspace, &arguments),
     }

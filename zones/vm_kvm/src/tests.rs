@@ -107,7 +107,7 @@ fn write_descriptor_tables(vm: &Vm, handler: u32) {
 }
 
 #[test]
-fn a_guest_boots_and_its_accesses_reach_the_handler() {
+fn native_a_guest_boots_and_its_accesses_reach_the_handler() {
     let Some(vm) = machine("boot", guests::BOOT) else { return };
     let (threads, accesses) = start(&vm, 1);
     let seen: Vec<_> = std::iter::from_fn(|| accesses.recv_timeout(LIMIT).ok())
@@ -130,7 +130,7 @@ fn a_guest_boots_and_its_accesses_reach_the_handler() {
 }
 
 #[test]
-fn a_message_interrupts_the_guest_and_waits_while_muted() {
+fn native_a_message_interrupts_the_guest_and_waits_while_muted() {
     let Some(vm) = machine("msi", guests::MSI) else { return };
     write_descriptor_tables(&vm, HANDLER);
     let vector = vm.msi_router().vector().unwrap();
@@ -168,7 +168,7 @@ fn a_message_interrupts_the_guest_and_waits_while_muted() {
 }
 
 #[test]
-fn a_bound_store_bumps_its_descriptor_and_reaches_nobody_else() {
+fn native_a_bound_store_bumps_its_descriptor_and_reaches_nobody_else() {
     let Some(vm) = machine("ioeventfd", guests::IOEVENT) else { return };
     let event = EventFd::new(EFD_NONBLOCK).unwrap();
     vm.notify_on_write(&event, 0xD000_3004).unwrap();
@@ -180,7 +180,7 @@ fn a_bound_store_bumps_its_descriptor_and_reaches_nobody_else() {
 }
 
 #[test]
-fn a_triple_fault_is_told_apart() {
+fn native_a_triple_fault_is_told_apart() {
     let Some(vm) = machine("triple fault", guests::FAULT) else { return };
     let (mut threads, accesses) = start(&vm, 1);
     assert_eq!(accesses.recv_timeout(LIMIT).unwrap(), Access::Ended);
@@ -188,7 +188,7 @@ fn a_triple_fault_is_told_apart() {
 }
 
 #[test]
-fn the_first_processor_wakes_the_second_and_both_can_be_kicked() {
+fn native_the_first_processor_wakes_the_second_and_both_can_be_kicked() {
     let Some(vm) = machine("two processors", guests::SMP) else { return };
     vm.ram().memory.write_slice(guests::AP, GuestAddress(0x8000)).unwrap();
     let (threads, accesses) = start(&vm, 2);
@@ -202,7 +202,7 @@ fn the_first_processor_wakes_the_second_and_both_can_be_kicked() {
 }
 
 #[test]
-fn a_kick_reaches_a_processor_at_any_moment() {
+fn native_a_kick_reaches_a_processor_at_any_moment() {
     // JMP to itself.
     let Some(vm) = machine("kick", &[0xEB, 0xFE]) else { return };
     let (mut threads, _accesses) = start(&vm, 1);

@@ -57,7 +57,7 @@ fn out(port: u16, value: u8) -> Vec<u8> {
 }
 
 #[test]
-fn power_off_reset_panic_and_triple_fault_are_told_apart() {
+fn native_power_off_reset_panic_and_triple_fault_are_told_apart() {
     let pvpanic = layout::BARS + u32::try_from(pci::bar_offset(1)).unwrap();
     let [a, b, c, d] = pvpanic.to_le_bytes();
     let cases = [
@@ -75,7 +75,7 @@ fn power_off_reset_panic_and_triple_fault_are_told_apart() {
 }
 
 #[test]
-fn a_guest_reads_a_sector_through_pci_and_msix() {
+fn native_a_guest_reads_a_sector_through_pci_and_msix() {
     let Some(mut machine) = machine("virtio-blk", guest::VIRTIO) else { return };
     let file = tempfile::tempfile().unwrap();
     let content: Vec<u8> = (0..1024_u32).map(|number| (number % 251).to_le_bytes()[0]).collect();

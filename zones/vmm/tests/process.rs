@@ -96,28 +96,28 @@ fn check(test: &str, kernel: &[u8], kill: Option<&str>, expected: &[&str]) {
 }
 
 #[test]
-fn a_guest_powers_off() {
+fn native_a_guest_powers_off() {
     check("power off", &kernel(POWER_OFF), None, &["Started", "Ended(ShutDown)", "exit status: 0"]);
 }
 
 #[test]
-fn a_guest_goes_to_the_reset_vector() {
+fn native_a_guest_goes_to_the_reset_vector() {
     check("reset vector", &kernel(RESET), None, &["Started", "Ended(Reset)", "exit status: 0"]);
 }
 
 #[test]
-fn zoned_kills_a_guest_that_never_ends() {
+fn native_zoned_kills_a_guest_that_never_ends() {
     let expected = ["Started", "Ended(Failed(\"killed on request\"))", "exit status: 0"];
     check("kill", &kernel(LOOP), Some("kill"), &expected);
 }
 
 #[test]
-fn a_machine_ends_with_zoned() {
+fn native_a_machine_ends_with_zoned() {
     check("zoned gone", &kernel(LOOP), Some("leave"), &["Started", "exit status: 0"]);
 }
 
 #[test]
-fn a_kernel_that_is_none_is_said_to_be_none() {
+fn native_a_kernel_that_is_none_is_said_to_be_none() {
     let Some(events) = run("no kernel", b"no kernel", None) else { return };
     assert_eq!(events.len(), 2, "{events:?}");
     assert!(events[0].starts_with("Ended(Failed(\"kernel image: "), "{events:?}");

@@ -164,7 +164,7 @@ fn a_refused_message_leaves_the_vector_as_it_was() {
 proptest! {
     /// Whatever is read or written where: no panic, and what must not change does not.
     #[test]
-    fn any_access_is_survived(
+    fn property_any_access_is_survived(
         accesses in prop::collection::vec((any::<u64>(), 0_usize..=8, any::<u64>(), 0_u8..6), 0..200)
     ) {
         let (mut msix, _recorders) = table(3);

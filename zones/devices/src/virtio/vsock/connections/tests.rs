@@ -285,7 +285,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn bounds_hold_whatever_happens(events in prop::collection::vec(any_event(), 1..400)) {
+    fn property_bounds_hold_whatever_happens(events in prop::collection::vec(any_event(), 1..400)) {
         let mut connections = connections();
         let payload = vec![0; BUFFER];
         for event in events {
