@@ -14,7 +14,6 @@
 
 mod backend;
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -33,6 +32,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 pub use self::backend::ConnectBackendError;
 use self::backend::{Backend, ExchangeError, Hangup};
+pub use super::SharedRegion;
 use super::worker::{Stop, Waiter, Worker};
 use super::{Activation, Interrupt, VirtioDevice};
 
@@ -49,18 +49,6 @@ const BACKEND_FEATURES: u64 = 1 << VIRTIO_NET_F_CSUM
     | 1 << VIRTIO_NET_F_MRG_RXBUF
     | 1 << VIRTIO_RING_F_EVENT_IDX
     | 1 << VIRTIO_RING_F_INDIRECT_DESC;
-
-/// A part of guest memory that the back end may map.
-pub struct SharedRegion {
-    /// Where the guest sees it.
-    pub guest_address: u64,
-    /// Its length.
-    pub size: u64,
-    /// Where it begins in `file`.
-    pub offset: u64,
-    /// The memory file that holds it.
-    pub file: File,
-}
 
 /// The device.
 pub struct Net {
@@ -181,7 +169,7 @@ impl VirtioDevice for Net {
 
     fn reset(&mut self) {
         if let Some(worker) = self.worker.take() {
-            worker.stop();
+            drop(worker);
         }
         let running = std::mem::take(&mut self.running);
         if self.link.is_up()
