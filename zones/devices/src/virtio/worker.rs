@@ -70,11 +70,21 @@ impl Worker {
         interrupt: Arc<dyn Interrupt>,
         body: impl FnOnce() -> Result<(), WorkerError> + Send + 'static,
     ) -> io::Result<Self> {
+        Self::start_with(name, stop, body, move || interrupt.needs_reset())
+    }
+
+    /// The same for a worker that outlives activations: `gave_up` is called when it fails.
+    pub(crate) fn start_with(
+        name: &'static str,
+        stop: Stop,
+        body: impl FnOnce() -> Result<(), WorkerError> + Send + 'static,
+        gave_up: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             if let Err(error) = body() {
                 // Once per activation, and an activation costs the guest a whole reset.
                 tracing::debug!(device = name, error = &error as &dyn std::error::Error, "worker gave up");
-                interrupt.needs_reset();
+                gave_up();
             }
         })?;
         Ok(Self { stop, thread: Some(thread) })
