@@ -1,6 +1,7 @@
 //! The NIC against a small vhost-user back end that sends every packet back.
 
 mod echo;
+mod reconnect;
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
