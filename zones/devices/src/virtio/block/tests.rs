@@ -578,3 +578,12 @@ fn survives_a_hostile_guest() {
         }
     }
 }
+
+#[test]
+fn returns_to_power_on() {
+    crate::virtio::test_power::returns_to_power_on(|| {
+        let device = Block::new(disk(), Access::ReadWrite, "x").unwrap().with_queues(3);
+        let guest = Guest::new(device.queue_sizes());
+        (Box::new(device), guest)
+    });
+}

@@ -245,3 +245,12 @@ fn survives_a_hostile_guest() {
         assert!(echo.lock().unwrap().starts > 2, "the attack attacked nothing");
     }
 }
+
+#[test]
+fn returns_to_power_on() {
+    crate::virtio::test_power::returns_to_power_on(|| {
+        let Machine { device, guest, echo, .. } = machine(Behaviour::Honest);
+        echo.lock().unwrap().deaf.store(true, Ordering::Relaxed);
+        (Box::new(device), guest)
+    });
+}

@@ -379,3 +379,12 @@ fn survives_a_hostile_guest() {
         assert!(counters.refused.get() > 10, "the attack attacked nothing: {counters:?}");
     }
 }
+
+#[test]
+fn returns_to_power_on() {
+    crate::virtio::test_power::returns_to_power_on(|| {
+        let device = Vsock::new(GUEST_CID, &[PORT], Box::new(|_, _| true));
+        let guest = Guest::new(device.queue_sizes());
+        (Box::new(device), guest)
+    });
+}
