@@ -5,7 +5,7 @@
 //!
 //! - One flush may stand for another only if it *began* after the other was asked for.
 //! - The kernel reports a lost write to one flush and then forgets it, so after one failure no flush of this
-//!   disk succeeds any more: what a guest believes to be stable must be.
+//!   disk succeeds any more, whatever is reset: what a guest believes to be stable must be.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering, fence};

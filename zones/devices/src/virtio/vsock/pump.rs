@@ -276,9 +276,10 @@ impl Pump {
             self.starved = true;
             return Ok(false);
         };
-        let room = usize::try_from(chain.writable.left()).unwrap_or(usize::MAX);
-        let control = self.connections.has_control() && !(self.bytes_first && stream.is_some());
-        let Some(room) = room.checked_sub(header::SIZE).filter(|room| control || *room > 0) else {
+        let room = usize::try_from(chain.writable.left()).unwrap_or(usize::MAX).checked_sub(header::SIZE);
+        let for_bytes = room.filter(|room| *room > 0).and(stream);
+        let control = self.connections.has_control() && !(self.bytes_first && for_bytes.is_some());
+        let Some(room) = room.filter(|_| control || for_bytes.is_some()) else {
             if self.counters.malformed.add(1) {
                 tracing::warn!("guest offers vsock buffers that are too small for a packet");
             }
@@ -287,7 +288,7 @@ impl Pump {
         };
         self.bytes_first = control;
         let packet = if control { self.connections.next_control() } else { None };
-        let written = match (packet, stream) {
+        let written = match (packet, for_bytes) {
             (Some(header), _) => chain.writable.write(&header.to_bytes()),
             (None, Some(index)) => self.send_bytes(index, room, &mut chain),
             (None, None) => 0,
