@@ -12,7 +12,7 @@ use virtio_bindings::virtio_blk::{
 
 use super::{Access, Block, OpenDiskError, SECTOR};
 use crate::virtio::VirtioDevice;
-use crate::virtio::test_guest::{Guest, INDIRECT, NEXT, Raw, Seeded, WRITE, hostile_guest};
+use crate::virtio::test_guest::{Guest, INDIRECT, NEXT, Raw, Seeded, WRITE, hostile_guest, until};
 
 const OK: u8 = 0;
 const IOERR: u8 = 1;
@@ -378,18 +378,13 @@ fn event_index_spares_interrupts() {
         machine.guest.offer(0, 0);
     }
     machine.guest.kick(0);
-    while machine.guest.pending_used(0) < 10 {
-        std::thread::yield_now();
-    }
+    until("service", || machine.guest.pending_used(0) == 10);
     machine.device.reset();
     assert_eq!(machine.guest.interrupt.signals().queues[0], before);
 }
 
 /// The status byte of the next used request of `queue`, which was made by [`offer_request`].
 fn next_status(guest: &mut Guest, queue: usize) -> u8 {
-    while guest.pending_used(queue) == 0 {
-        std::thread::yield_now();
-    }
     let (head, _) = guest.await_used(queue);
     guest.peek(status_of(queue, head), 1)[0]
 }

@@ -22,7 +22,7 @@ use vmm_sys_util::eventfd::EventFd;
 use self::echo::{Behaviour, Echo};
 use super::{ConnectBackendError, Net, QUEUE_SIZES, SharedRegion};
 use crate::virtio::VirtioDevice;
-use crate::virtio::test_guest::{DEADLINE, Guest, MEMORY, Seeded, hostile_guest};
+use crate::virtio::test_guest::{DEADLINE, Guest, MEMORY, Seeded, hostile_guest, until};
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
 const RX: usize = 0;

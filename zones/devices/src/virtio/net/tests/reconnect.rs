@@ -35,9 +35,7 @@ impl Machine {
 
     /// Waits for the echo of the packet, and for nothing more.
     fn await_echo(&mut self, packet: &[u8]) {
-        while self.guest.pending_used(RX) == 0 || self.guest.pending_used(TX) == 0 {
-            std::thread::yield_now();
-        }
+        until("an echo", || self.guest.pending_used(RX) > 0 && self.guest.pending_used(TX) > 0);
         assert_eq!(self.guest.await_used(RX), (0, packet.len() as u32));
         assert_eq!(self.guest.await_used(TX), (0, 0));
         let place = 0x10_0000 + RX as u64 * 0x10_0000;
@@ -113,9 +111,7 @@ fn a_driver_that_starts_without_a_back_end_is_served_by_the_next_one() {
         machine.device.reset();
         machine.kill_backend();
         machine.guest.interrupt = Arc::default();
-        while machine.status() == 1 {
-            std::thread::yield_now();
-        }
+        until("the link's end", || machine.status() == 0);
     }
 }
 
