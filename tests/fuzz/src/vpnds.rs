@@ -9,10 +9,10 @@ use std::os::unix::net::UnixStream;
 
 use ipc::Channel;
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::cursor::Cursor;
-use crate::devices::file_of;
 use crate::packets::{arp, ethernet, icmp, ipv4, send_with, udp};
 use crate::tunnels::{ZONE_MAC, config, dhcp};
 
@@ -131,14 +131,22 @@ impl World {
     }
 }
 
+/// Guest memory that cannot shrink, as `vm_kvm` makes it.
+fn memory() -> File {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let memory = File::from(rustix::fs::memfd_create("guest", flags).expect("memory"));
+    memory.set_len(SIZE).expect("memory");
+    rustix::fs::fcntl_add_seals(&memory, SealFlags::SHRINK).expect("seals");
+    memory
+}
+
 /// Runs a `vpnd` on what `talk` says. It must end; how does not matter.
 fn serve(talk: impl FnOnce(&mut World)) {
     let (machine, vhost) = UnixStream::pair().expect("a socket pair");
     let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
     let (uplink, theirs) = pair.expect("a socket pair");
     let (status, reports) = Channel::pair().expect("a channel");
-    let memory = file_of(&[]);
-    memory.set_len(SIZE).expect("memory");
+    let memory = memory();
     let event = eventfd(1, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).expect("an eventfd");
     let mut world = World { memory, machine, uplink, event, sent: 0 };
     talk(&mut world);
