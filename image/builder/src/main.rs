@@ -9,6 +9,7 @@ mod bench_disk;
 mod cpio;
 mod data_disk;
 mod debian;
+mod fuzz;
 mod host_image;
 mod kernel;
 mod prerequisites;
@@ -65,6 +66,7 @@ fn run() -> Result<ExitCode> {
             prerequisites::install()?;
             runner::bench(&workspace, &arguments, build_for_bench)
         }
+        Command::Fuzz(wanted) => fuzz::fuzz(&workspace, &wanted),
         Command::Policy { arguments } => runner::policy(&workspace, &arguments),
     }
 }

@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{Ordering, fence};
 
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, SealFlags};
 use vhost::vhost_user::message::VhostUserHeaderFlag;
 use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
@@ -72,8 +72,10 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(stream: UnixStream, features: u64, receive_buffer: usize) -> Self {
-        let memfd = rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
+        let memfd =
+            rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
         rustix::fs::ftruncate(&memfd, u64::try_from(MEMORY).unwrap()).unwrap();
+        rustix::fs::fcntl_add_seals(&memfd, SealFlags::SHRINK).unwrap();
         let region = MmapRegion::from_file(FileOffset::new(memfd.into(), 0), MEMORY).unwrap();
         // Guest memory does not begin at zero, so that a mixed-up address is found.
         let region = vm_memory::GuestRegionMmap::new(region, GuestAddress(0x10_0000)).unwrap();
