@@ -40,6 +40,12 @@ pub struct Disk {
 pub enum Event {
     /// The first instruction is about to run.
     Started,
+    /// No virtual processor runs until [`Command::Resume`]; answers [`Command::Pause`].
+    Paused,
+    /// The virtual processors run again; answers [`Command::Resume`].
+    Resumed,
+    /// The network back end hung up; the device waits for [`Command::Network`].
+    NetworkLost,
     /// The machine ended; the process exits after this.
     Ended(End),
 }
@@ -60,6 +66,12 @@ pub enum End {
 /// `zoned` to VMM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
+    /// Stop all virtual processors between two instructions.
+    Pause,
+    /// Let them go on.
+    Resume,
+    /// Connect the network device to a new back end; one descriptor comes with the message: a vhost-user stream.
+    Network,
     /// End the machine at once, without asking the guest.
     Kill,
 }
