@@ -23,7 +23,7 @@ mod vm;
 
 pub use boot_state::Entry;
 pub use kvm::{Kvm, OpenKvmError};
-pub use memory::{GuestRam, HIGH_START, LOW_LIMIT, MapMemoryError};
+pub use memory::{GiveBackError, GuestRam, HIGH_START, LOW_LIMIT, MapMemoryError};
 pub use msi::{MsiMessage, MsiRouter, MsiVector};
 pub use vcpu::{ExitCounters, ExitHandler, Next, Vcpu, VcpuExitReason, VcpuThread};
 pub use vm::{BuildVmError, MAX_VCPUS, Vm};

@@ -212,6 +212,61 @@ fn a_kick_reaches_a_processor_at_any_moment() {
 }
 
 #[test]
+fn a_paused_processor_does_nothing_until_it_may_go_on() {
+    let Some(vm) = machine("pause", guests::COUNT) else { return };
+    let (mut threads, _accesses) = start(&vm, 1);
+    let thread = threads.pop().unwrap();
+    // Again and again, at whatever moment of the guest's or the kernel's it comes.
+    for _ in 0..20 {
+        thread.pause();
+        thread.wait_until_parked();
+        let before = word(&vm, 0x3000);
+        std::thread::park_timeout(Duration::from_millis(2));
+        assert_eq!(word(&vm, 0x3000), before);
+        thread.resume();
+        let deadline = std::time::Instant::now() + LIMIT;
+        while word(&vm, 0x3000) == before {
+            assert!(std::time::Instant::now() < deadline, "it did not go on");
+            std::thread::yield_now();
+        }
+    }
+    // A paused one can be ended, and stays ended.
+    thread.pause();
+    thread.wait_until_parked();
+    thread.kick();
+    thread.pause();
+    thread.resume();
+    thread.wait_until_parked();
+    assert_eq!(thread.join(), VcpuExitReason::Kicked);
+}
+
+#[test]
+fn memory_that_is_given_back_is_empty_and_nothing_else_is() {
+    use std::os::unix::fs::MetadataExt;
+    let ram = GuestRam::new(1 << 20).unwrap();
+    for page in 0..256 {
+        ram.memory.write_obj(page, GuestAddress(page << 12)).unwrap();
+    }
+    let taken = || ram.file.metadata().unwrap().blocks();
+    let full = taken();
+    ram.give_back(0x4000, 0x2000).unwrap();
+    let pages: Vec<u64> = (3..7).map(|page| ram.memory.read_obj(GuestAddress(page << 12)).unwrap()).collect();
+    assert_eq!(pages, [3, 0, 0, 6]);
+    let (end, many) = (1 << 20, u64::MAX - 0xFFF);
+    for (start, length) in
+        [(1, 4096), (0, 1), (0, 0), (end - 4096, 8192), (end, 4096), (4096, many), (many, 4096)]
+    {
+        assert!(
+            matches!(ram.give_back(start, length), Err(GiveBackError::Range { .. })),
+            "{start:#x} {length:#x}"
+        );
+    }
+    ram.clear().unwrap();
+    assert_eq!((full > 0, taken()), (true, 0));
+    assert_eq!(ram.file.metadata().unwrap().len(), 1 << 20);
+}
+
+#[test]
 fn memory_is_one_sealed_file_below_and_above_the_hole() {
     use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
     let ram = GuestRam::new(LOW_LIMIT + (4 << 20)).unwrap();

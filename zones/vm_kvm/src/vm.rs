@@ -127,10 +127,12 @@ impl Vm {
 
     /// Makes one processor.
     fn vcpu(&self, index: u8, count: u8, entry: Entry) -> Result<Vcpu, BuildVmError> {
-        let place = Place { index, count, tsc_deadline: self.tsc_deadline };
+        let vcpu = self.descriptor.create_vcpu(u64::from(index)).map_err(call("create processor"))?;
+        // Without an answer the guest finds out by itself, as on any other machine.
+        let tsc_khz = vcpu.get_tsc_khz().unwrap_or(0);
+        let place = Place { index, count, tsc_deadline: self.tsc_deadline, tsc_khz };
         let leaves = cpuid::for_processor(self.supported.as_slice(), place);
         let cpuid = CpuId::from_entries(&leaves).map_err(|_too_many| BuildVmError::Cpuid)?;
-        let vcpu = self.descriptor.create_vcpu(u64::from(index)).map_err(call("create processor"))?;
         vcpu.set_cpuid2(&cpuid).map_err(call("set CPUID"))?;
         boot_state::set_msrs(&vcpu).map_err(call("set model registers"))?;
         if index == 0 {
