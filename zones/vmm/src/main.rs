@@ -95,6 +95,7 @@ fn wait(running: &Running, events: &Channel) -> anyhow::Result<()> {
             continue;
         }
         match events.receive::<Command>() {
+            Ok((Command::Pause | Command::Resume | Command::Network, _)) => {}
             Ok((Command::Kill, _)) => running.ending.end(End::Failed("killed on request".to_owned())),
             Err(ReceiveError::Closed) => running.ending.end(End::Failed("zoned is gone".to_owned())),
             Err(error @ ReceiveError::Malformed) => tracing::warn!(%error, "command dropped"),
