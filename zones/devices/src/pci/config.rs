@@ -95,10 +95,16 @@ impl ConfigSpace {
         u16::from(link)
     }
 
-    /// Lets the guest write the bits of `mask` from `offset` on.
-    ///
-    /// # Panics
-    /// When they lie outside the space.
+    /// Back to the state at power-on: every bit that the guest may write is zero.
+    pub fn reset(&mut self) {
+        for (byte, mask) in self.bytes.iter_mut().zip(&self.writable) {
+            *byte &= !mask;
+        }
+        self.probing = false;
+    }
+
+    /// Lets the guest write the bits of `mask` from `offset` on, which are zero at power-on. Those outside
+    /// the space stay as they are.
     pub fn allow(&mut self, offset: usize, mask: &[u8]) {
         for (writable, bits) in self.writable.iter_mut().skip(offset).zip(mask) {
             *writable = *bits;

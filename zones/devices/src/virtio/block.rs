@@ -19,7 +19,7 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 
 use self::request::{Disk, Durability};
 use super::counters::Counters;
-use super::ring::Ring;
+use super::ring::serve_rings;
 use super::worker::{Stop, Worker};
 use super::{Activation, VirtioDevice};
 
@@ -144,10 +144,9 @@ impl VirtioDevice for Block {
 
     fn activate(&mut self, mut activation: Activation) -> io::Result<()> {
         self.reset();
-        let Activation { memory, features, queues, interrupt } = &mut activation;
-        let ring = Ring::take(queues, 0, memory, *features, &self.counters)?;
+        let ring = activation.take_ring(0, &self.counters)?;
         let stop = Stop::new()?;
-        let durability = if *features & (1 << VIRTIO_BLK_F_FLUSH) == 0 {
+        let durability = if activation.features & (1 << VIRTIO_BLK_F_FLUSH) == 0 {
             Durability::EachWrite
         } else {
             Durability::AtFlush
@@ -161,23 +160,15 @@ impl VirtioDevice for Block {
             Arc::clone(&self.counters),
             stop.clone(),
         );
-        let interrupt = Arc::clone(interrupt);
+        let interrupt = activation.interrupt;
         self.worker = Some(Worker::start("block", stop.clone(), Arc::clone(&interrupt), move || {
-            ring.serve_alone(&stop, &*interrupt, |chain| disk.serve(chain))
+            serve_rings(vec![ring], &stop, &*interrupt, |_queue, chain| disk.serve(chain))
         })?);
         Ok(())
     }
 
     fn reset(&mut self) {
-        if let Some(worker) = self.worker.take() {
-            worker.stop();
-        }
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        self.reset();
+        self.worker = None;
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// What a device told the guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Signals {
-    pub(crate) queues: [u64; 4],
+    pub(crate) queues: [u64; 8],
     pub(crate) config: u64,
     pub(crate) needs_reset: u64,
 }
