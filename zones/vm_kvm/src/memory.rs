@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use vm_memory::mmap::FromRangesError;
 use vm_memory::{
-    Address, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
-    GuestRegionMmap,
+    FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
 };
 
 /// End of the memory below 4 GiB: configuration space, device windows and interrupt controllers follow.
@@ -19,9 +18,6 @@ pub const LOW_LIMIT: u64 = 0xC000_0000;
 
 /// Start of the memory that does not fit below [`LOW_LIMIT`].
 pub const HIGH_START: u64 = 0x1_0000_0000;
-
-/// What is given back is a multiple of this.
-const PAGE: u64 = 4096;
 
 /// Why guest memory was not made.
 #[derive(Debug, thiserror::Error)]
@@ -35,22 +31,6 @@ pub enum MapMemoryError {
     /// The mapping.
     #[error("map guest memory")]
     Map(#[source] FromRangesError),
-}
-
-/// Why memory was not given back.
-#[derive(Debug, thiserror::Error)]
-pub enum GiveBackError {
-    /// Not whole pages of the guest's memory.
-    #[error("{length} bytes at {start:#x} are not whole pages of guest memory")]
-    Range {
-        /// Guest-physical address.
-        start: u64,
-        /// Number of bytes.
-        length: u64,
-    },
-    /// The host does not take them.
-    #[error("punch a hole into guest memory")]
-    Punch(#[source] io::Error),
 }
 
 /// A guest's memory and the memfd behind it.
@@ -84,40 +64,19 @@ impl GuestRam {
         Ok(Self { memory, file })
     }
 
-    /// Gives `length` bytes at the guest-physical address `start` back to the host, wherever they are mapped.
-    /// They read as zero from now on, and take memory again when they are touched.
-    ///
-    /// # Errors
-    /// [`GiveBackError`]; nothing has changed then.
-    pub fn give_back(&self, start: u64, length: u64) -> Result<(), GiveBackError> {
-        let outside = || GiveBackError::Range { start, length };
-        let region = self.memory.find_region(GuestAddress(start)).ok_or_else(outside)?;
-        let within = start - region.start_addr().raw_value();
-        let fits = within.checked_add(length).is_some_and(|end| end <= region.len());
-        if length == 0 || !fits || !start.is_multiple_of(PAGE) || !length.is_multiple_of(PAGE) {
-            return Err(outside());
-        }
-        let file = region.file_offset().expect("guest memory is a file");
-        self.punch(file.start() + within, length).map_err(GiveBackError::Punch)
-    }
-
-    /// Gives all of it back: the memory of a machine that was just switched on.
+    /// Gives all of it back to the host, wherever it is mapped: it reads as zero, as in a machine that was just
+    /// switched on, and is taken again when it is touched.
     ///
     /// # Errors
     /// What `fallocate(2)` reports.
     pub fn clear(&self) -> io::Result<()> {
-        let size = self.memory.iter().map(GuestMemoryRegion::len).sum();
-        self.punch(0, size)
-    }
-
-    /// Takes pages out of the file. Whoever maps it finds zeros there.
-    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
-        let [offset, length] = [offset, length].map(|number| i64::try_from(number).expect("a file's size"));
+        let size = self.memory.iter().map(GuestMemoryRegion::len).sum::<u64>();
+        let size = i64::try_from(size).expect("a file's size");
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         loop {
             // SAFETY: the call takes integers; nobody holds a reference into these pages, which are only
             // reached by volatile copies.
-            if unsafe { libc::fallocate(self.file.as_raw_fd(), mode, offset, length) } == 0 {
+            if unsafe { libc::fallocate(self.file.as_raw_fd(), mode, 0, size) } == 0 {
                 return Ok(());
             }
             let error = io::Error::last_os_error();

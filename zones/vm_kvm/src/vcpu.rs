@@ -84,7 +84,7 @@ struct Shared {
     attention: AtomicBool,
     gate: Mutex<Gate>,
     changed: Condvar,
-    counters: ExitCounters,
+    counters: Arc<ExitCounters>,
 }
 
 /// What is wanted of the thread, and what it says about itself.
@@ -142,7 +142,7 @@ impl Vcpu {
             attention: AtomicBool::new(false),
             gate: Mutex::new(Gate { wish: Wish::Run, parked: false, ended: false }),
             changed: Condvar::new(),
-            counters: ExitCounters::default(),
+            counters: Arc::default(),
         });
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(format!("vcpu{}", self.index)).spawn(move || {
@@ -289,8 +289,8 @@ impl VcpuThread {
 
     /// How often it left the guest so far.
     #[must_use]
-    pub fn counters(&self) -> &ExitCounters {
-        &self.shared.counters
+    pub fn counters(&self) -> Arc<ExitCounters> {
+        Arc::clone(&self.shared.counters)
     }
 }
 

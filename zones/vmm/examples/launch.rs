@@ -1,6 +1,6 @@
 //! Stands in for `init` and `zoned` when a VMM is tried by hand: opens the files, passes the descriptors,
-//! prints the guest's console and the events with the time since the start. A line "kill" on its input kills the
-//! machine; "leave" closes the channel of events, as if `zoned` had died.
+//! prints the guest's console and the events with the time since the start. A line "kill", "pause" or "resume" on
+//! its input becomes that command; "leave" closes the channel of events, as if `zoned` had died.
 //!
 //! `launch VMM KERNEL INITRD MEMORY_MIB VCPUS COMMAND_LINE [SERIAL=DISK[:ro]]...`
 
@@ -123,6 +123,8 @@ fn obey(events: &Channel) {
     for line in std::io::stdin().lines().map_while(Result::ok) {
         match line.as_str() {
             "kill" => events.send(&vmm::Command::Kill, &[]).expect("the VMM listens"),
+            "pause" => events.send(&vmm::Command::Pause, &[]).expect("the VMM listens"),
+            "resume" => events.send(&vmm::Command::Resume, &[]).expect("the VMM listens"),
             "leave" => rustix::net::shutdown(events, rustix::net::Shutdown::Both).expect("a socket"),
             _ => {}
         }

@@ -38,7 +38,8 @@ pub struct Disk {
 /// VMM to `zoned`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// The first instruction is about to run.
+    /// The first instruction is about to run. Comes again each time that the guest reset itself: the machine is
+    /// as at power-on then, and the agent connects once more.
     Started,
     /// No virtual processor runs until [`Command::Resume`]; answers [`Command::Pause`].
     Paused,
@@ -55,7 +56,8 @@ pub enum Event {
 pub enum End {
     /// The guest powered itself off.
     ShutDown,
-    /// The guest asked for a reset.
+    /// The guest asked for a reset. The VMM carries it out itself and goes on with [`Event::Started`]: this
+    /// reason does not leave its process.
     Reset,
     /// The guest's kernel panicked.
     Panic,
