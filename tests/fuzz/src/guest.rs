@@ -401,6 +401,6 @@ impl Guest {
 
     /// The machine ends.
     pub(crate) fn stop(mut self) {
-        self.transport.stop();
+        self.transport.reset();
     }
 }

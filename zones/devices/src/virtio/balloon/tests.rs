@@ -181,7 +181,7 @@ fn survives_a_hostile_guest_and_nothing_but_its_memory_is_touched() {
 
 proptest! {
     #[test]
-    fn only_whole_pages_inside_are_released(
+    fn property_only_whole_pages_inside_are_released(
         address in prop_oneof![0..0x5000u64, any::<u64>()], size in prop_oneof![0..0x5000u64, any::<u64>()],
         start in 0..4u64, pages in 0..4u64, offset in 0..4u64,
     ) {
