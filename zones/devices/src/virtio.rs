@@ -19,6 +19,9 @@ pub mod rng;
 #[cfg(test)]
 #[expect(clippy::cast_possible_truncation, reason = "tests choose numbers that fit")]
 mod test_guest;
+#[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "tests choose numbers that fit")]
+mod test_power;
 pub mod vsock;
 mod worker;
 

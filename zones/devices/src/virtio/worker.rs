@@ -167,9 +167,18 @@ impl Waiter {
 
     /// Waits until something is ready; `None` when the worker has to stop.
     pub(crate) fn wait(&self) -> io::Result<Option<Ready>> {
+        self.wait_for(-1)
+    }
+
+    /// What is ready now; `None` when the worker has to stop.
+    pub(crate) fn look(&self) -> io::Result<Option<Ready>> {
+        self.wait_for(0)
+    }
+
+    fn wait_for(&self, milliseconds: i32) -> io::Result<Option<Ready>> {
         let mut events = [EpollEvent::default(); Self::BATCH];
         loop {
-            match self.epoll.wait(-1, &mut events) {
+            match self.epoll.wait(milliseconds, &mut events) {
                 Ok(_) if self.stop.asked() => return Ok(None),
                 Ok(count) => return Ok(Some(Ready { events, count })),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

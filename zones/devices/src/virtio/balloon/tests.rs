@@ -208,3 +208,11 @@ fn is_a_balloon_with_room_for_reports() {
     assert_eq!(device.device_type(), 5);
     assert!(QUEUE_SIZES.iter().all(|size| *size >= 32));
 }
+
+#[test]
+fn returns_to_power_on() {
+    crate::virtio::test_power::returns_to_power_on(|| {
+        let Machine { guest, device, .. } = machine();
+        (Box::new(device), guest)
+    });
+}

@@ -22,7 +22,7 @@ use vmm_sys_util::eventfd::EventFd;
 use self::echo::{Behaviour, Echo};
 use super::{ConnectBackendError, Net, QUEUE_SIZES, SharedRegion};
 use crate::virtio::VirtioDevice;
-use crate::virtio::test_guest::{DEADLINE, Guest, MEMORY, Seeded, hostile_guest};
+use crate::virtio::test_guest::{DEADLINE, Guest, MEMORY, Seeded, hostile_guest, until};
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
 const RX: usize = 0;
@@ -244,4 +244,13 @@ fn survives_a_hostile_guest() {
         backend.unwrap().join().unwrap();
         assert!(echo.lock().unwrap().starts > 2, "the attack attacked nothing");
     }
+}
+
+#[test]
+fn returns_to_power_on() {
+    crate::virtio::test_power::returns_to_power_on(|| {
+        let Machine { device, guest, echo, .. } = machine(Behaviour::Honest);
+        echo.lock().unwrap().deaf.store(true, Ordering::Relaxed);
+        (Box::new(device), guest)
+    });
 }
