@@ -203,7 +203,7 @@ fn material(dice: &mut Dice) -> Vec<u8> {
             let flags = dice.one_of(&[0_u16, 1, 1, 2, 3, 4, 5, 6, 7, 0xFFFF]);
             let next = u16::try_from(dice.below(20)).unwrap();
             let entry = match kind {
-                0 | 1 => [
+                DESCRIPTORS => [
                     &address.to_le_bytes()[..],
                     &length.to_le_bytes(),
                     &flags.to_le_bytes(),
