@@ -19,6 +19,7 @@ mod cpuid;
 mod kvm;
 mod memory;
 mod msi;
+mod read_pages;
 mod vcpu;
 mod vm;
 
@@ -26,6 +27,7 @@ pub use boot_state::Entry;
 pub use kvm::{Kvm, OpenKvmError};
 pub use memory::{GuestRam, HIGH_START, LOW_LIMIT, MapMemoryError};
 pub use msi::{MsiMessage, MsiRouter, MsiVector};
+pub use read_pages::ReadPages;
 pub use vcpu::{ExitCounters, ExitHandler, Next, Vcpu, VcpuExitReason, VcpuThread};
 pub use vm::{BuildVmError, MAX_VCPUS, Vm};
 

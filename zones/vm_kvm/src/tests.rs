@@ -185,6 +185,30 @@ fn native_a_bound_store_bumps_its_descriptor_and_reaches_nobody_else() {
 }
 
 #[test]
+fn native_a_shown_page_is_read_without_an_exit_and_written_with_one() {
+    let Some(vm) = machine("read page", guests::READ_PAGE) else { return };
+    let pages = vm.read_pages();
+    pages.show(0xD000_0000, &[1; 8]).unwrap();
+    pages.show(0xD000_0000, &[2, 2, 2, 2, 7, 7, 7, 7]).unwrap();
+    let (mut threads, accesses) = start(&vm, 1);
+    // The guest reads, writes, and reads again; then once more when the page is hidden.
+    assert_eq!(accesses.recv_timeout(LIMIT).unwrap(), Access::Store(0xD000_0004, 0xCAFE));
+    assert_eq!(accesses.recv_timeout(LIMIT).unwrap(), Access::Ended);
+    assert_eq!([word(&vm, 0x3000), word(&vm, 0x3004)], [0x0707_0707, 0x0707_0707]);
+    assert_eq!(threads.pop().unwrap().join(), VcpuExitReason::Handled);
+
+    let Some(vm) = machine("hidden page", guests::READ_PAGE) else { return };
+    let pages = vm.read_pages();
+    pages.show(0xD000_0000, &[2; 8]).unwrap();
+    pages.hide(0xD000_0000).unwrap();
+    pages.hide(0xD000_0000).unwrap();
+    let (mut threads, accesses) = start(&vm, 1);
+    assert_eq!(accesses.recv_timeout(LIMIT).unwrap(), Access::Load(0xD000_0004));
+    assert_eq!(threads.pop().unwrap().join(), VcpuExitReason::Handled);
+    assert_eq!(word(&vm, 0x3000), 0x3C3C_3C3C);
+}
+
+#[test]
 fn native_a_triple_fault_is_told_apart() {
     let Some(vm) = machine("triple fault", guests::FAULT) else { return };
     let (mut threads, accesses) = start(&vm, 1);

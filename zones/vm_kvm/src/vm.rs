@@ -11,7 +11,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::boot_state::{self, Entry};
 use crate::cpuid::{self, Place};
-use crate::{GuestRam, Kvm, MsiRouter, Vcpu};
+use crate::{GuestRam, Kvm, MsiRouter, ReadPages, Vcpu};
 
 /// The most processors of one machine.
 pub const MAX_VCPUS: u8 = 8;
@@ -87,6 +87,7 @@ pub struct Vm {
     /// The slots point into its mapping, so it lives as long as the machine and its processors.
     ram: GuestRam,
     router: Arc<MsiRouter>,
+    pages: Arc<ReadPages>,
     /// What [`Vm::notify_on_write`] bound.
     notifications: Vec<(EventFd, u64)>,
 }
@@ -102,12 +103,13 @@ impl Vm {
             kvm.system.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(call("read supported CPUID"))?;
         let tsc_deadline = kvm.system.check_extension(Cap::TscDeadlineTimer);
         let router = Arc::new(MsiRouter::new(Arc::clone(&descriptor)));
-        Ok(Self { descriptor, supported, tsc_deadline, ram, router, notifications: Vec::new() })
+        let pages = Arc::new(ReadPages::new(Arc::clone(&descriptor)));
+        Ok(Self { descriptor, supported, tsc_deadline, ram, router, pages, notifications: Vec::new() })
     }
 
     /// Back to the state at power-on: the kernel's part of the machine is made anew, so that nothing of its
-    /// processors, interrupt controllers and clocks is left; memory, notifications and vectors stay. All processors
-    /// of the old one have ended and been dropped, and every vector is muted.
+    /// processors, interrupt controllers and clocks is left; memory, notifications and vectors stay, pages to read are
+    /// to be shown again. All processors of the old one have ended and been dropped, and every vector is muted.
     ///
     /// # Errors
     /// [`BuildVmError`]; the machine is of no use then.
@@ -117,6 +119,7 @@ impl Vm {
             bind(&descriptor, event, *address).map_err(call("bind a notification"))?;
         }
         self.router.move_to(Arc::clone(&descriptor));
+        self.pages.move_to(Arc::clone(&descriptor));
         self.descriptor = descriptor;
         Ok(())
     }
@@ -131,6 +134,12 @@ impl Vm {
     #[must_use]
     pub fn msi_router(&self) -> Arc<MsiRouter> {
         Arc::clone(&self.router)
+    }
+
+    /// Shows pages that the guest reads by itself.
+    #[must_use]
+    pub fn read_pages(&self) -> Arc<ReadPages> {
+        Arc::clone(&self.pages)
     }
 
     /// Lets a guest's write of any width and value at `address` bump `event`, without leaving the kernel.

@@ -72,7 +72,8 @@ impl Machine {
         let panicked = Arc::new(move || of_guest.end(End::Panic));
         let address = bar(bus.next_number().map_err(AttachError::Bus)?);
         bus.add(Box::new(Pvpanic::new(address, panicked))).map_err(AttachError::Bus)?;
-        Ok(Self { vm, board: Arc::new(Board::new(bus, ending)), kvm })
+        let board = Arc::new(Board::new(bus, ending, vm.read_pages()));
+        Ok(Self { vm, board, kvm })
     }
 
     /// Puts a virtio device onto the bus and binds its queues to the guest's notifications.
@@ -103,6 +104,7 @@ impl Machine {
 
     /// Lets `vcpus` run.
     pub(crate) fn start(&self, vcpus: Vec<Vcpu>) -> io::Result<Running> {
+        self.board.show_configuration();
         let mut running = Running { board: Arc::clone(&self.board), threads: Vec::new() };
         for vcpu in vcpus {
             let of_processor = Arc::clone(self.ending());

@@ -1,7 +1,7 @@
 //! Type-0 configuration space: bytes, and which of their bits the guest may write.
 
 /// Size of what a conventional function has. The rest of its 4 KiB reads as zero: no extended capabilities.
-const SIZE: usize = 256;
+pub const SIZE: usize = 256;
 
 const VENDOR_ID: usize = 0x00;
 const COMMAND: usize = 0x04;

@@ -174,8 +174,8 @@ impl Net {
 }
 
 impl NetControl {
-    /// A descriptor that becomes readable when the back end was found to be gone, at once. Whoever reads it
-    /// has taken note; [`NetControl::reconnect`] does, too.
+    /// A descriptor that becomes readable when there is no back end any more: at once when it hung up, and
+    /// when another one turned out to be of no use. Whoever reads it has taken note.
     ///
     /// # Errors
     /// What duplicating the descriptor reports.
@@ -188,14 +188,19 @@ impl NetControl {
     /// twice.
     ///
     /// # Errors
-    /// [`ReconnectError`]: the link is down, and another attempt may follow. [`NetControl::lost`] tells only
-    /// of the end of a back end that was connected.
+    /// [`ReconnectError`]: the link is down, and another attempt may follow.
     pub fn reconnect(&self, stream: UnixStream) -> Result<(), ReconnectError> {
         let core = &*self.0;
         let mut state = core.lock();
         let State { connection, active } = &mut *state;
         connection.end(&core.link, active.as_ref());
+        // A loss that nobody took note of is over, one way or the other.
+        let _count = core.link.lost.read();
         let outcome = core.replace(connection, active.as_ref(), stream);
+        if outcome.is_err() {
+            // The counter is empty, so it takes one.
+            let _signalled = core.link.lost.write(1);
+        }
         // Up again, or down now if it was not before.
         core.link.tell_driver();
         outcome
@@ -218,8 +223,6 @@ impl Core {
         if let Some(active) = active {
             next.backend.start(&self.regions, active, Begin::AfterUsed, &next.failed)?;
         }
-        // The loss that nobody took note of is over.
-        let _count = self.link.lost.read();
         self.link.up.store(true, Ordering::Release);
         next.watch(&self.link)?;
         *connection = next;

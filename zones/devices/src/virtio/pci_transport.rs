@@ -214,7 +214,7 @@ impl PciTransport {
     /// Where an access to configuration space leads when it hits the data of the window (section 4.1.4.9):
     /// offset in the BAR and length, if the driver set them to something sensible.
     fn window(&self, offset: u16) -> Option<(u64, usize)> {
-        if offset != self.window_capability.saturating_add(16) {
+        if offset != self.window_data() {
             return None;
         }
         let bar = self.config.half_word(self.window_capability.saturating_add(4)) & 0xFF;
@@ -222,6 +222,11 @@ impl PciTransport {
         let length = self.config.word(self.window_capability.saturating_add(12));
         let valid = bar == 0 && matches!(length, 1 | 2 | 4) && start.is_multiple_of(length);
         valid.then_some((u64::from(start), usize::try_from(length).ok()?))
+    }
+
+    /// Where the data of the window is in configuration space.
+    fn window_data(&self) -> u16 {
+        self.window_capability.saturating_add(16)
     }
 
     /// The status byte: what the driver wrote, and what the device adds.
@@ -252,6 +257,11 @@ impl PciFunction for PciTransport {
         if offset & !3 == self.msix_capability {
             self.msix.set_control(self.config.half_word(self.msix_capability.saturating_add(2)));
         }
+    }
+
+    /// Not while the window leads somewhere.
+    fn config_is_plain(&self) -> bool {
+        self.window(self.window_data()).is_none()
     }
 
     fn bar_read(&mut self, offset: u64, data: &mut [u8]) {

@@ -109,8 +109,8 @@ impl Bench {
         for offset in (0x4000..0x4000 + 16 * (self.queues + 2)).step_by(4) {
             function.extend((self.read(offset, 4) as u32).to_le_bytes());
         }
-        function.extend(self.bytes(0x5000..0x5010));
         let mut device = self.bytes(0..0x15);
+        device.extend(self.bytes(0x5000..0x5010));
         device.extend(self.bytes(0x16..0x40));
         device.extend(self.bytes(0x1000..0x1010));
         device.extend(self.bytes(0x2000..0x2100));
@@ -127,8 +127,8 @@ impl Bench {
         Registers { function, device }
     }
 
-    /// Sets the device up as a driver does; says whether it runs.
-    fn start(&mut self, features: u64) -> bool {
+    /// Agrees on features.
+    fn negotiate(&mut self, features: u64) {
         self.write(STATUS, 0, 1);
         self.write(STATUS, 3, 1);
         for half in 0..2 {
@@ -139,6 +139,21 @@ impl Bench {
         }
         self.write(STATUS, 11, 1);
         self.write(0x10, 0, 2);
+    }
+
+    /// Starts the device with a ring outside of memory, which it cannot do.
+    fn fail(&mut self) {
+        self.negotiate(0);
+        self.write(0x16, 0, 2);
+        self.write(0x20, 1 << 40, 8);
+        self.write(0x1C, 1, 2);
+        self.write(STATUS, 15, 1);
+        assert_eq!(self.read(STATUS, 1), 15 | 64);
+    }
+
+    /// Sets the device up as a driver does; says whether it runs.
+    fn start(&mut self, features: u64) -> bool {
+        self.negotiate(features);
         for (number, active) in (0..).zip(self.guest.activation(0).queues) {
             use virtio_queue::QueueT;
             self.write(0x16, number, 2);
@@ -155,7 +170,7 @@ impl Bench {
     /// One thing that a guest does, sensible or not.
     fn act(&mut self, random: &mut Seeded) {
         let value = random.next();
-        match random.below(12) {
+        match random.below(13) {
             0 => {
                 let length = 1 << random.below(3);
                 let offset = random.below(64) * 4 + random.below(4 / length) * length;
@@ -175,6 +190,7 @@ impl Bench {
                 let vector = random.below(self.vectors.len() as u64) as usize;
                 self.vectors[vector].trigger();
             }
+            9 => self.fail(),
             _ => {
                 // Chains that may mean anything, and a notification.
                 let queue = random.below(self.queues) as usize;
