@@ -54,8 +54,9 @@ const TEST_PROGRAMS: &[&str] = &["raw_frames"];
 /// Checks that only the test template has: files of `recipes/micro-test`.
 const TEST_SCRIPTS: &[&str] = &["end_guest"];
 
-/// The kernel's command line, as in `template.toml`. Nothing specific to a zone stands on it.
-const COMMAND_LINE: &str = "console=hvc0 pci=noearly quiet loglevel=4 panic=-1 no_timer_check nomodule_sig_check \
+/// The kernel's command line, as in `template.toml`. Nothing specific to a zone stands on it. Without the watchdog
+/// an idle zone sleeps longer, and a paused one is not taken for a stuck one.
+const COMMAND_LINE: &str = "console=hvc0 pci=noearly quiet loglevel=4 panic=-1 no_timer_check nowatchdog \
     i8042.noaux i8042.nokbd 8250.nr_uarts=0 cryptomgr.notests tsc=reliable net.ifnames=0";
 
 /// Builds `build/templates/micro` and, with the attack programs in its check folder,

@@ -68,6 +68,12 @@ const METRICS: &[Metric] = &[
         value: |measured| f64::from(measured.vmm_kib),
         target: Some(1.0 / 20.0),
     },
+    Metric {
+        name: "cpu-before-run",
+        unit: "ms",
+        value: |measured| f64::from(measured.before_run_us) / 1000.0,
+        target: Some(0.1),
+    },
     Metric { name: "vmm-cpu", unit: "ms", value: |measured| f64::from(measured.outside_ms), target: None },
 ];
 
@@ -124,7 +130,36 @@ pub fn rows(bench: &'static str, lines: &[Line]) -> Vec<Row> {
             });
         }
     }
+    rows.extend(idle_row(bench, lines));
     rows
+}
+
+/// What the last of many idle zones costs, if both were seen: one value each, so there is no interval.
+fn idle_row(bench: &'static str, lines: &[Line]) -> Option<Row> {
+    let of = |wanted: Contestant| {
+        lines.iter().find_map(|line| match line {
+            Line::Idle { who, kib } if *who == wanted => Some(f64::from(*kib)),
+            Line::Idle { .. }
+            | Line::Contestant { .. }
+            | Line::Sample { .. }
+            | Line::Failed { .. }
+            | Line::Broken { .. }
+            | Line::Done => None,
+        })
+    };
+    let (ours, peer) = (of(Contestant::Ours)?, of(Contestant::MicrovmMmio)?);
+    Some(Row {
+        bench,
+        metric: "eighth-idle-zone",
+        unit: "KiB",
+        ours,
+        peer,
+        peer_version: version(lines, Contestant::MicrovmMmio),
+        ratio: (peer > 0.0).then(|| ours / peer),
+        target: None,
+        holds: None,
+        interval: None,
+    })
 }
 
 /// The values of the rounds in which both came to a result.
@@ -136,6 +171,7 @@ fn rounds(lines: &[Line], peer: Contestant, value: fn(&Measured) -> f64) -> Vec<
             }
             Line::Contestant { .. }
             | Line::Sample { .. }
+            | Line::Idle { .. }
             | Line::Failed { .. }
             | Line::Broken { .. }
             | Line::Done => None,
@@ -184,6 +220,7 @@ pub fn table(rows: &[Row], lines: &[Line], output: &mut dyn Write) -> io::Result
     for row in rows {
         let ratio = match (row.ratio, row.interval) {
             (Some(ratio), Some((low, high))) => format!("{ratio:.3} ({low:.3}..{high:.3})"),
+            (Some(ratio), None) => format!("{ratio:.3}"),
             _ => "-".to_owned(),
         };
         let holds = match row.holds {
@@ -217,7 +254,7 @@ pub fn table(rows: &[Row], lines: &[Line], output: &mut dyn Write) -> io::Result
             Line::Failed { round, who, reason } => {
                 writeln!(output, "round {round}, {}: no result: {reason}", who.name())?;
             }
-            Line::Sample { .. } | Line::Broken { .. } | Line::Done => {}
+            Line::Sample { .. } | Line::Idle { .. } | Line::Broken { .. } | Line::Done => {}
         }
     }
     Ok(())
