@@ -54,7 +54,7 @@ pub fn snapshot(proc: &Path) -> io::Result<Vec<Process>> {
 }
 
 /// The numbers of all processes.
-pub(crate) fn numbers(proc: &Path) -> io::Result<impl Iterator<Item = i32>> {
+pub(crate) fn numbers(proc: &Path) -> io::Result<impl Iterator<Item = i32> + use<>> {
     Ok(fs::read_dir(proc)?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
 }
 
