@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use test_bridge::files::Entry;
 use test_bridge::network::Namespace;
 use test_bridge::processes::Process;
+use test_bridge::threads::Activity;
 
 use crate::bridge::{Bridge, CallError, Replies};
 use crate::left;
@@ -193,6 +194,14 @@ impl Zones<'_> {
     /// [`CallError`].
     pub fn processes(self, deadline: Instant) -> Result<Vec<Process>, CallError> {
         self.0.get(&test_method("Processes"), json!({}), "processes", deadline)
+    }
+
+    /// What every thread of the host does now.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn threads(self, deadline: Instant) -> Result<Vec<Activity>, CallError> {
+        self.0.get(&test_method("Threads"), json!({}), "processes", deadline)
     }
 
     /// Sends a signal to a process of the host.

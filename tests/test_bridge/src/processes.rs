@@ -35,6 +35,10 @@ pub struct Process {
     pub bounding: u64,
     /// Inode of its network namespace, as in `net:[4026531840]`.
     pub network: String,
+    /// Inodes of its other namespaces, as in `pid:[4026531836]`: process, mount, IPC and host names.
+    pub namespaces: Vec<String>,
+    /// Its root folder.
+    pub root: String,
     /// Its number of threads.
     pub threads: u32,
     /// What its descriptors refer to, by number.
@@ -54,7 +58,7 @@ pub fn snapshot(proc: &Path) -> io::Result<Vec<Process>> {
 }
 
 /// The numbers of all processes.
-pub(crate) fn numbers(proc: &Path) -> io::Result<impl Iterator<Item = i32>> {
+pub(crate) fn numbers(proc: &Path) -> io::Result<impl Iterator<Item = i32> + use<>> {
     Ok(fs::read_dir(proc)?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
 }
 
@@ -76,6 +80,8 @@ fn read(proc: &Path, pid: i32) -> Option<Process> {
             .map(|argument| String::from_utf8_lossy(argument).into_owned())
             .collect(),
         network: link(&folder.join("ns/net")),
+        namespaces: ["pid", "mnt", "ipc", "uts"].map(|kind| link(&folder.join("ns").join(kind))).into(),
+        root: link(&folder.join("root")),
         descriptors: descriptors(&folder),
         ..parse_status(&status)?
     })
@@ -117,6 +123,8 @@ fn parse_status(status: &str) -> Option<Process> {
         permitted: capabilities("CapPrm")?,
         bounding: capabilities("CapBnd")?,
         network: String::new(),
+        namespaces: Vec::new(),
+        root: String::new(),
         threads: first("Threads")?.parse().ok()?,
         descriptors: Vec::new(),
         // Threads of the kernel have no memory of their own.
