@@ -123,5 +123,7 @@ impl Drop for Group {
     }
 }
 
+// By path, because `tests/escape` takes this file by path too.
 #[cfg(test)]
+#[path = "groups/tests.rs"]
 mod tests;
