@@ -6,8 +6,8 @@
 
 use init_protocol::ZoneProfile;
 use jail::calls::{
-    ACCEPT, BASIC, CHANGE_PATHS, DRM, EVDEV, FILE_IO, INTERFACE_STATE, KILL, KVM, MEMORY_SIZE, OPEN_PATHS,
-    SOCKET_IO, THREADS, UNIX_CONNECT,
+    ACCEPT, BASIC, CHANGE_PATHS, DRM, EVDEV, FILE_IO, INTERFACE_STATE, KILL, KVM, MEMORY_SIZE, NARROW,
+    OPEN_PATHS, SOCKET_IO, THREADS, UNIX_CONNECT,
 };
 use jail::{Isolation, PathAccess, PathRule, Profile};
 
@@ -146,7 +146,7 @@ const VMM: Profile = Profile {
     root: EMPTY_ROOT,
     isolation: Isolation::Full,
     paths: &[],
-    calls: &[BASIC, THREADS, SOCKET_IO, FILE_IO, KVM],
+    calls: &[BASIC, THREADS, SOCKET_IO, FILE_IO, KVM, NARROW],
     capabilities: &[],
     threads: 64,
     files: 512,
@@ -163,3 +163,8 @@ const VPND: Profile = Profile {
     threads: 16,
     files: 256,
 };
+
+// By path, because `tests/escape` takes this file by path too.
+#[cfg(test)]
+#[path = "table/tests.rs"]
+mod tests;

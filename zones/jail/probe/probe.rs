@@ -22,7 +22,7 @@ const ATTEMPTS: &[Attempt] = &[
     ("open_settings", || open(c"/etc/bulkhead/policy.toml")),
     ("open_program", || open(c"/bin/probe")),
     ("open_zone_disk", || open(c"/data/zones/vault/private.img")),
-    ("open_data_disk", || open(c"/dev/vda")),
+    ("open_disk", || open(c"/dev/loop0")),
     ("open_kvm", || open(c"/dev/kvm")),
     ("open_memory", || open(c"/dev/mem")),
     ("open_kernel_log", || open(c"/dev/kmsg")),
@@ -168,7 +168,8 @@ const ATTEMPTS: &[Attempt] = &[
     ("lock_all_memory", || call(151, [2, 0, 0, 0, 0, 0])),
     ("many_files", || {
         let mut last = String::new();
-        for _ in 0..1100 {
+        // More than any row may have; root outside may have 1024.
+        for _ in 0..1005 {
             last = call(32, [1, 0, 0, 0, 0, 0]);
         }
         last
@@ -306,6 +307,8 @@ fn status() -> String {
 fn main() {
     let wanted = std::env::var("TRY").unwrap_or_default();
     let answer = match wanted.as_str() {
+        // Executed again, without its variables.
+        "" => "done".to_owned(),
         // What a jail allows, and what this crate's tests measure.
         "list" => ATTEMPTS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" "),
         "status" => status(),

@@ -1,7 +1,8 @@
 //! The sandbox of every process of the host, in two halves.
 //!
 //! `init` uses the outer half: [`start()`] runs a program in its [`Profile`] (user, namespaces, Landlock,
-//! system-call filter, descriptors). The process itself uses [`inherited`] to take what it was given.
+//! system-call filter, descriptors). The process itself uses [`inherited`] to take what it was given, and
+//! [`give_up()`] to narrow its system calls once it has set itself up.
 //! Whatever step fails, the process does not start: there is no weaker mode. [`host`] holds the few calls
 //! of `init` that have no safe interface elsewhere, [`crypt`] the encrypted disks that it makes.
 //!
@@ -18,6 +19,7 @@
 pub mod calls;
 pub mod crypt;
 mod filter;
+mod give_up;
 pub mod host;
 pub mod inherited;
 mod plan;
@@ -26,6 +28,7 @@ mod rules;
 mod start;
 
 pub use filter::CompileFilterError;
+pub use give_up::{GiveUpError, give_up};
 pub use profile::{Instance, Isolation, Network, PathAccess, PathRule, Profile};
 pub use rules::{MakeRulesetError, kernel_version as landlock_version, require as require_landlock};
 pub use start::{StartError, start};

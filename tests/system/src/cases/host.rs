@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use harness::Machine;
 use test_bridge::network::Namespace;
-use test_bridge::processes::Process;
+use test_bridge::processes::{NAMESPACES, Process};
 
 use crate::world::{SERVICES, SOON, World, ensure_connected};
 
@@ -122,8 +122,19 @@ fn jail_holds(process: &Process, init: &Process) -> anyhow::Result<()> {
     ensure!(process.user != 0 && process.group != 0, "user {}, group {}", process.user, process.group);
     ensure!(process.no_new_privileges, "it could gain privileges");
     ensure!(process.seccomp == 2, "its system calls are not filtered (mode {})", process.seccomp);
-    let capabilities = (process.effective, process.permitted, process.bounding);
-    ensure!(capabilities == (0, 0, 0), "capabilities {capabilities:x?}");
+    let capabilities =
+        [process.effective, process.permitted, process.bounding, process.inheritable, process.ambient];
+    ensure!(capabilities == [0; 5], "capabilities {capabilities:x?}");
     ensure!(process.network != init.network, "it shares init's network namespace");
+    ensure!(process.namespaces.len() == NAMESPACES.len(), "namespaces {:?}", process.namespaces);
+    let shared = process.namespaces.iter().find(|namespace| init.namespaces.contains(namespace));
+    ensure!(shared.is_none(), "it shares {shared:?} with init");
+    let maps = [process.user, process.group].map(|number| format!("{number} {number} 1"));
+    ensure!(process.maps == maps, "its user namespace maps {:?}", process.maps);
+    let group = match process.user {
+        2000.. => format!("/zone-{}", (process.user - 2000) / 16),
+        _ => format!("/{}", process.name),
+    };
+    ensure!(process.control_group == group, "it is in the group {:?}, not {group}", process.control_group);
     Ok(())
 }
