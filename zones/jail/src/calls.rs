@@ -250,8 +250,9 @@ pub const MEMORY_SIZE: &[Call] = &[always(libc::SYS_sysinfo)];
 /// KVM and guest memory.
 pub const KVM: &[Call] = &[ioctl_of(0xae), always(libc::SYS_mlock), always(libc::SYS_munlock)];
 
-/// What KVM is asked while a machine is built, and never again: [`crate::give_up`] it before the guest runs.
-pub const KVM_SETUP: &[Call] = &[
+/// What only the builder of a machine asks of KVM: new machines, processors, devices and capabilities. The
+/// threads that serve a running guest give it up ([`crate::give_up`]).
+pub const KVM_CREATION: &[Call] = &[
     // KVM_CREATE_VM, KVM_CREATE_VCPU, KVM_CREATE_IRQCHIP, KVM_CREATE_PIT2, KVM_CREATE_DEVICE,
     // KVM_CREATE_GUEST_MEMFD.
     ioctl(0xae01),
@@ -260,13 +261,10 @@ pub const KVM_SETUP: &[Call] = &[
     ioctl(0x4040_ae77),
     ioctl(0xc00c_aee0),
     ioctl(0xc040_aed4),
-    // KVM_SET_USER_MEMORY_REGION, its second version, KVM_SET_TSS_ADDR, KVM_SET_IDENTITY_MAP_ADDR.
-    ioctl(0x4020_ae46),
-    ioctl(0x40a0_ae49),
+    // KVM_SET_TSS_ADDR, KVM_SET_IDENTITY_MAP_ADDR, KVM_ENABLE_CAP, KVM_SET_DEVICE_ATTR, KVM_XEN_HVM_CONFIG,
+    // KVM_MEMORY_ENCRYPT_OP, KVM_SET_NESTED_STATE, KVM_X86_SET_MSR_FILTER, KVM_SET_PMU_EVENT_FILTER.
     ioctl(0xae47),
     ioctl(0x4008_ae48),
-    // KVM_ENABLE_CAP, KVM_SET_DEVICE_ATTR, KVM_XEN_HVM_CONFIG, KVM_MEMORY_ENCRYPT_OP, KVM_SET_NESTED_STATE,
-    // KVM_X86_SET_MSR_FILTER, KVM_SET_PMU_EVENT_FILTER.
     ioctl(0x4068_aea3),
     ioctl(0x4018_aee1),
     ioctl(0x4038_ae7a),

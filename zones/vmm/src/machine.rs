@@ -15,7 +15,7 @@ use zone_protocol::vmm::End;
 
 use crate::board::Board;
 use crate::ending::Ending;
-use crate::layout;
+use crate::{layout, roles};
 
 /// Why a device did not get onto the bus.
 #[derive(Debug, thiserror::Error)]
@@ -72,17 +72,19 @@ impl Machine {
         let Self { vm, bus, ending } = self;
         let board = Arc::new(Board::new(bus, Arc::clone(&ending)));
         let mut running = Running { _vm: vm, board, ending, threads: Vec::new() };
-        for vcpu in vcpus {
-            let of_processor = Arc::clone(&running.ending);
-            let handler = Arc::<Board>::clone(&running.board);
-            match vcpu.start(handler, move |reason| of_processor.processor_ended(reason)) {
-                Ok(thread) => running.threads.push(thread),
-                Err(error) => {
-                    running.ending.end(End::Failed("a processor's thread".to_owned()));
-                    running.stop();
-                    return Err(error);
-                }
-            }
+        let started = roles::as_processors(|| {
+            vcpus.into_iter().try_for_each(|vcpu| {
+                let of_processor = Arc::clone(&running.ending);
+                let handler = Arc::<Board>::clone(&running.board);
+                let thread = vcpu.start(handler, move |reason| of_processor.processor_ended(reason))?;
+                running.threads.push(thread);
+                Ok(())
+            })
+        });
+        if let Err(error) = started.and_then(|result: io::Result<()>| result) {
+            running.ending.end(End::Failed("a processor's thread".to_owned()));
+            running.stop();
+            return Err(error);
         }
         Ok(running)
     }

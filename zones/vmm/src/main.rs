@@ -16,6 +16,7 @@ mod ending;
 mod layout;
 mod load;
 mod machine;
+mod roles;
 
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -68,8 +69,6 @@ fn build_and_run(inherited: &mut Inherited, events: &Channel) -> anyhow::Result<
     let span = tracing::info_span!("vmm", zone = zone.zone);
     let _inside = span.enter();
     let (machine, vcpus) = config::build(inherited, &zone)?;
-    // No thread makes another machine or gives this one more memory, whatever its guest makes of it.
-    jail::give_up(jail::calls::KVM_SETUP).context("give up what built the machine")?;
     events.send(&Event::Started, &[]).context("report the start")?;
     let running = machine.start(vcpus).context("start processors")?;
     let waited = wait(&running, events);
