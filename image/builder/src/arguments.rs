@@ -4,6 +4,9 @@ use std::ffi::OsString;
 
 use anyhow::{Result, bail};
 use lexopt::Arg::{Long, Short, Value};
+use lexopt::ValueExt as _;
+
+use crate::fuzz::Fuzz;
 
 /// What `bulkhead help` prints.
 pub(crate) const HELP: &str = "\
@@ -13,8 +16,10 @@ bulkhead: build, run and test the appliance
       build everything, start the demo network and boot the host in QEMU
   ./bulkhead test [--list] [--soak] [--seed N] [NAME...]
       what CI runs: format, lints, unit, property and system tests
-  ./bulkhead bench [zone-start] [--json]
+  ./bulkhead bench [--list] [zone-start] [--rounds N] [--json]
       measure side by side with the named peers
+  ./bulkhead fuzz TARGET... | --all [--seconds N]
+      search inputs that break a promise, N seconds each (60), and keep what reaches new code
   ./bulkhead image
       build the images and stop
   ./bulkhead policy lint|show|explain FILE
@@ -35,6 +40,8 @@ pub(crate) enum Command {
     Test(Test),
     /// Measure; the rest goes to the runner.
     Bench { arguments: Vec<OsString> },
+    /// Fuzz.
+    Fuzz(Fuzz),
     /// Ask `policyctl`.
     Policy { arguments: Vec<OsString> },
 }
@@ -70,9 +77,11 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
         Some("test") if rest == ["--list"] => Command::List,
         Some("test") => Command::Test(parse_test(rest)?),
         Some("bench") => Command::Bench { arguments: rest },
+        Some("fuzz") => Command::Fuzz(parse_fuzz(rest)?),
         Some("policy") => Command::Policy { arguments: rest },
         _ => bail!(
-            "{command:?} is no command of ./bulkhead: allowed are run, test, bench, image, policy and help"
+            "{command:?} is no command of ./bulkhead: allowed are run, test, bench, fuzz, image, policy and \
+             help"
         ),
     })
 }
@@ -93,6 +102,22 @@ fn parse_test(words: Vec<OsString>) -> Result<Test> {
     Ok(test)
 }
 
+fn parse_fuzz(words: Vec<OsString>) -> Result<Fuzz> {
+    let mut fuzz = Fuzz { targets: Vec::new(), all: false, seconds: 60 };
+    let mut parser = lexopt::Parser::from_args(words);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("all") => fuzz.all = true,
+            Long("seconds") => fuzz.seconds = parser.value()?.parse()?,
+            Value(name) => fuzz.targets.push(name),
+            other @ (Long(_) | Short(_)) => {
+                bail!("{}; allowed are --all, --seconds N and names of targets", other.unexpected())
+            }
+        }
+    }
+    Ok(fuzz)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +134,8 @@ mod tests {
         check(&["test", "--list"], Command::List);
         let test = Test { soak: true, seed: Some("7".into()), names: vec!["leak".into()] };
         check(&["test", "--soak", "--seed", "7", "leak"], Command::Test(test));
+        let fuzz = Fuzz { targets: vec!["vsock".into()], all: false, seconds: 9 };
+        check(&["fuzz", "vsock", "--seconds", "9"], Command::Fuzz(fuzz));
         check(&["run", "--headless"], Command::Run { arguments: vec!["--headless".into()] });
     }
 

@@ -9,6 +9,7 @@ mod bench_disk;
 mod cpio;
 mod data_disk;
 mod debian;
+mod fuzz;
 mod host_image;
 mod kernel;
 mod prerequisites;
@@ -62,9 +63,10 @@ fn run() -> Result<ExitCode> {
             runner::test(&workspace, &test, build)
         }
         Command::Bench { arguments } => {
-            build_for_bench(&workspace)?;
-            runner::bench(&workspace, &arguments)
+            prerequisites::install()?;
+            runner::bench(&workspace, &arguments, build_for_bench)
         }
+        Command::Fuzz(wanted) => fuzz::fuzz(&workspace, &wanted),
         Command::Policy { arguments } => runner::policy(&workspace, &arguments),
     }
 }

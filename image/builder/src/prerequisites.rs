@@ -50,6 +50,13 @@ const PACKAGES: &[Package] = &[
     },
 ];
 
+/// What a build of the fuzz targets takes.
+const FUZZING: &[Package] = &[
+    Package { name: "gcc", proof: "/usr/bin/gcc", reason: "links programs, builds the C parts of ring" },
+    Package { name: "libc6-dev", proof: "/usr/include/stdio.h", reason: "headers for gcc" },
+    Package { name: "g++", proof: "/usr/bin/g++", reason: "builds the fuzzing engine" },
+];
+
 /// What mmdebstrap needs where the user is not root.
 const UNPRIVILEGED: &[Package] =
     &[Package { name: "uidmap", proof: "/usr/bin/newuidmap", reason: "lets mmdebstrap work without root" }];
@@ -59,10 +66,21 @@ const UNPRIVILEGED: &[Package] =
 /// # Errors
 /// The packages and the command to install them by hand, when apt is missing or fails.
 pub(crate) fn install() -> Result<()> {
+    let extra = if rustix::process::geteuid().is_root() { &[][..] } else { UNPRIVILEGED };
+    install_packages(PACKAGES.iter().chain(extra))
+}
+
+/// Installs what is missing for `bulkhead fuzz`.
+///
+/// # Errors
+/// As [`install`].
+pub(crate) fn install_for_fuzzing() -> Result<()> {
+    install_packages(FUZZING.iter())
+}
+
+fn install_packages(wanted: impl Iterator<Item = &'static Package>) -> Result<()> {
     let root = rustix::process::geteuid().is_root();
-    let extra = if root { &[][..] } else { UNPRIVILEGED };
-    let missing: Vec<&Package> =
-        PACKAGES.iter().chain(extra).filter(|package| !Path::new(package.proof).exists()).collect();
+    let missing: Vec<&Package> = wanted.filter(|package| !Path::new(package.proof).exists()).collect();
     if missing.is_empty() {
         return Ok(());
     }

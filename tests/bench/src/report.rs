@@ -7,6 +7,9 @@ use serde::Serialize;
 use crate::sample::{Contestant, Line, Measured};
 use crate::statistics::{Ratio, median, ratio};
 
+/// With fewer rounds an interval says nothing, and no target holds.
+pub const FEWEST_ROUNDS: usize = 3;
+
 /// A quantity, and the ratio to each peer that is wanted of it.
 struct Metric {
     name: &'static str,
@@ -88,7 +91,7 @@ pub struct Row {
     pub ratio: Option<f64>,
     /// What the ratio must not exceed.
     pub target: Option<f64>,
-    /// Whether it does not, with the whole 95 % interval; `None` without a target.
+    /// Whether it does not, with the whole 95 % interval over [`FEWEST_ROUNDS`] or more; `None` without a target.
     pub holds: Option<bool>,
     /// The ratio's interval.
     #[serde(skip)]
@@ -114,7 +117,9 @@ pub fn rows(bench: &'static str, lines: &[Line]) -> Vec<Row> {
                 peer_version: version(lines, peer),
                 ratio: found.map(|found| found.value),
                 target: metric.target,
-                holds: metric.target.map(|target| found.is_some_and(|found| found.high <= target)),
+                holds: metric.target.map(|target| {
+                    rounds.len() >= FEWEST_ROUNDS && found.is_some_and(|found| found.high <= target)
+                }),
                 interval: found.map(|found| (found.low, found.high)),
             });
         }

@@ -44,6 +44,9 @@ pub fn zone_start(build_folder: &Path, options: &Options) -> anyhow::Result<()> 
     }
     let accelerator = Accelerator::of_this_machine();
     remark(&format!("bench zone-start: {} rounds, host by {accelerator:?}", options.rounds));
+    if usize::try_from(options.rounds).is_ok_and(|rounds| rounds < report::FEWEST_ROUNDS) {
+        remark(&format!("fewer than {} rounds: a quick look, no target holds", report::FEWEST_ROUNDS));
+    }
     let lines = measure(build_folder, accelerator, options.rounds)?;
     let rows = report::rows(NAME, &lines);
     if rows.is_empty() {

@@ -1,3 +1,5 @@
+mod kinds;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,10 +72,16 @@ fn crates() -> BTreeMap<String, (PathBuf, DocumentMut)> {
     crates
 }
 
+/// Dependencies of every target, those of single targets among them.
 fn dependencies(manifest: &DocumentMut, table: &str) -> Vec<(String, bool)> {
-    let Some(table) = manifest.get(table).and_then(|table| table.as_table()) else { return Vec::new() };
-    table
-        .iter()
+    let targets = manifest.get("target").and_then(|targets| targets.as_table());
+    let of_targets =
+        targets.into_iter().flat_map(|targets| targets.iter()).map(|(_, target)| target.get(table));
+    of_targets
+        .chain([manifest.get(table)])
+        .flatten()
+        .filter_map(|table| table.as_table())
+        .flat_map(|table| table.iter())
         .map(|(name, item)| {
             let from_workspace = item.get("workspace").and_then(|value| value.as_bool()) == Some(true);
             (name.to_owned(), from_workspace)

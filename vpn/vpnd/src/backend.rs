@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io;
 
+use rustix::fs::SealFlags;
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
@@ -95,6 +96,14 @@ impl Backend {
     }
 }
 
+/// Whether every page of a region is there and stays: one that is missing in its file kills who touches it.
+fn is_backed(region: &VhostUserMemoryRegion, file: &File) -> bool {
+    let end = region.mmap_offset.checked_add(region.memory_size);
+    let length = file.metadata().map(|metadata| metadata.len()).unwrap_or(0);
+    let sealed = rustix::fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+    sealed && end.is_some_and(|end| end <= length)
+}
+
 impl VhostUserBackendReqHandlerMut for Backend {
     fn set_owner(&mut self) -> Result<()> {
         Ok(())
@@ -142,6 +151,9 @@ impl VhostUserBackendReqHandlerMut for Backend {
         let mut mapped = Vec::with_capacity(regions.len());
         let mut mappings = Vec::with_capacity(regions.len());
         for (region, file) in regions.iter().zip(files) {
+            if !is_backed(region, &file) {
+                return Err(Error::InvalidParam);
+            }
             let guest = GuestRegionMmap::new(region.mmap_region(file)?, GuestAddress(region.guest_phys_addr));
             mapped.push(guest.ok_or(Error::InvalidParam)?);
             mappings.push(Mapping {

@@ -48,8 +48,9 @@ pub trait PciFunction: Send {
     /// Writes to the BAR.
     fn bar_write(&mut self, offset: u64, data: &[u8]);
 
-    /// The machine ends: stop every worker.
-    fn stop(&mut self);
+    /// Back to the state at power-on: what the guest can see is as if the function had just been made, and
+    /// every worker has ended when this returns.
+    fn reset(&mut self);
 }
 
 /// The bus. Its functions are fixed once it is shared between processors.
@@ -112,11 +113,17 @@ impl PciBus {
         }
     }
 
-    /// The machine ends: every device's workers have ended when this returns.
-    pub fn stop(&self) {
+    /// The machine is reset: every device is in its state at power-on, and its workers have ended, when this
+    /// returns. No processor may run meanwhile: its writes could come after the reset.
+    pub fn reset(&self) {
         for function in &self.functions {
-            function.lock().unwrap_or_else(PoisonError::into_inner).stop();
+            function.lock().unwrap_or_else(PoisonError::into_inner).reset();
         }
+    }
+
+    /// The machine ends. A device that is as at power-on does nothing by itself.
+    pub fn stop(&self) {
+        self.reset();
     }
 
     /// The function and register that an access of `length` bytes goes to.

@@ -159,6 +159,10 @@ impl Channel {
         if received.bytes == 0 {
             return Err(ReceiveError::Closed);
         }
+        // The space is aligned: a few more than it was made for fit.
+        if descriptors.len() > MAX_DESCRIPTORS {
+            return Err(ReceiveError::Malformed);
+        }
         if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
             return Err(ReceiveError::Malformed);
         }

@@ -4,6 +4,7 @@
 //!   Kvm --create--> Vm (in-kernel irqchip, memory slots) --vcpu--> Vcpu --start--> VcpuThread --join--> VcpuExitReason
 //!                    |                                                                  ^
 //!                    +-- MsiRouter: one event descriptor a vector                       +-- kick: out of the guest, for good
+//!                    +-- reset: another machine in the kernel, same memory, vectors and notifications
 //! ```
 //! Everything outside sees values, event descriptors and the [`ExitHandler`]; what the guest does with a port
 //! or an address is none of this crate's business. It never opens a file: `/dev/kvm` comes as a descriptor. It

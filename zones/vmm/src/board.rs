@@ -18,7 +18,7 @@ pub(crate) struct Board {
     pub(crate) bus: PciBus,
     pub(crate) ending: Arc<Ending>,
     /// Accesses that found nothing: a number for the log, never a line each.
-    pub(crate) missed: AtomicU64,
+    missed: AtomicU64,
 }
 
 /// Where an address leads.
@@ -31,6 +31,11 @@ enum Target {
 impl Board {
     pub(crate) fn new(bus: PciBus, ending: Arc<Ending>) -> Self {
         Self { bus, ending, missed: AtomicU64::new(0) }
+    }
+
+    /// How many accesses found nothing since this was asked last.
+    pub(crate) fn take_missed(&self) -> u64 {
+        self.missed.swap(0, Ordering::Relaxed)
     }
 
     fn target(&self, address: u64) -> Target {
@@ -47,7 +52,7 @@ impl Board {
 
     /// A processor stops as soon as the machine has a reason to end.
     fn next(&self) -> Next {
-        if self.ending.reason().is_some() { Next::Stop } else { Next::Continue }
+        if self.ending.is_over() { Next::Stop } else { Next::Continue }
     }
 }
 

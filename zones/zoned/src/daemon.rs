@@ -361,6 +361,8 @@ impl Daemon {
             let Some(event) = self.run_mut(zone).and_then(crate::zone::Run::next_event) else { break };
             match event {
                 VmmEvent::Started => tracing::info!(zone = self.zone_name(zone), "machine started"),
+                // `zoned` asks for none of these yet.
+                VmmEvent::Paused | VmmEvent::Resumed | VmmEvent::NetworkLost => {}
                 VmmEvent::Ended(end) => {
                     tracing::info!(zone = self.zone_name(zone), ?end, "machine ended");
                     self.event(zone, Event::Ended(clean(end)), now)?;

@@ -36,6 +36,14 @@ fn a_target_holds_only_with_the_whole_interval() {
 }
 
 #[test]
+fn two_rounds_show_no_target_to_hold() {
+    let round = |round| [sample(round, Contestant::Ours, 1), sample(round, Contestant::Q35, 900)];
+    let holds =
+        |rounds: u32| exits_row(&(0..rounds).flat_map(round).collect::<Vec<_>>(), "q35").unwrap().holds;
+    assert_eq!([holds(2), holds(3)], [Some(false), Some(true)]);
+}
+
+#[test]
 fn rounds_without_a_partner_do_not_count() {
     let lines = [
         sample(0, Contestant::Ours, 10),

@@ -163,7 +163,7 @@ impl PciTransport {
     fn apply(&mut self, change: Change) {
         match change {
             Change::None => {}
-            Change::Reset => self.reset(),
+            Change::Reset => self.reset_device(),
             Change::DriverOk => {
                 if let Err(error) = self.activate() {
                     tracing::debug!(device = self.device.device_type(), %error, "device not started");
@@ -198,8 +198,9 @@ impl PciTransport {
         self.device.activate(Activation { memory: self.memory.clone(), features, queues, interrupt })
     }
 
-    /// Back to the state at power-on.
-    fn reset(&mut self) {
+    /// The driver resets the device: it, its queues and its interrupts are as at power-on. The function
+    /// stays as it is, with its MSI-X table (section 4.1.4.3.1 and PCI know two resets).
+    fn reset_device(&mut self) {
         self.device.reset();
         self.common.reset();
         self.interrupt.reset();
@@ -296,8 +297,11 @@ impl PciFunction for PciTransport {
         }
     }
 
-    fn stop(&mut self) {
-        self.reset();
+    fn reset(&mut self) {
+        self.reset_device();
+        self.interrupt.restart_generation();
+        self.msix.reset();
+        self.config.reset();
     }
 }
 

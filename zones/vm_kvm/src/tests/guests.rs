@@ -63,6 +63,13 @@ pub(super) const IOEVENT: &[u8] = &[
     0xeb, 0xfe,                                                        // 1f: jmp 0x1f
 ];
 
+/// Counts at 0x3000, for ever.
+#[rustfmt::skip]
+pub(super) const COUNT: &[u8] = &[
+    0xff, 0x05, 0x00, 0x30, 0x00, 0x00,                                //  0: inc dword 0x3000
+    0xeb, 0xf8,                                                        //  6: jmp 0
+];
+
 /// An invalid instruction without a descriptor table: a triple fault.
 #[rustfmt::skip]
 pub(super) const FAULT: &[u8] = &[

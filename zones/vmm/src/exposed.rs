@@ -1,0 +1,24 @@
+//! What a hostile kernel image reaches, for `tests/fuzz`. The program itself is `main.rs`.
+
+mod acpi;
+mod layout;
+mod load;
+
+use std::fs::File;
+
+use vm_kvm::GuestRam;
+
+/// Loads kernel and initrd as for the start of a machine; the address of its first instruction.
+///
+/// # Errors
+/// The sentence that the user would read.
+pub fn load(
+    ram: &GuestRam,
+    kernel: &mut File,
+    initrd: &mut File,
+    command_line: &str,
+    vcpus: u8,
+) -> Result<u64, String> {
+    let images = load::Images { kernel, initrd, command_line };
+    load::load(ram, images, vcpus).map(|entry| entry.instruction).map_err(|error| error.to_string())
+}
