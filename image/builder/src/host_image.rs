@@ -20,6 +20,12 @@ const MODULES: &[&str] = &[
     "virtio_blk",
     "crc32c_generic",
     "ext4",
+    // Disposable disks: a file, encrypted. The kernel asks for a cipher by name, so its parts are here.
+    "loop",
+    "dm_mod",
+    "dm_crypt",
+    "xts",
+    "aesni_intel",
     // NIC, and the hook that drops every frame before the kernel's own stack sees it.
     "virtio_net",
     "sch_ingress",
@@ -89,10 +95,16 @@ pub(crate) fn build(
     test_segment(workspace, programs)
 }
 
-/// What test images have more: `test_bridge`, and nothing else.
+/// What test images have more: the tests' hand inside, another first process that attacks every jail, and the
+/// attack.
+const TEST_PROGRAMS: &[&str] = &["test_bridge", "escape", "probe"];
+
+/// Builds the segment that makes a test image.
 fn test_segment(workspace: &Workspace, programs: &Programs) -> Result<()> {
     let mut archive = Archive::default();
-    archive.copy("bin/test_bridge", 0o755, programs.get("test_bridge")?)?;
+    for name in TEST_PROGRAMS {
+        archive.copy(&format!("bin/{name}"), 0o755, programs.get(name)?)?;
+    }
     write(&workspace.built("test.cpio"), archive)
 }
 

@@ -52,7 +52,7 @@ const APPLETS: &[&str] = &["sh", "ip", "cat", "ls", "mount", "umount", "ifconfig
 const TEST_PROGRAMS: &[&str] = &["raw_frames"];
 
 /// Checks that only the test template has: files of `recipes/micro-test`.
-const TEST_SCRIPTS: &[&str] = &["end_guest"];
+const TEST_SCRIPTS: &[&str] = &["end_guest", "home"];
 
 /// The kernel's command line, as in `template.toml`. Nothing specific to a zone stands on it. Without the watchdog
 /// an idle zone sleeps longer, and a paused one is not taken for a stuck one.

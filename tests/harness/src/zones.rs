@@ -228,6 +228,14 @@ impl Zones<'_> {
         self.0.get(&test_method("Files"), json!({ "path": path }), "files", deadline)
     }
 
+    /// Bytes that are free on the file system of a path of the host.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn space(self, path: &str, deadline: Instant) -> Result<u64, CallError> {
+        self.0.get(&test_method("Space"), json!({ "path": path }), "bytes", deadline)
+    }
+
     /// The end of the host's kernel log.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! The tests, in the order in which they run: what changes the machine least comes first.
 
 mod crashes;
+mod disposable;
+mod escape;
 mod guest_ends;
 mod host;
 mod image;
@@ -38,6 +40,8 @@ pub const ALL: &[Test] = &[
     Test { name: "killed_uplink_comes_back_and_is_named", kind: System, run: services::uplink },
     Test { name: "killed_desktop_comes_back_and_is_named", kind: System, run: services::desktop },
     Test { name: "killed_zoned_comes_back_and_is_named", kind: System, run: services::zoned },
+    Test { name: "disposable_zone_leaves_nothing", kind: Attack, run: disposable::leaves_nothing },
+    Test { name: "no_attempt_from_inside_a_jail_succeeds", kind: Attack, run: escape::every_jail },
     Test { name: "host_powers_off_in_order", kind: System, run: shutdown::power_off },
     Test { name: "clock_never_runs_below_build_time", kind: System, run: odd_host::clock },
     Test { name: "bad_policy_is_named_on_the_screen", kind: System, run: odd_host::policy },

@@ -57,6 +57,10 @@ pub fn look(method: &str, parameters: Value) -> Result<Value, Failure> {
             let Folder { path } = read(parameters)?;
             files::list(Path::new(&path)).map(|files| json!({ "files": files }))
         }
+        "Space" => {
+            let Folder { path } = read(parameters)?;
+            files::space(Path::new(&path)).map(|bytes| json!({ "bytes": bytes }))
+        }
         "Kmsg" => kernel_log::tail().map(|text| json!({ "text": text })),
         "Kill" => return kill(&read(parameters)?),
         _ => return Err(Failure::new("MethodNotFound", method)),

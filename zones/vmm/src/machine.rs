@@ -16,7 +16,7 @@ use zone_protocol::vmm::End;
 
 use crate::board::Board;
 use crate::ending::Ending;
-use crate::layout;
+use crate::{layout, roles};
 
 /// Why a device did not get onto the bus.
 #[derive(Debug, thiserror::Error)]
@@ -106,17 +106,20 @@ impl Machine {
     pub(crate) fn start(&self, vcpus: Vec<Vcpu>) -> io::Result<Running> {
         self.board.show_configuration();
         let mut running = Running { board: Arc::clone(&self.board), threads: Vec::new() };
-        for vcpu in vcpus {
-            let of_processor = Arc::clone(self.ending());
-            let handler = Arc::<Board>::clone(&running.board);
-            match vcpu.start(handler, move |reason| of_processor.processor_ended(reason)) {
-                Ok(thread) => running.threads.push(thread),
-                Err(error) => {
-                    self.ending().end(End::Failed("a processor's thread".to_owned()));
-                    running.stop();
-                    return Err(error);
-                }
-            }
+        let ending = self.ending();
+        let started = roles::as_processors(|| {
+            vcpus.into_iter().try_for_each(|vcpu| {
+                let of_processor = Arc::clone(ending);
+                let handler = Arc::<Board>::clone(&running.board);
+                let thread = vcpu.start(handler, move |reason| of_processor.processor_ended(reason))?;
+                running.threads.push(thread);
+                Ok(())
+            })
+        });
+        if let Err(error) = started.and_then(|result: io::Result<()>| result) {
+            self.ending().end(End::Failed("a processor's thread".to_owned()));
+            running.stop();
+            return Err(error);
         }
         Ok(running)
     }

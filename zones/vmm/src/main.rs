@@ -24,6 +24,7 @@ mod layout;
 mod load;
 mod log;
 mod machine;
+mod roles;
 
 use std::process::ExitCode;
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use anyhow::{Context, ensure};
 use harness::Machine;
 use test_bridge::network::Namespace;
-use test_bridge::processes::Process;
+use test_bridge::processes::{NAMESPACES, Process};
 
 use crate::world::{SERVICES, SOON, World, ensure_connected};
 
@@ -153,15 +153,26 @@ pub(super) fn jailed(world: &mut World) -> anyhow::Result<()> {
 /// of `zones/jail` try it).
 fn missing(process: &Process, init: &Process, all: &[&Process]) -> Vec<String> {
     let shares = |other: &&&Process| other.pid != process.pid && other.user == process.user;
-    let capabilities = (process.effective, process.permitted, process.bounding);
+    let capabilities =
+        [process.effective, process.permitted, process.bounding, process.inheritable, process.ambient];
+    let maps = [process.user, process.group].map(|number| format!("{number} {number} 1"));
+    let group = match process.user {
+        2000.. => format!("/zone-{}", (process.user - 2000) / 16),
+        _ => format!("/{}", process.name),
+    };
     let walls = [
         (process.user != 0 && process.group != 0, format!("user {}, group {}", process.user, process.group)),
         (!all.iter().any(|other| shares(&other)), format!("shares user {}", process.user)),
         (process.no_new_privileges, "could gain privileges".to_owned()),
         (process.seccomp == 2, format!("its system calls are not filtered (mode {})", process.seccomp)),
-        (capabilities == (0, 0, 0), format!("capabilities {capabilities:x?}")),
+        (capabilities == [0; 5], format!("capabilities {capabilities:x?}")),
         (process.root != "/" && !process.root.is_empty(), format!("sees the root folder {}", process.root)),
-        (process.namespaces.len() == 4, format!("its namespaces are {:?}", process.namespaces)),
+        (process.namespaces.len() == NAMESPACES.len(), format!("its namespaces are {:?}", process.namespaces)),
+        (process.maps == maps, format!("its user namespace maps {:?}", process.maps)),
+        (
+            process.control_group == group,
+            format!("is in the control group {:?}, not {group}", process.control_group),
+        ),
     ];
     let mut missing: Vec<String> =
         walls.into_iter().filter(|(stands, _)| !stands).map(|(_, lack)| lack).collect();
