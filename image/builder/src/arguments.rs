@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use lexopt::Arg::{Long, Short, Value};
@@ -17,6 +18,8 @@ bulkhead: build, run and test the appliance
       measure side by side with the named peers
   ./bulkhead image
       build the images and stop
+  ./bulkhead template micro FOLDER
+      build a zone template from what is there into a folder, to compare it with another's
   ./bulkhead policy lint|show|explain FILE
       check a policy file";
 
@@ -35,6 +38,8 @@ pub(crate) enum Command {
     Test(Test),
     /// Measure; the rest goes to the runner.
     Bench { arguments: Vec<OsString> },
+    /// Build a template into a folder.
+    Template { name: OsString, folder: PathBuf },
     /// Ask `policyctl`.
     Policy { arguments: Vec<OsString> },
 }
@@ -70,9 +75,13 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
         Some("test") if rest == ["--list"] => Command::List,
         Some("test") => Command::Test(parse_test(rest)?),
         Some("bench") => Command::Bench { arguments: rest },
+        Some("template") => match <[OsString; 2]>::try_from(rest) {
+            Ok([name, folder]) => Command::Template { name, folder: folder.into() },
+            Err(rest) => bail!("./bulkhead template takes a name and a folder, found {rest:?}"),
+        },
         Some("policy") => Command::Policy { arguments: rest },
         _ => bail!(
-            "{command:?} is no command of ./bulkhead: allowed are run, test, bench, image, policy and help"
+            "{command:?} is no command of ./bulkhead: allowed are run, test, bench, image, template, policy and help"
         ),
     })
 }
@@ -109,6 +118,8 @@ mod tests {
         check(&["test", "--list"], Command::List);
         let test = Test { soak: true, seed: Some("7".into()), names: vec!["leak".into()] };
         check(&["test", "--soak", "--seed", "7", "leak"], Command::Test(test));
+        let template = Command::Template { name: "micro".into(), folder: "out".into() };
+        check(&["template", "micro", "out"], template);
         check(&["run", "--headless"], Command::Run { arguments: vec!["--headless".into()] });
     }
 

@@ -1,6 +1,6 @@
 //! Process 1 of a `micro` zone: from the initrd to a running system, then a supervisor and reaper.
 //!
-//! Order: pseudo file systems, modules of [`MODULES`] in their order, the template's disk read-only, an
+//! Order: pseudo file systems, modules of [`MODULES`] in their order, the template's disk behind dm-verity, an
 //! overlay in memory over it as the new root, the private disk on /home, the links, the DHCP clients (one for
 //! each IP version) when there is a NIC, the agent. What only the user would miss (private disk, network) does
 //! not stop the zone: it is logged, and the agent can say so. Without a root there is nothing to run: the machine
@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, WaitOptions, chdir, chroot, kill_process, wai
 use rustix::system::{RebootCommand, finit_module, reboot};
 
 use crate::kmsg::log;
-use crate::{POWER_OFF, UNDER_INIT, disks, netlink};
+use crate::{POWER_OFF, UNDER_INIT, disks, netlink, verity};
 
 /// List of modules in the initrd, one path a line, in the order in which they are loaded.
 const MODULES: &str = "/etc/modules-load";
@@ -116,6 +116,7 @@ fn load_modules() {
 /// Makes the template under a fresh overlay the root (an initramfs knows no `pivot_root`).
 fn switch_root() -> anyhow::Result<()> {
     let template = disks::find("template", Instant::now)?;
+    let template = verity::open(&template).context("guard the template")?;
     for folder in ["/template", "/fresh", "/root.new"] {
         drop(std::fs::create_dir(folder));
     }

@@ -21,7 +21,7 @@ mod verify;
 /// The Merkle tree that dm-verity checks a root image with.
 pub mod verity;
 
-pub use manifest::{FileSum, Manifest, ManifestError, Root};
+pub use manifest::{FileSum, Manifest, ManifestError, Recipe, Root, Summer};
 pub use rules::{Rules, RulesError};
 pub use signing::{KeyError, SigningKey};
 pub use verify::{VerifiedTemplate, VerifyError, verify};

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use ring::digest::{Context, SHA256};
 use serde::Deserialize;
 
 use crate::{MAX_SIZE, ROOT_PARAMETER};
@@ -32,6 +33,21 @@ pub struct Manifest {
     pub root: Root,
 }
 
+/// What a manifest says that is not found out by looking at files; see [`Manifest`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recipe {
+    /// The template's name.
+    pub name: &'static str,
+    /// Its epoch.
+    pub epoch: u32,
+    /// Its version.
+    pub version: u64,
+    /// The least memory in MiB.
+    pub memory_min_mib: u32,
+    /// The kernel's command line, but for the root's hash.
+    pub command_line: &'static str,
+}
+
 /// A file's size and SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +57,46 @@ pub struct FileSum {
     /// The SHA-256 of all of it.
     #[serde(deserialize_with = "hash")]
     pub sha256: [u8; 32],
+}
+
+/// Adds up a file that comes in pieces.
+#[derive(Clone)]
+pub struct Summer {
+    size: u64,
+    context: Context,
+}
+
+impl Default for Summer {
+    fn default() -> Self {
+        Self { size: 0, context: Context::new(&SHA256) }
+    }
+}
+
+impl std::fmt::Debug for Summer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Summer of {} bytes", self.size)
+    }
+}
+
+impl Summer {
+    /// Adds the next piece.
+    pub fn add(&mut self, piece: &[u8]) {
+        self.context.update(piece);
+        self.size = self.size.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+    }
+
+    /// Size and hash of all pieces.
+    #[must_use]
+    pub fn finish(self) -> FileSum {
+        let sha256 = self.context.finish().as_ref().try_into().expect("a SHA-256 has 32 bytes");
+        FileSum { size: self.size, sha256 }
+    }
+}
+
+impl std::fmt::Display for FileSum {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} bytes with SHA-256 {}", self.size, hex(&self.sha256))
+    }
 }
 
 /// The root image: a file system that dm-verity guards, then the hash tree.
@@ -94,20 +150,18 @@ impl Manifest {
     ///
     /// # Errors
     /// [`ManifestError::Value`].
-    #[expect(clippy::too_many_arguments, reason = "one for each key; named at the only call")]
-    pub fn new(
-        name: &str,
-        epoch: u32,
-        version: u64,
-        memory_min_mib: u32,
-        command_line: &str,
-        kernel: FileSum,
-        initrd: FileSum,
-        root: Root,
-    ) -> Result<Self, ManifestError> {
-        let (name, command_line) = (name.to_owned(), command_line.to_owned());
-        let manifest =
-            Self { schema: SCHEMA, name, epoch, version, memory_min_mib, command_line, kernel, initrd, root };
+    pub fn new(recipe: &Recipe, kernel: FileSum, initrd: FileSum, root: Root) -> Result<Self, ManifestError> {
+        let manifest = Self {
+            schema: SCHEMA,
+            name: recipe.name.to_owned(),
+            epoch: recipe.epoch,
+            version: recipe.version,
+            memory_min_mib: recipe.memory_min_mib,
+            command_line: recipe.command_line.to_owned(),
+            kernel,
+            initrd,
+            root,
+        };
         manifest.check()?;
         Ok(manifest)
     }

@@ -12,7 +12,9 @@ fn key(number: u8) -> SigningKey {
 fn manifest() -> Manifest {
     let sum = FileSum { size: 5, sha256: [0xab; 32] };
     let root = Root { size: 4096, sha256: [1; 32], data_blocks: 1, verity: [2; 32] };
-    Manifest::new("micro", 3, 7, 96, "console=hvc0 quiet", sum, sum, root).unwrap()
+    let command_line = "console=hvc0 quiet";
+    let recipe = Recipe { name: "micro", epoch: 3, version: 7, memory_min_mib: 96, command_line };
+    Manifest::new(&recipe, sum, sum, root).unwrap()
 }
 
 fn rules() -> Rules {
@@ -63,6 +65,15 @@ fn each_refusal_says_what_was_found_and_what_is_allowed() {
         &key(1).sign(spaced.as_bytes()),
         "found a manifest that is not in its canonical form",
     );
+}
+
+#[test]
+fn a_file_in_pieces_has_the_sum_of_the_whole() {
+    let mut summer = Summer::default();
+    summer.add(b"a");
+    summer.add(b"bc");
+    let expected = "3 bytes with SHA-256 ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert_eq!(summer.finish().to_string(), expected);
 }
 
 #[test]

@@ -114,8 +114,8 @@ impl Daemon {
         Ok(Ok(()))
     }
 
-    fn prepare(&self, index: usize) -> Result<Option<crate::launch::Prepared>, LaunchError> {
-        let Some(policy) = self.policy() else { return Ok(None) };
+    fn prepare(&mut self, index: usize) -> Result<Option<crate::launch::Prepared>, LaunchError> {
+        let Some(policy) = self.settings.policy.as_deref() else { return Ok(None) };
         let Some(zone) = policy.zones.get(index) else { return Ok(None) };
         let running = policy.zones.iter().zip(&self.zones).filter(|(_, state)| state.run.is_some());
         let plan = Plan {
@@ -124,7 +124,7 @@ impl Daemon {
             tunnel: tunnel_of(policy, zone, |name| self.settings.keys.get(name).copied())?,
             memory_taken_mib: running.map(|(zone, _)| u64::from(zone.memory_mib)).sum(),
         };
-        prepare(&self.paths.data, &plan).map(Some)
+        prepare(&mut self.templates, &self.paths.data, &plan).map(Some)
     }
 
     fn spawn(&mut self, zone: usize, profile: ZoneProfile, descriptors: &Descriptors) -> anyhow::Result<u32> {
