@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use template::Rules;
 
 use crate::cpio::Archive;
-use crate::debian::Root;
-use crate::kernel::Kernels;
 use crate::programs::Programs;
 use crate::progress::Step;
+use crate::sources::Sources;
 use crate::workspace::{Workspace, cached, version};
 
 /// Modules that `init` loads, in order, before their dependencies are added. There is no modprobe on the
@@ -47,16 +47,15 @@ const MODULES: &[&str] = &[
 /// Programs of the production image, below `/bin` but for `init`.
 const PROGRAMS: &[&str] = &["uplink", "zoned", "vmm", "vpnd", "desktop"];
 
+/// The least epoch of templates that this image runs: raised when older ones must not come back.
+const MINIMUM_EPOCH: u32 = 1;
+
 /// Builds `build/host.cpio` and `build/test.cpio`.
-pub(crate) fn build(
-    workspace: &Workspace,
-    tools: &Root,
-    packages: &Root,
-    kernels: &Kernels,
-    programs: &Programs,
-) -> Result<()> {
+pub(crate) fn build(sources: &Sources<'_>) -> Result<()> {
+    let Sources { workspace, tools, packages, kernels, programs, key } = sources;
     let policy = workspace.source("policy/policy/demo/policy.toml");
     let keys = workspace.source("policy/policy/demo/demo-keys.toml");
+    let rules = Rules::text(MINIMUM_EPOCH, key.public());
     let output = workspace.built("host.cpio");
     let inputs = [
         programs.version()?,
@@ -64,6 +63,7 @@ pub(crate) fn build(
         version(&keys)?,
         version(&packages.file("boot"))?,
         MODULES.join(","),
+        rules.clone(),
     ]
     .concat();
     cached(&output, &inputs, || {
@@ -87,6 +87,7 @@ pub(crate) fn build(
         archive.file("etc/bulkhead/modules", 0o644, list.as_bytes())?;
         archive.copy("etc/bulkhead/policy.toml", 0o644, &policy)?;
         archive.copy("etc/bulkhead/demo-keys.toml", 0o644, &keys)?;
+        archive.file("etc/bulkhead/templates.toml", 0o644, rules.as_bytes())?;
         archive.file("etc/bulkhead/build-time", 0o644, build_time(workspace)?.as_bytes())?;
         write(&output, archive)?;
         step.done();

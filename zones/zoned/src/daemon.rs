@@ -27,6 +27,7 @@ use crate::lifecycle::{Event, Role, died};
 use crate::server::{ClientId, Server};
 use crate::settings::{Paths, Settings};
 use crate::status::{Notices, TunnelFacts};
+use crate::template::Templates;
 use crate::zone::Zone;
 
 /// What `zoned` is given.
@@ -44,6 +45,7 @@ pub(crate) struct Inherited {
 #[derive(Debug)]
 pub(crate) struct Daemon {
     paths: Paths,
+    templates: Templates,
     settings: Settings,
     init: Channel,
     uplink: Channel,
@@ -100,8 +102,10 @@ impl Daemon {
         inherited.init.set_nonblocking().context("descriptor init")?;
         inherited.uplink.set_nonblocking().context("descriptor uplink")?;
         let server = Server::new(inherited.varlink).context("descriptor varlink")?;
+        let templates = Templates::new(&paths.data, &paths.template_rules);
         Ok(Self {
             paths,
+            templates,
             settings,
             init: inherited.init,
             uplink: inherited.uplink,

@@ -167,7 +167,10 @@ fn missing(process: &Process, init: &Process, all: &[&Process]) -> Vec<String> {
         (process.seccomp == 2, format!("its system calls are not filtered (mode {})", process.seccomp)),
         (capabilities == [0; 5], format!("capabilities {capabilities:x?}")),
         (process.root != "/" && !process.root.is_empty(), format!("sees the root folder {}", process.root)),
-        (process.namespaces.len() == NAMESPACES.len(), format!("its namespaces are {:?}", process.namespaces)),
+        (
+            process.namespaces.len() == NAMESPACES.len(),
+            format!("its namespaces are {:?}", process.namespaces),
+        ),
         (process.maps == maps, format!("its user namespace maps {:?}", process.maps)),
         (
             process.control_group == group,

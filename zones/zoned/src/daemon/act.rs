@@ -60,8 +60,8 @@ impl Daemon {
         if view.phase != Phase::Failed {
             return;
         }
-        if let Some(line) = state.run.as_ref().and_then(|run| run.console.last_line()) {
-            tracing::warn!(zone = name, console = line, "last line of the guest's console");
+        if let Some(line) = state.run.as_ref().and_then(|run| run.console.last_words()) {
+            tracing::warn!(zone = name, console = line, "last words of the guest's console");
         }
         let process = format!("vmm {name}");
         self.notices.add(&process, format!("Zone {name} failed. {reason}"));
@@ -144,11 +144,11 @@ impl Daemon {
     }
 
     fn prepare(
-        &self,
+        &mut self,
         index: usize,
         disposable: Option<OwnedFd>,
     ) -> Result<Option<crate::launch::Prepared>, LaunchError> {
-        let Some(policy) = self.policy() else { return Ok(None) };
+        let Some(policy) = self.settings.policy.as_deref() else { return Ok(None) };
         let Some(zone) = policy.zones.get(index) else { return Ok(None) };
         let running = policy.zones.iter().zip(&self.zones).filter(|(_, state)| state.run.is_some());
         let plan = Plan {
@@ -158,7 +158,7 @@ impl Daemon {
             memory_taken_mib: running.map(|(zone, _)| u64::from(zone.memory_mib)).sum(),
             disposable,
         };
-        prepare(&self.paths.data, &plan).map(Some)
+        prepare(&mut self.templates, &self.paths.data, &plan).map(Some)
     }
 
     fn spawn(&mut self, zone: usize, profile: ZoneProfile, descriptors: &Descriptors) -> anyhow::Result<u32> {
