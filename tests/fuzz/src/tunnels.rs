@@ -65,7 +65,7 @@ pub(crate) fn config() -> Config {
 #[derive(Default)]
 struct Recorder {
     peer: Vec<(usize, Vec<u8>)>,
-    zone: Vec<Vec<u8>>,
+    zone: Vec<(Trust, Vec<u8>)>,
 }
 
 impl Sink for Recorder {
@@ -73,8 +73,8 @@ impl Sink for Recorder {
         self.peer.push((peer, datagram.to_vec()));
     }
 
-    fn to_zone(&mut self, _trust: Trust, frame: &[u8]) {
-        self.zone.push(frame.to_vec());
+    fn to_zone(&mut self, trust: Trust, frame: &[u8]) {
+        self.zone.push((trust, frame.to_vec()));
     }
 }
 
@@ -123,7 +123,7 @@ impl Link {
             assert!(round < 20, "tunnel and gateway never come to rest");
             assert!(self.recorder.peer.len() <= MOST_DATAGRAMS, "{} datagrams", self.recorder.peer.len());
             assert!(self.recorder.zone.len() <= 8, "{} frames for the zone", self.recorder.zone.len());
-            self.recorder.zone.drain(..).for_each(|frame| check_frame(&frame));
+            self.recorder.zone.drain(..).for_each(|(trust, frame)| check_frame(trust, &frame));
             let datagrams = std::mem::take(&mut self.recorder.peer);
             if datagrams.is_empty() {
                 return;
@@ -204,10 +204,20 @@ fn check_datagram(datagram: &[u8]) {
     }
 }
 
-fn check_frame(frame: &[u8]) {
+fn check_frame(trust: Trust, frame: &[u8]) {
     assert!((14..=MAX_FRAME_TO_ZONE).contains(&frame.len()), "frame of {} bytes", frame.len());
     assert_eq!(frame[6..12], GATEWAY_MAC, "a frame from somebody else reached the zone");
     assert!(frame[..6] == ZONE_MAC || frame[0] & 1 != 0, "a frame for somebody else reached the zone");
+    if trust == Trust::Vouched {
+        // It came through the tunnel from peer 0, which speaks for everybody but the other peer and the zone.
+        let (source, destination, ours) = match frame[12..14] {
+            [8, 0] => (&frame[26..30], &frame[30..34], ZONE.octets().to_vec()),
+            _ => (&frame[22..38], &frame[38..54], ZONE6.octets().to_vec()),
+        };
+        assert_eq!(destination, ours, "a packet for somebody else reached the zone");
+        assert_ne!(source, ours, "the zone's own address came from outside");
+        assert!(!source.starts_with(&[10, 12, 0]), "a gateway spoke for another's network");
+    }
 }
 
 /// Header of virtio-net that asks for offloads.
