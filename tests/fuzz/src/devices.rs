@@ -13,7 +13,7 @@ use devices::virtio::console::Console;
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
 use rustix::fs::MemfdFlags;
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use crate::cursor::Cursor;
 use crate::guest::Guest;
@@ -85,6 +85,8 @@ pub(crate) fn console(bytes: &[u8]) {
     let mut cursor = Cursor::new(bytes);
     let choice = cursor.u8();
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("a pipe");
+    // A small pipe is soon full.
+    fcntl_setpipe_size(&writer, 4096).expect("a pipe");
     let reader = File::from(reader);
     let mut guest = Guest::new(Box::new(Console::new(writer).expect("a console")));
     guest.start(cursor.u64());

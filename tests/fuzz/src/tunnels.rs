@@ -387,33 +387,33 @@ pub(crate) fn gateway(bytes: &[u8]) {
         if cursor.is_empty() {
             return;
         }
-        match cursor.below(10) {
+        let mut frame = match cursor.below(10) {
             0 => {
                 let operation = u16::from(cursor.u8() % 3);
                 let target = [GATEWAY_V4, SERVER, ZONE, cursor.array().into()][cursor.below(4)];
                 let mut packet = arp(operation, (ZONE_MAC, ZONE), ([0; 6], target));
                 damage(&mut cursor, &mut packet);
-                link.zone_sends(&[0; 12], &ethernet([255; 6], ZONE_MAC, 0x0806, &packet));
+                ethernet([255; 6], ZONE_MAC, 0x0806, &packet)
             }
             1 => {
                 let kind = cursor.u8() % 9;
                 let options = [&[53, 1, kind], cursor.some_bytes(120)].concat();
                 let mut message = dhcp(1, cursor.array(), ZONE_MAC, Ipv4Addr::UNSPECIFIED, &options);
                 damage(&mut cursor, &mut message);
-                link.zone_sends(&[0; 12], &v4(Ipv4Addr::BROADCAST, 17, &udp(68, 67, &message)));
+                v4(Ipv4Addr::BROADCAST, 17, &udp(68, 67, &message))
             }
             2 => {
                 let message = cursor.some_bytes(200);
                 let servers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
-                link.zone_sends(&[0; 12], &v6(zone_link, servers, 17, &udp(546, 547, message)));
+                v6(zone_link, servers, 17, &udp(546, 547, message))
             }
             3 => {
                 let (port, message) = (cursor.u16(), cursor.some_bytes(200));
-                link.zone_sends(&[0; 12], &v4(GATEWAY_V4, 17, &udp(port, 53, message)));
+                v4(GATEWAY_V4, 17, &udp(port, 53, message))
             }
             4 => {
                 let (port, message) = (cursor.u16(), cursor.some_bytes(200));
-                link.zone_sends(&[0; 12], &v6(ZONE6, GATEWAY_V6, 17, &udp(port, 53, message)));
+                v6(ZONE6, GATEWAY_V6, 17, &udp(port, 53, message))
             }
             5 => {
                 let message = cursor.some_bytes(80);
@@ -422,11 +422,11 @@ pub(crate) fn gateway(bytes: &[u8]) {
                 let routers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
                 let to = [GATEWAY_V6, solicited, routers][cursor.below(3)];
                 let body = icmpv6(from.octets(), to.octets(), message);
-                link.zone_sends(&[0; 12], &v6(from, to, 58, &body));
+                v6(from, to, 58, &body)
             }
             6 => {
                 let body = icmp(cursor.some_bytes(80));
-                link.zone_sends(&[0; 12], &v4(GATEWAY_V4, 1, &body));
+                v4(GATEWAY_V4, 1, &body)
             }
             7 => {
                 // DNS over TCP: a segment with the input's flags and options.
@@ -435,14 +435,20 @@ pub(crate) fn gateway(bytes: &[u8]) {
                 segment.extend([0x50, cursor.u8(), 0xFF, 0xFF, 0, 0, 0, 0]);
                 segment.extend(cursor.some_bytes(80));
                 damage(&mut cursor, &mut segment);
-                if cursor.flag() {
-                    link.zone_sends(&[0; 12], &v4(GATEWAY_V4, 6, &segment));
-                } else {
-                    link.zone_sends(&[0; 12], &v6(ZONE6, GATEWAY_V6, 6, &segment));
-                }
+                if cursor.flag() { v4(GATEWAY_V4, 6, &segment) } else { v6(ZONE6, GATEWAY_V6, 6, &segment) }
             }
-            8 => answer(&mut link, &mut cursor),
-            _ => link.pass_time(&mut cursor),
+            8 => {
+                answer(&mut link, &mut cursor);
+                Vec::new()
+            }
+            _ => {
+                link.pass_time(&mut cursor);
+                Vec::new()
+            }
+        };
+        if !frame.is_empty() {
+            damage(&mut cursor, &mut frame);
+            link.zone_sends(&[0; 12], &frame);
         }
         link.settle();
     }
