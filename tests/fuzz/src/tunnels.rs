@@ -371,6 +371,38 @@ pub(crate) fn dhcp(
     message
 }
 
+/// Options of a DHCP client's message.
+fn dhcp_options(kind: u8, cursor: &mut Cursor<'_>) -> Vec<u8> {
+    let mut options = vec![53, 1, kind];
+    for _ in 0..cursor.below(5) {
+        let address = [ZONE, GATEWAY_V4, SERVER, cursor.array().into()][cursor.below(4)].octets();
+        match cursor.below(5) {
+            0 => options.extend([[50, 4].as_slice(), &address].concat()),
+            1 => options.extend([[54, 4].as_slice(), &address].concat()),
+            2 => options.extend([55, 4, 1, 3, 121, cursor.u8()]),
+            3 => options.extend([61, 7, 1, 2, 0, 0, 0, 0, 0x42]),
+            _ => options.extend(cursor.some_bytes(40)),
+        }
+    }
+    if cursor.flag() {
+        options.push(255);
+    }
+    options
+}
+
+/// A question for a DNS server, or anything.
+fn dns_question(cursor: &mut Cursor<'_>) -> Vec<u8> {
+    if cursor.u8() < 60 {
+        return cursor.some_bytes(200).to_vec();
+    }
+    let mut message = cursor.array::<2>().to_vec();
+    message.extend(&cursor.number(&[0x0100, 0x0120, 0x8180, 0]).to_be_bytes()[6..]);
+    message.extend([0, 1, 0, 0, 0, 0, 0, cursor.u8() & 1]);
+    message.extend(b"\x08intranet\x07example\0\0\x01\0\x01");
+    message.extend(cursor.some_bytes(40));
+    message
+}
+
 /// Whole packets for the gateway's services, and answers of the DNS server behind the tunnel.
 pub(crate) fn gateway(bytes: &[u8]) {
     let mut cursor = Cursor::new(bytes);
@@ -397,7 +429,7 @@ pub(crate) fn gateway(bytes: &[u8]) {
             }
             1 => {
                 let kind = cursor.u8() % 9;
-                let options = [&[53, 1, kind], cursor.some_bytes(120)].concat();
+                let options = dhcp_options(kind, &mut cursor);
                 let mut message = dhcp(1, cursor.array(), ZONE_MAC, Ipv4Addr::UNSPECIFIED, &options);
                 damage(&mut cursor, &mut message);
                 v4(Ipv4Addr::BROADCAST, 17, &udp(68, 67, &message))
@@ -408,12 +440,12 @@ pub(crate) fn gateway(bytes: &[u8]) {
                 v6(zone_link, servers, 17, &udp(546, 547, message))
             }
             3 => {
-                let (port, message) = (cursor.u16(), cursor.some_bytes(200));
-                v4(GATEWAY_V4, 17, &udp(port, 53, message))
+                let (port, message) = (cursor.u16(), dns_question(&mut cursor));
+                v4(GATEWAY_V4, 17, &udp(port, 53, &message))
             }
             4 => {
-                let (port, message) = (cursor.u16(), cursor.some_bytes(200));
-                v6(ZONE6, GATEWAY_V6, 17, &udp(port, 53, message))
+                let (port, message) = (cursor.u16(), dns_question(&mut cursor));
+                v6(ZONE6, GATEWAY_V6, 17, &udp(port, 53, &message))
             }
             5 => {
                 let message = cursor.some_bytes(80);
