@@ -144,6 +144,8 @@ struct Ring {
     kick: EventFd,
     /// Says whether `kick` was taken.
     waiting: Epoll,
+    /// The device serves it.
+    served: bool,
     /// It was notified in vain: nobody listens until the next start.
     deaf: bool,
 }
@@ -181,8 +183,8 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// A guest with this device.
-    pub(crate) fn new(device: Box<dyn VirtioDevice>) -> Self {
+    /// A guest with this device, which serves these of its queues.
+    pub(crate) fn new(device: Box<dyn VirtioDevice>, served: &[u64]) -> Self {
         let memory = memory();
         let sizes = device.queue_sizes().to_vec();
         let vectors = lines(PciTransport::vectors(&*device));
@@ -198,7 +200,15 @@ impl Guest {
                 waiting
                     .ctl(ControlOperation::Add, kick.as_raw_fd(), event)
                     .expect("an eventfd can be waited for");
-                Ring { base: RINGS + RING_STRIDE * index, size, available: 0, kick, waiting, deaf: false }
+                Ring {
+                    base: RINGS + RING_STRIDE * index,
+                    size,
+                    available: 0,
+                    kick,
+                    waiting,
+                    served: served.contains(&index),
+                    deaf: true,
+                }
             })
             .collect();
         Self { memory, transport, rings }
@@ -235,7 +245,7 @@ impl Guest {
         self.transport.bar_write(register::CONFIG_VECTOR, &[0, 0]);
         for index in 0..self.rings.len() {
             let ring = &mut self.rings[index];
-            (ring.available, ring.deaf) = (0, false);
+            (ring.available, ring.deaf) = (0, !ring.served);
             let (base, driver, device, size) = (ring.base, ring.driver(), ring.device(), ring.size);
             let length = usize::try_from(device - base).expect("a ring is small") + 6 + 8 * usize::from(size);
             self.poke(base, &vec![0; length]);
