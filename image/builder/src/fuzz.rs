@@ -18,9 +18,9 @@ use crate::progress::{self, Step};
 use crate::workspace::Workspace;
 
 /// Compiler options that put counters at every edge and report every comparison.
-const FLAGS: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module \
-    -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
-    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
+const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
 
 /// The engine is built for this machine by name, so that build scripts are built without counters.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -61,6 +61,7 @@ pub(crate) fn fuzz(workspace: &Workspace, fuzz: &Fuzz) -> Result<ExitCode> {
         let before = crashes(place)?.len();
         let log = search(&engine, place, fuzz.seconds)?;
         let found = crashes(place)?.len().saturating_sub(before);
+        let clean = account(place, &log, found > 0)?;
         merge(&engine, place)?;
         let result = match (found, log.finished) {
             (0, true) => "clean".to_owned(),
@@ -69,8 +70,8 @@ pub(crate) fn fuzz(workspace: &Workspace, fuzz: &Fuzz) -> Result<ExitCode> {
         };
         broken |= result != "clean";
         progress::say(&format!(
-            "{}: {} executions, {} edges, {result}",
-            place.name, log.executions, log.edges
+            "{}: {} executions, {} edges, {} s of processor time, {result}; clean for {} s and {} executions",
+            place.name, log.executions, log.edges, log.seconds, clean.seconds, clean.executions
         ));
     }
     Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -126,6 +127,8 @@ fn engine(engine: &Path, place: &Place) -> Command {
 struct Log {
     executions: u64,
     edges: u64,
+    /// Processor time.
+    seconds: u64,
     finished: bool,
 }
 
@@ -137,9 +140,38 @@ fn search(program: &Path, place: &Place, seconds: u64) -> Result<Log> {
     command.args([format!("-max_total_time={seconds}"), "-artifact_prefix=./".to_owned()]);
     command.args(["-print_final_stats=1", "-reload=0", "-len_control=5"]);
     command.arg("corpus").arg(&place.committed).stderr(log).stdout(Stdio::null());
+    let before = time_of_children()?;
     let status = command.status().context("start the engine")?;
+    let seconds = time_of_children()?.saturating_sub(before) / TICKS;
     let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
-    Ok(Log { finished: status.success(), ..read_log(&text) })
+    Ok(Log { finished: status.success(), seconds, ..read_log(&text) })
+}
+
+/// Ticks of a second in /proc (proc_pid_stat(5); the same on every machine that runs Bulkhead).
+const TICKS: u64 = 100;
+
+/// Processor time of all children that ended, in ticks.
+fn time_of_children() -> Result<u64> {
+    let text = fs::read_to_string("/proc/self/stat").context("read /proc/self/stat")?;
+    // The second field is a name in parentheses; 16 and 17 are the children's times.
+    let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    Ok(fields.skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum())
+}
+
+/// Adds a search to the time that the target was clean; something broken begins it anew.
+fn account(place: &Place, log: &Log, broken: bool) -> Result<Log> {
+    let path = place.work.join("clean");
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let mut words = text.split_whitespace().map(|word| word.parse::<u64>().unwrap_or(0));
+    let (seconds, executions) = (words.next().unwrap_or(0), words.next().unwrap_or(0));
+    let clean = if broken {
+        Log::default()
+    } else {
+        let executions = executions.saturating_add(log.executions);
+        Log { seconds: seconds.saturating_add(log.seconds), executions, ..Log::default() }
+    };
+    fs::write(&path, format!("{} {}\n", clean.seconds, clean.executions)).context("write what was clean")?;
+    Ok(clean)
 }
 
 /// Reads libFuzzer's output: `#123 NEW cov: 45 ft: 67 ...`, and its statistics at the end.
@@ -263,7 +295,7 @@ mod tests {
     fn a_log_tells_executions_and_edges() {
         let text = "#2\tINITED cov: 7 ft: 8 corp: 1/1b\n#9\tDONE   cov: 12 ft: 20\n\
                     stat::number_of_executed_units: 905\n";
-        assert_eq!(read_log(text), Log { executions: 905, edges: 12, finished: false });
+        assert_eq!(read_log(text), Log { executions: 905, edges: 12, ..Log::default() });
     }
 
     #[test]
@@ -274,6 +306,14 @@ mod tests {
         assert_eq!(all.len(), 3);
         assert_eq!(select(&all, 9), [Path::new("b"), Path::new("c")]);
         assert_eq!(select(&all, 1), [Path::new("b")]);
+    }
+
+    #[test]
+    fn a_child_s_time_is_counted() {
+        let before = time_of_children().unwrap();
+        let busy = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+        assert!(Command::new("sh").args(["-c", busy]).status().unwrap().success());
+        assert!(time_of_children().unwrap() > before);
     }
 
     #[test]

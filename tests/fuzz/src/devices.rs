@@ -13,7 +13,7 @@ use devices::virtio::console::Console;
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
 use rustix::fs::MemfdFlags;
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use crate::cursor::Cursor;
 use crate::guest::Guest;
@@ -36,7 +36,7 @@ pub(crate) fn block(bytes: &[u8]) {
     let content = vec![0xA5; usize::try_from(SECTORS * 512).expect("a small disk")];
     let file = file_of(&content);
     let disk = Block::new(file.try_clone().expect("descriptor"), access, "fuzz").expect("a disk");
-    let mut guest = Guest::new(Box::new(disk));
+    let mut guest = Guest::new(Box::new(disk), &[0]);
     guest.start(cursor.u64());
     guest.attack(
         &mut cursor,
@@ -85,8 +85,10 @@ pub(crate) fn console(bytes: &[u8]) {
     let mut cursor = Cursor::new(bytes);
     let choice = cursor.u8();
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("a pipe");
+    // A small pipe is soon full.
+    fcntl_setpipe_size(&writer, 4096).expect("a pipe");
     let reader = File::from(reader);
-    let mut guest = Guest::new(Box::new(Console::new(writer).expect("a console")));
+    let mut guest = Guest::new(Box::new(Console::new(writer).expect("a console")), &[1]);
     guest.start(cursor.u64());
     guest.attack(
         &mut cursor,
@@ -111,7 +113,7 @@ pub(crate) fn console(bytes: &[u8]) {
 pub(crate) fn rng(bytes: &[u8]) {
     let mut cursor = Cursor::new(bytes);
     let choice = cursor.u8();
-    let mut guest = Guest::new(Box::new(Rng::new()));
+    let mut guest = Guest::new(Box::new(Rng::new()), &[0]);
     guest.start(cursor.u64());
     guest.attack(
         &mut cursor,
@@ -134,7 +136,7 @@ pub(crate) fn rng(bytes: &[u8]) {
 pub(crate) fn chains(bytes: &[u8]) {
     let mut cursor = Cursor::new(bytes);
     let choice = cursor.u8();
-    let mut guest = Guest::new(Box::new(Rng::new()));
+    let mut guest = Guest::new(Box::new(Rng::new()), &[0]);
     guest.start(cursor.u64());
     let heads = cursor.below(12);
     while !cursor.is_empty() {
@@ -203,7 +205,7 @@ pub(crate) fn vsock(bytes: &[u8]) {
         takes
     };
     let device = Vsock::new(3, &PORTS, Box::new(connect));
-    let mut guest = Guest::new(Box::new(device));
+    let mut guest = Guest::new(Box::new(device), &[0, 1]);
     guest.start(cursor.u64());
     guest.attack(
         &mut cursor,

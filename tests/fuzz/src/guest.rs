@@ -47,10 +47,10 @@ pub(crate) const PLACES: &[u64] = &[
 pub(crate) const SIZES: &[u64] = &[0, 1, 4, 16, 32, 44, 512, 513, 4096, 0x1_0000, 0x4_0000, 0xFFFF_FFFF];
 
 /// How long a step waits for a device that may not be listening at all, in milliseconds.
-const PATIENCE: i32 = 40;
+const PATIENCE: u32 = 40;
 
 /// How long a device that was asked properly may take.
-const DEADLINE: i32 = 20_000;
+const DEADLINE: u32 = 20_000;
 
 /// The most steps of one input.
 const STEPS: usize = 160;
@@ -72,6 +72,7 @@ mod register {
 }
 
 const DRIVER_OK: u8 = 0x0F;
+const STARTED: u8 = 4;
 const NEEDS_RESET: u8 = 64;
 
 /// An interrupt vector that remembers.
@@ -143,6 +144,8 @@ struct Ring {
     kick: EventFd,
     /// Says whether `kick` was taken.
     waiting: Epoll,
+    /// The device serves it.
+    served: bool,
     /// It was notified in vain: nobody listens until the next start.
     deaf: bool,
 }
@@ -157,15 +160,17 @@ impl Ring {
     }
 
     /// Notifies the device and waits until it is done with the work of this notification; false when nobody
-    /// took it within `patience`, in milliseconds.
-    fn notify(&self, patience: i32) -> bool {
+    /// took it within so many milliseconds, or the device is no longer alive.
+    fn notify(&self, patience: u32, mut alive: impl FnMut() -> bool) -> bool {
         // An eventfd that is full becomes writable again when the device takes the notification, and the device
         // takes the second one when it has done the work of the first.
         (0..2).all(|_| {
             let _empty = self.kick.read();
             let _full = self.kick.write(u64::MAX - 1);
-            let mut events = [EpollEvent::default()];
-            self.waiting.wait(patience, &mut events).is_ok_and(|count| count > 0)
+            // The engine's clock interrupts some waits: they count as one of many.
+            let taken = || self.waiting.wait(1, &mut [EpollEvent::default()]).is_ok_and(|count| count > 0);
+            (0..patience).find_map(|_| if taken() { Some(true) } else { (!alive()).then_some(false) })
+                == Some(true)
         })
     }
 }
@@ -178,8 +183,8 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// A guest with this device.
-    pub(crate) fn new(device: Box<dyn VirtioDevice>) -> Self {
+    /// A guest with this device, which serves these of its queues.
+    pub(crate) fn new(device: Box<dyn VirtioDevice>, served: &[u64]) -> Self {
         let memory = memory();
         let sizes = device.queue_sizes().to_vec();
         let vectors = lines(PciTransport::vectors(&*device));
@@ -195,7 +200,15 @@ impl Guest {
                 waiting
                     .ctl(ControlOperation::Add, kick.as_raw_fd(), event)
                     .expect("an eventfd can be waited for");
-                Ring { base: RINGS + RING_STRIDE * index, size, available: 0, kick, waiting, deaf: false }
+                Ring {
+                    base: RINGS + RING_STRIDE * index,
+                    size,
+                    available: 0,
+                    kick,
+                    waiting,
+                    served: served.contains(&index),
+                    deaf: true,
+                }
             })
             .collect();
         Self { memory, transport, rings }
@@ -210,12 +223,6 @@ impl Guest {
         let mut bytes = [0; 2];
         let _outside = self.memory.memory().read_slice(&mut bytes, GuestAddress(address));
         u16::from_le_bytes(bytes)
-    }
-
-    fn status(&mut self) -> u8 {
-        let mut status = [0];
-        self.transport.bar_read(register::STATUS, &mut status);
-        status[0]
     }
 
     /// Resets the device and starts it as a driver would, with these of its features.
@@ -238,7 +245,7 @@ impl Guest {
         self.transport.bar_write(register::CONFIG_VECTOR, &[0, 0]);
         for index in 0..self.rings.len() {
             let ring = &mut self.rings[index];
-            (ring.available, ring.deaf) = (0, false);
+            (ring.available, ring.deaf) = (0, !ring.served);
             let (base, driver, device, size) = (ring.base, ring.driver(), ring.device(), ring.size);
             let length = usize::try_from(device - base).expect("a ring is small") + 6 + 8 * usize::from(size);
             self.poke(base, &vec![0; length]);
@@ -314,8 +321,12 @@ impl Guest {
 
     /// Notifies the device until it took notice of everything that was offered before, if it listens.
     pub(crate) fn settle(&mut self, queue: usize) {
-        if !self.rings[queue].deaf && self.status() & NEEDS_RESET == 0 {
-            self.rings[queue].deaf = !self.rings[queue].notify(PATIENCE);
+        let Self { transport, rings, .. } = self;
+        if let Some(ring) = rings.get_mut(queue)
+            && !ring.deaf
+            && is_alive(transport)
+        {
+            ring.deaf = !ring.notify(PATIENCE, || is_alive(transport));
         }
     }
 
@@ -325,7 +336,7 @@ impl Guest {
         let used = self.rings[queue].device() + 2;
         assert_eq!(self.peek_u16(used), 0, "a reset device still uses its old ring");
         self.request(queue, readable, writable);
-        assert!(self.rings[queue].notify(DEADLINE), "a device does not listen after a reset");
+        assert!(self.rings[queue].notify(DEADLINE, || true), "a device does not listen after a reset");
         assert_eq!(self.peek_u16(used), 1, "a request after a reset is not answered");
     }
 
@@ -403,4 +414,11 @@ impl Guest {
     pub(crate) fn stop(mut self) {
         self.transport.reset();
     }
+}
+
+/// Whether the driver started the device and the device has not given up.
+fn is_alive(transport: &mut PciTransport) -> bool {
+    let mut status = [0];
+    transport.bar_read(register::STATUS, &mut status);
+    status[0] & (STARTED | NEEDS_RESET) == STARTED
 }

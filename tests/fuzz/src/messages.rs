@@ -69,32 +69,47 @@ pub(crate) fn configs(bytes: &[u8]) {
     }
 }
 
-/// Takes a stream in pieces; what is decoded is encoded and decoded to the same.
+/// The messages at the beginning of a stream, found in the plainest way.
+fn expected<T: for<'a> serde::Deserialize<'a>>(mut stream: &[u8]) -> Vec<T> {
+    let mut messages = Vec::new();
+    while let Some((length, rest)) = stream.split_first_chunk::<4>() {
+        let Ok(length @ 1..=MAX_FRAME) = usize::try_from(u32::from_le_bytes(*length)) else { break };
+        let Some((body, next)) = rest.split_at_checked(length) else { break };
+        let Ok((message, [])) = postcard::take_from_bytes(body) else { break };
+        messages.push(message);
+        stream = next;
+    }
+    messages
+}
+
+/// Takes a stream in pieces: the messages are those of the whole stream, and each is encoded to what is decoded.
 fn decode<T>(cursor: &mut Cursor<'_>)
 where
     T: for<'a> serde::Deserialize<'a> + Serialize + PartialEq + std::fmt::Debug,
 {
     let mut decoder = Decoder::default();
-    let mut messages = 0;
-    while !cursor.is_empty() {
+    let mut stream = Vec::new();
+    let mut messages = Vec::new();
+    'stream: while !cursor.is_empty() {
         let piece = cursor.some_bytes(600);
         decoder.push(piece);
+        stream.extend_from_slice(piece);
         loop {
             match decoder.next_message::<T>() {
-                Ok(Some(message)) => {
-                    messages += 1;
-                    let again = encode(&message).expect("what was decoded fits a frame");
-                    assert!(again.len() <= MAX_FRAME + 4, "a frame of {} bytes", again.len());
-                    let mut other = Decoder::default();
-                    other.push(&again);
-                    assert_eq!(other.next_message::<T>(), Ok(Some(message)));
-                }
+                Ok(Some(message)) => messages.push(message),
                 Ok(None) => break,
-                Err(_) => return,
+                Err(_) => break 'stream,
             }
         }
     }
-    assert!(messages < 4096, "{messages} messages");
+    assert_eq!(messages, expected(&stream));
+    for message in messages {
+        let again = encode(&message).expect("what was decoded fits a frame");
+        assert!(again.len() <= MAX_FRAME + 4, "a frame of {} bytes", again.len());
+        let mut other = Decoder::default();
+        other.push(&again);
+        assert_eq!(other.next_message::<T>(), Ok(Some(message)));
+    }
 }
 
 /// Frames of the agent's protocol, as each side reads them.

@@ -88,7 +88,7 @@ pub(crate) fn net_front(bytes: &[u8]) {
     theirs.shutdown(std::net::Shutdown::Write).expect("a socket");
     let region = SharedRegion { guest_address: 0, size: 4096, offset: 0, file };
     let Ok(net) = Net::new(ours, [2, 0, 0, 0, 0, 9], vec![region]) else { return };
-    let mut guest = Guest::new(Box::new(net));
+    let mut guest = Guest::new(Box::new(net), &[]);
     guest.start(u64::MAX);
     guest.start(0);
     guest.stop();

@@ -23,6 +23,7 @@ const ZONE: Ipv4Addr = Ipv4Addr::new(10, 11, 0, 2);
 const ZONE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x11, 0, 0, 0, 0, 0, 2);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 11, 0, 1);
 const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x11, 0, 0, 0, 0, 0, 1);
+const MTU: u16 = 1420;
 const ZONE_KEY: [u8; 32] = [7; 32];
 const GATEWAY_KEY: [u8; 32] = [0x20; 32];
 const OTHER_KEY: [u8; 32] = [0x21; 32];
@@ -52,7 +53,7 @@ pub(crate) fn config() -> Config {
         private_key: ZONE_KEY,
         addresses: vec![ZONE.into(), ZONE6.into()],
         dns: vec![SERVER.into(), SERVER6.into()],
-        mtu: 1420,
+        mtu: MTU,
         peers: vec![peer(gateway, everything), peer(other, vec![(Ipv4Addr::new(10, 12, 0, 0).into(), 24)])],
         zone_mac: ZONE_MAC,
         seed: [3; 32],
@@ -64,7 +65,7 @@ pub(crate) fn config() -> Config {
 #[derive(Default)]
 struct Recorder {
     peer: Vec<(usize, Vec<u8>)>,
-    zone: Vec<Vec<u8>>,
+    zone: Vec<(Trust, Vec<u8>)>,
 }
 
 impl Sink for Recorder {
@@ -72,8 +73,8 @@ impl Sink for Recorder {
         self.peer.push((peer, datagram.to_vec()));
     }
 
-    fn to_zone(&mut self, _trust: Trust, frame: &[u8]) {
-        self.zone.push(frame.to_vec());
+    fn to_zone(&mut self, trust: Trust, frame: &[u8]) {
+        self.zone.push((trust, frame.to_vec()));
     }
 }
 
@@ -122,7 +123,7 @@ impl Link {
             assert!(round < 20, "tunnel and gateway never come to rest");
             assert!(self.recorder.peer.len() <= MOST_DATAGRAMS, "{} datagrams", self.recorder.peer.len());
             assert!(self.recorder.zone.len() <= 8, "{} frames for the zone", self.recorder.zone.len());
-            self.recorder.zone.drain(..).for_each(|frame| check_frame(&frame));
+            self.recorder.zone.drain(..).for_each(|(trust, frame)| check_frame(trust, &frame));
             let datagrams = std::mem::take(&mut self.recorder.peer);
             if datagrams.is_empty() {
                 return;
@@ -191,15 +192,32 @@ fn check_datagram(datagram: &[u8]) {
     let kind = datagram.first().copied().unwrap_or_default();
     match (kind, datagram.len()) {
         (1, 148) | (2, 92) | (3, 64) => {}
-        (4, length) => assert!((32..=1472).contains(&length) && length % 16 == 0, "data of {length} bytes"),
+        (4, length @ 32..) => {
+            // Padded, but never beyond the MTU.
+            let inner = length - 32;
+            assert!(
+                inner == usize::from(MTU) || (inner < usize::from(MTU) && inner % 16 == 0),
+                "{inner} bytes"
+            );
+        }
         (kind, length) => panic!("message of kind {kind} with {length} bytes"),
     }
 }
 
-fn check_frame(frame: &[u8]) {
+fn check_frame(trust: Trust, frame: &[u8]) {
     assert!((14..=MAX_FRAME_TO_ZONE).contains(&frame.len()), "frame of {} bytes", frame.len());
     assert_eq!(frame[6..12], GATEWAY_MAC, "a frame from somebody else reached the zone");
     assert!(frame[..6] == ZONE_MAC || frame[0] & 1 != 0, "a frame for somebody else reached the zone");
+    if trust == Trust::Vouched {
+        // It came through the tunnel from peer 0, which speaks for everybody but the other peer and the zone.
+        let (source, destination, ours) = match frame[12..14] {
+            [8, 0] => (&frame[26..30], &frame[30..34], ZONE.octets().to_vec()),
+            _ => (&frame[22..38], &frame[38..54], ZONE6.octets().to_vec()),
+        };
+        assert_eq!(destination, ours, "a packet for somebody else reached the zone");
+        assert_ne!(source, ours, "the zone's own address came from outside");
+        assert!(!source.starts_with(&[10, 12, 0]), "a gateway spoke for another's network");
+    }
 }
 
 /// Header of virtio-net that asks for offloads.
@@ -353,6 +371,38 @@ pub(crate) fn dhcp(
     message
 }
 
+/// Options of a DHCP client's message.
+fn dhcp_options(kind: u8, cursor: &mut Cursor<'_>) -> Vec<u8> {
+    let mut options = vec![53, 1, kind];
+    for _ in 0..cursor.below(5) {
+        let address = [ZONE, GATEWAY_V4, SERVER, cursor.array().into()][cursor.below(4)].octets();
+        match cursor.below(5) {
+            0 => options.extend([[50, 4].as_slice(), &address].concat()),
+            1 => options.extend([[54, 4].as_slice(), &address].concat()),
+            2 => options.extend([55, 4, 1, 3, 121, cursor.u8()]),
+            3 => options.extend([61, 7, 1, 2, 0, 0, 0, 0, 0x42]),
+            _ => options.extend(cursor.some_bytes(40)),
+        }
+    }
+    if cursor.flag() {
+        options.push(255);
+    }
+    options
+}
+
+/// A question for a DNS server, or anything.
+fn dns_question(cursor: &mut Cursor<'_>) -> Vec<u8> {
+    if cursor.u8() < 60 {
+        return cursor.some_bytes(200).to_vec();
+    }
+    let mut message = cursor.array::<2>().to_vec();
+    message.extend(&cursor.number(&[0x0100, 0x0120, 0x8180, 0]).to_be_bytes()[6..]);
+    message.extend([0, 1, 0, 0, 0, 0, 0, cursor.u8() & 1]);
+    message.extend(b"\x08intranet\x07example\0\0\x01\0\x01");
+    message.extend(cursor.some_bytes(40));
+    message
+}
+
 /// Whole packets for the gateway's services, and answers of the DNS server behind the tunnel.
 pub(crate) fn gateway(bytes: &[u8]) {
     let mut cursor = Cursor::new(bytes);
@@ -369,33 +419,33 @@ pub(crate) fn gateway(bytes: &[u8]) {
         if cursor.is_empty() {
             return;
         }
-        match cursor.below(10) {
+        let mut frame = match cursor.below(10) {
             0 => {
                 let operation = u16::from(cursor.u8() % 3);
                 let target = [GATEWAY_V4, SERVER, ZONE, cursor.array().into()][cursor.below(4)];
                 let mut packet = arp(operation, (ZONE_MAC, ZONE), ([0; 6], target));
                 damage(&mut cursor, &mut packet);
-                link.zone_sends(&[0; 12], &ethernet([255; 6], ZONE_MAC, 0x0806, &packet));
+                ethernet([255; 6], ZONE_MAC, 0x0806, &packet)
             }
             1 => {
                 let kind = cursor.u8() % 9;
-                let options = [&[53, 1, kind], cursor.some_bytes(120)].concat();
+                let options = dhcp_options(kind, &mut cursor);
                 let mut message = dhcp(1, cursor.array(), ZONE_MAC, Ipv4Addr::UNSPECIFIED, &options);
                 damage(&mut cursor, &mut message);
-                link.zone_sends(&[0; 12], &v4(Ipv4Addr::BROADCAST, 17, &udp(68, 67, &message)));
+                v4(Ipv4Addr::BROADCAST, 17, &udp(68, 67, &message))
             }
             2 => {
                 let message = cursor.some_bytes(200);
                 let servers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
-                link.zone_sends(&[0; 12], &v6(zone_link, servers, 17, &udp(546, 547, message)));
+                v6(zone_link, servers, 17, &udp(546, 547, message))
             }
             3 => {
-                let (port, message) = (cursor.u16(), cursor.some_bytes(200));
-                link.zone_sends(&[0; 12], &v4(GATEWAY_V4, 17, &udp(port, 53, message)));
+                let (port, message) = (cursor.u16(), dns_question(&mut cursor));
+                v4(GATEWAY_V4, 17, &udp(port, 53, &message))
             }
             4 => {
-                let (port, message) = (cursor.u16(), cursor.some_bytes(200));
-                link.zone_sends(&[0; 12], &v6(ZONE6, GATEWAY_V6, 17, &udp(port, 53, message)));
+                let (port, message) = (cursor.u16(), dns_question(&mut cursor));
+                v6(ZONE6, GATEWAY_V6, 17, &udp(port, 53, &message))
             }
             5 => {
                 let message = cursor.some_bytes(80);
@@ -404,11 +454,11 @@ pub(crate) fn gateway(bytes: &[u8]) {
                 let routers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
                 let to = [GATEWAY_V6, solicited, routers][cursor.below(3)];
                 let body = icmpv6(from.octets(), to.octets(), message);
-                link.zone_sends(&[0; 12], &v6(from, to, 58, &body));
+                v6(from, to, 58, &body)
             }
             6 => {
                 let body = icmp(cursor.some_bytes(80));
-                link.zone_sends(&[0; 12], &v4(GATEWAY_V4, 1, &body));
+                v4(GATEWAY_V4, 1, &body)
             }
             7 => {
                 // DNS over TCP: a segment with the input's flags and options.
@@ -417,14 +467,20 @@ pub(crate) fn gateway(bytes: &[u8]) {
                 segment.extend([0x50, cursor.u8(), 0xFF, 0xFF, 0, 0, 0, 0]);
                 segment.extend(cursor.some_bytes(80));
                 damage(&mut cursor, &mut segment);
-                if cursor.flag() {
-                    link.zone_sends(&[0; 12], &v4(GATEWAY_V4, 6, &segment));
-                } else {
-                    link.zone_sends(&[0; 12], &v6(ZONE6, GATEWAY_V6, 6, &segment));
-                }
+                if cursor.flag() { v4(GATEWAY_V4, 6, &segment) } else { v6(ZONE6, GATEWAY_V6, 6, &segment) }
             }
-            8 => answer(&mut link, &mut cursor),
-            _ => link.pass_time(&mut cursor),
+            8 => {
+                answer(&mut link, &mut cursor);
+                Vec::new()
+            }
+            _ => {
+                link.pass_time(&mut cursor);
+                Vec::new()
+            }
+        };
+        if !frame.is_empty() {
+            damage(&mut cursor, &mut frame);
+            link.zone_sends(&[0; 12], &frame);
         }
         link.settle();
     }

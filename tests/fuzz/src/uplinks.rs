@@ -26,6 +26,8 @@ const STEPS: usize = 64;
 struct Lan {
     uplink: Uplink,
     now: Instant,
+    /// Ports from which the tunnels sent.
+    ports: Vec<u16>,
 }
 
 impl Lan {
@@ -36,7 +38,7 @@ impl Lan {
         let neighbour = Endpoint { host: Host::Address(NEIGHBOUR.into()), port: 4500 };
         uplink.add_tunnel(1, vec![office], 4).expect("a tunnel");
         uplink.add_tunnel(2, vec![neighbour], 4).expect("a tunnel");
-        Self { uplink, now }
+        Self { uplink, now, ports: Vec::new() }
     }
 
     /// Polls until nothing more leaves, with `answer` to every frame that leaves.
@@ -59,7 +61,7 @@ impl Lan {
         }
     }
 
-    fn check(&self, frame: &[u8]) {
+    fn check(&mut self, frame: &[u8]) {
         assert!((14..=1514).contains(&frame.len()), "frame of {} bytes", frame.len());
         assert_eq!(frame[6..12], OURS, "a frame with another source address left");
         let kind = [frame[12], frame[13]];
@@ -67,6 +69,14 @@ impl Lan {
         if self.uplink.lease().is_none() {
             let is_dhcp = kind == [8, 0] && frame.get(34..38) == Some(&[0, 68, 0, 67]);
             assert!(is_dhcp, "something else than DHCP left without a lease");
+        }
+        let ports = frame.get(34..38).unwrap_or_default();
+        if kind == [8, 0]
+            && (ports.ends_with(&4500_u16.to_be_bytes()) || ports.ends_with(&51820_u16.to_be_bytes()))
+        {
+            self.ports.push(u16::from_be_bytes([ports[0], ports[1]]));
+            self.ports.dedup();
+            self.ports.truncate(8);
         }
     }
 
@@ -133,7 +143,14 @@ fn reply_dhcp(request: &[u8], cursor: &mut Cursor<'_>) -> Option<Vec<u8>> {
     // The first option of smoltcp's messages is their type: DISCOVER is answered by OFFER, all else by ACK.
     let kind = if request.get(240..243) == Some(&[53, 1, 1]) { 2 } else { 5 };
     let kind = if cursor.u8() < 230 { kind } else { cursor.u8() };
-    let offered = if cursor.u8() < 230 { HOST } else { cursor.array().into() };
+    let offered = match cursor.u8() {
+        0..=199 => HOST,
+        200..=229 => {
+            let strange = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(0, 0, 0, 5), Ipv4Addr::new(224, 0, 0, 1)];
+            strange[cursor.below(3)]
+        }
+        _ => cursor.array().into(),
+    };
     let lease = cursor.number(&[3600, 0, 1, 60, 0xFFFF_FFFF]).to_be_bytes();
     let mask =
         cursor.number(&[0xFFFF_FF00, 0xFFFF_FFFF, 0, 0xFF00_0000, 0xFFFF_FFFE, 0xFF00_FF00]).to_be_bytes();
@@ -187,6 +204,12 @@ pub(crate) fn uplink_frames(bytes: &[u8]) {
     if cursor.flag() {
         lan.settle(honest);
         assert!(lan.uplink.lease().is_some(), "no lease from an honest server");
+        for tunnel in [1, 2] {
+            let frame = lan.uplink.send(lan.now, tunnel, &[0, 1]).map(<[u8]>::to_vec);
+            frame.iter().for_each(|frame| lan.check(frame));
+            lan.settle(honest);
+        }
+        assert!(!lan.ports.is_empty(), "no tunnel's datagram left");
     }
     for _ in 0..STEPS {
         if cursor.is_empty() {
@@ -217,7 +240,8 @@ pub(crate) fn uplink_frames(bytes: &[u8]) {
             _ => {
                 let source = [NEIGHBOUR, OFFICE, ROUTER, cursor.array().into()][cursor.below(4)];
                 let from = cursor.number(&[4500, 51820, 53, 67]).to_le_bytes();
-                let to = cursor.u16();
+                let known = lan.ports.get(cursor.below(lan.ports.len())).copied();
+                let to = if cursor.u8() < 200 { known.unwrap_or_default() } else { cursor.u16() };
                 let datagram = udp(u16::from_le_bytes([from[0], from[1]]), to, cursor.some_bytes(100));
                 let mut packet = ipv4(source, HOST, [17, 17, 17, 6][cursor.below(4)], &datagram);
                 if cursor.u8() > 200 {
@@ -254,6 +278,9 @@ pub(crate) fn uplink_answers(bytes: &[u8]) {
         }
         lan.pass_time(&mut cursor);
         let at: Option<IpAddr> = lan.uplink.state().address.map(|(address, _)| address);
-        assert!(at.is_none_or(|at| !at.is_unspecified() && !at.is_multicast()), "the address {at:?}");
+        assert!(
+            at.is_none_or(|at| !at.is_unspecified() && !at.is_multicast() && !at.is_loopback()),
+            "the address {at:?}"
+        );
     }
 }
