@@ -63,6 +63,11 @@ pub trait PciFunction: Send {
     /// Back to the state at power-on: what the guest can see is as if the function had just been made, and
     /// every worker has ended when this returns.
     fn reset(&mut self);
+
+    /// The machine ends. A device that is as at power-on does nothing by itself.
+    fn stop(&mut self) {
+        self.reset();
+    }
 }
 
 /// The bus. Its functions are fixed once it is shared between processors.
@@ -147,9 +152,11 @@ impl PciBus {
         }
     }
 
-    /// The machine ends. A device that is as at power-on does nothing by itself.
+    /// The machine ends: [`PciFunction::stop`] for every device.
     pub fn stop(&self) {
-        self.reset();
+        for function in &self.functions {
+            function.lock().unwrap_or_else(PoisonError::into_inner).stop();
+        }
     }
 
     /// The function and register that an access of `length` bytes goes to.

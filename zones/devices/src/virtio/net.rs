@@ -184,8 +184,8 @@ impl NetControl {
     }
 
     /// Lets the back end at the other end of `stream` serve the guest from where the last one stood. The
-    /// last one is stopped first if it is still there. Takes as long as an exchange's deadline, at worst
-    /// twice.
+    /// last one is stopped first if it is still there. Three exchanges, each with its deadline: a driver that
+    /// resets meanwhile waits.
     ///
     /// # Errors
     /// [`ReconnectError`]: the link is down, and another attempt may follow.

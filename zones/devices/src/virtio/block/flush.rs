@@ -55,6 +55,12 @@ impl Flusher {
         state.succeeded = number;
         Ok(())
     }
+
+    /// Keeps every flush waiting, as a slow disk does.
+    #[cfg(test)]
+    pub(super) fn hold(&self) -> impl Sized + '_ {
+        self.state.lock().unwrap()
+    }
 }
 
 #[cfg(test)]
