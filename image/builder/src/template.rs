@@ -24,6 +24,7 @@ const MODULES: &[&str] = &[
     "vmw_vsock_virtio_transport",
     "virtio_net",
     "virtio_rng",
+    "virtio_balloon",
 ];
 
 /// Files of Debian packages in the template's root: (path in the package, path in the root).
