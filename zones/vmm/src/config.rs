@@ -109,6 +109,7 @@ fn attach_disks(machine: &mut Machine, inherited: &mut Inherited, config: &Confi
         let file = File::from(inherited.take(&name)?);
         let access = if disk.read_only { Access::ReadOnly } else { Access::ReadWrite };
         let block = Block::new(file, access, &disk.serial).with_context(|| name.clone())?;
+        // A queue for each processor: none waits for another one's request.
         let block = block.with_queues(config.vcpus.into());
         machine.attach(Box::new(block)).with_context(|| format!("attach {name}"))?;
     }
