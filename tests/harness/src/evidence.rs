@@ -110,18 +110,14 @@ fn compare(before: &[Activity], after: &[Activity]) -> String {
                 (user.saturating_sub(user_before), system.saturating_sub(system_before))
             });
             line(format_args!(
-                "  {} {:<16} {} ran {}+{} ticks; {}; {}",
+                "  {} {:<16} {} ran {}+{} ticks; {}",
                 thread.id,
                 thread.name,
                 thread.state(),
                 ran.0,
                 ran.1,
                 thread.sleeps_in,
-                thread.system_call,
             ));
-            for frame in thread.stack.lines() {
-                line(format_args!("      {frame}"));
-            }
         }
         let waiting: Vec<String> = process
             .events

@@ -1,6 +1,7 @@
 //! What every thread does at this moment, out of a proc file system: the evidence when a test waited in vain.
 //!
-//! Nothing here is judged; whoever reads the report compares two snapshots.
+//! Nothing here is judged; whoever reads the report compares two snapshots. Stacks in the kernel and system
+//! calls are not among it: the host's Yama forbids every attachment, also to root.
 
 use std::fs;
 use std::io;
@@ -34,10 +35,6 @@ pub struct Thread {
     pub stat: String,
     /// The function of the kernel that it sleeps in.
     pub sleeps_in: String,
-    /// The system call it is in, with arguments, or `running`.
-    pub system_call: String,
-    /// Its stack in the kernel.
-    pub stack: String,
 }
 
 impl Thread {
@@ -84,14 +81,7 @@ fn thread(folder: &Path, id: i32) -> Option<Thread> {
     let stat = text("stat");
     // The name before it may itself contain brackets and spaces.
     let (_, stat) = stat.rsplit_once(") ")?;
-    Some(Thread {
-        id,
-        name: text("comm"),
-        stat: stat.to_owned(),
-        sleeps_in: text("wchan"),
-        system_call: text("syscall"),
-        stack: text("stack"),
-    })
+    Some(Thread { id, name: text("comm"), stat: stat.to_owned(), sleeps_in: text("wchan") })
 }
 
 fn events(folder: &Path) -> Vec<(i32, String)> {
