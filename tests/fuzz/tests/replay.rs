@@ -32,7 +32,6 @@ fn peak_memory() -> u64 {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-#[expect(clippy::print_stdout, reason = "the test runner shows it when the test fails")]
 fn replay(name: &str) {
     let target = fuzz::find(name).unwrap_or_else(|| panic!("no target {name}"));
     let inputs = inputs(name);
