@@ -16,8 +16,8 @@ bulkhead: build, run and test the appliance
       what CI runs: format, lints, unit, property and system tests
   ./bulkhead bench [zone-start] [--json]
       measure side by side with the named peers
-  ./bulkhead image
-      build the images and stop
+  ./bulkhead image [--relock]
+      build the images and stop; --relock takes the newest Debian packages
   ./bulkhead template micro FOLDER
       build a zone template from what is there into a folder, to compare it with another's
   ./bulkhead policy lint|show|explain FILE
@@ -28,8 +28,8 @@ bulkhead: build, run and test the appliance
 pub(crate) enum Command {
     /// Print [`HELP`].
     Help,
-    /// Build the images.
-    Image,
+    /// Build the images; with `relock` from the newest packages.
+    Image { relock: bool },
     /// Boot the appliance; the rest goes to the runner.
     Run { arguments: Vec<OsString> },
     /// List the tests.
@@ -69,8 +69,9 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
     let rest: Vec<OsString> = parser.raw_args()?.collect();
     Ok(match command.to_str() {
         Some("help") => Command::Help,
-        Some("image") if rest.is_empty() => Command::Image,
-        Some("image") => bail!("./bulkhead image takes no arguments, found {rest:?}"),
+        Some("image") if rest.is_empty() => Command::Image { relock: false },
+        Some("image") if rest == ["--relock"] => Command::Image { relock: true },
+        Some("image") => bail!("./bulkhead image takes --relock or nothing, found {rest:?}"),
         Some("run") => Command::Run { arguments: rest },
         Some("test") if rest == ["--list"] => Command::List,
         Some("test") => Command::Test(parse_test(rest)?),
@@ -114,7 +115,8 @@ mod tests {
     #[test]
     fn words_become_commands() {
         check(&[], Command::Help);
-        check(&["image"], Command::Image);
+        check(&["image"], Command::Image { relock: false });
+        check(&["image", "--relock"], Command::Image { relock: true });
         check(&["test", "--list"], Command::List);
         let test = Test { soak: true, seed: Some("7".into()), names: vec!["leak".into()] };
         check(&["test", "--soak", "--seed", "7", "leak"], Command::Test(test));

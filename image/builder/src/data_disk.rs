@@ -10,10 +10,10 @@ use crate::progress::Step;
 use crate::workspace::{Workspace, cached};
 
 /// Every template.
-const TEMPLATES: &[&str] = &["micro"];
+const TEMPLATES: &[&str] = &["debian", "micro"];
 
 /// Size of the file system; the file is sparse.
-const SIZE: &str = "2G";
+const SIZE: &str = "3G";
 
 /// Builds `build/data.img` and, with the attack programs in its templates, `build/data-test.img`.
 pub(crate) fn build(workspace: &Workspace, tools: &Root) -> Result<()> {

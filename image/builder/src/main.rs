@@ -12,6 +12,7 @@ mod debian;
 mod host_image;
 mod kernel;
 mod keys;
+mod lock;
 mod prerequisites;
 mod programs;
 mod progress;
@@ -46,7 +47,10 @@ fn run() -> Result<ExitCode> {
             progress::say(arguments::HELP);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Image => {
+        Command::Image { relock } => {
+            if relock {
+                debian::relock(&workspace)?;
+            }
             build(&workspace)?;
             Ok(ExitCode::SUCCESS)
         }

@@ -2,6 +2,7 @@
 //!
 //! Same programs, packages and key, same bytes: owners, times, modes and order do not come from this machine.
 
+mod debian;
 mod micro;
 
 use std::ffi::OsStr;
@@ -19,7 +20,8 @@ use crate::sources::Sources;
 
 /// Builds every template below `build/templates`, and below `build/templates-test` with what only tests want.
 pub(crate) fn all(sources: &Sources<'_>) -> Result<()> {
-    micro::build(sources).context("make the template micro")
+    micro::build(sources).context("make the template micro")?;
+    debian::build(sources).context("make the template debian")
 }
 
 /// Builds a template by name into a folder, whether or not it was built before.
@@ -104,6 +106,31 @@ impl Staging {
         let target = self.path.join(path);
         fs::write(&target, content).with_context(|| format!("write {}", target.display()))?;
         set_mode(&target, mode)
+    }
+
+    fn link(&self, path: &str, target: &str) -> Result<()> {
+        if let Some((above, _)) = path.rsplit_once('/') {
+            self.folder(above)?;
+        }
+        let link = self.path.join(path);
+        std::os::unix::fs::symlink(target, &link).with_context(|| format!("link {}", link.display()))
+    }
+
+    /// Every file, link and folder but the top, below `./`, in the order of their names.
+    fn entries(&self) -> Result<Vec<PathBuf>> {
+        let (mut entries, mut folders) = (Vec::new(), vec![PathBuf::from(".")]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(self.path.join(&folder))? {
+                let entry = entry?;
+                let path = folder.join(entry.file_name());
+                if entry.file_type()?.is_dir() {
+                    folders.push(path.clone());
+                }
+                entries.push(path);
+            }
+        }
+        entries.sort();
+        Ok(entries)
     }
 
     fn copy(&self, source: &Path, path: &str, mode: u32) -> Result<()> {

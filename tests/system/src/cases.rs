@@ -9,6 +9,7 @@ mod leaks;
 mod odd_host;
 mod services;
 mod shutdown;
+mod templates;
 mod tunnels;
 mod zones;
 
@@ -39,6 +40,8 @@ pub const ALL: &[Test] = &[
     Test { name: "killed_desktop_comes_back_and_is_named", kind: System, run: services::desktop },
     Test { name: "killed_zoned_comes_back_and_is_named", kind: System, run: services::zoned },
     Test { name: "host_powers_off_in_order", kind: System, run: shutdown::power_off },
+    Test { name: "false_templates_never_get_a_process", kind: Attack, run: templates::refused },
+    Test { name: "altered_root_image_ends_its_zone", kind: Attack, run: templates::flipped },
     Test { name: "clock_never_runs_below_build_time", kind: System, run: odd_host::clock },
     Test { name: "bad_policy_is_named_on_the_screen", kind: System, run: odd_host::policy },
 ];

@@ -12,6 +12,7 @@ pub mod attack;
 pub mod cases;
 pub mod cpio;
 pub mod demo;
+pub mod disk;
 pub mod plan;
 pub mod registry;
 pub mod report;
