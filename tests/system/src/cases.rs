@@ -1,6 +1,8 @@
 //! The tests, in the order in which they run: what changes the machine least comes first.
 
+mod builds;
 mod crashes;
+mod debian;
 mod guest_ends;
 mod host;
 mod image;
@@ -19,6 +21,7 @@ use crate::registry::Test;
 /// Every system test.
 pub const ALL: &[Test] = &[
     Test { name: "production_image_has_no_shell_and_no_bridge", kind: System, run: image::production },
+    Test { name: "two_builds_of_micro_give_the_same_bytes", kind: System, run: builds::micro_twice },
     Test { name: "zones_are_listed_and_picker_is_drawn", kind: System, run: zones::listed_and_drawn },
     Test { name: "host_has_no_address_route_or_listener", kind: Attack, run: host::no_network },
     Test { name: "every_process_of_the_host_is_jailed", kind: Attack, run: host::jailed },
@@ -42,6 +45,7 @@ pub const ALL: &[Test] = &[
     Test { name: "host_powers_off_in_order", kind: System, run: shutdown::power_off },
     Test { name: "false_templates_never_get_a_process", kind: Attack, run: templates::refused },
     Test { name: "altered_root_image_ends_its_zone", kind: Attack, run: templates::flipped },
+    Test { name: "debian_zone_fetches_its_page", kind: System, run: debian::fetches },
     Test { name: "clock_never_runs_below_build_time", kind: System, run: odd_host::clock },
     Test { name: "bad_policy_is_named_on_the_screen", kind: System, run: odd_host::policy },
 ];

@@ -5,7 +5,7 @@
 //! `./bulkhead test` and `./bulkhead run` start; `raw_frames` is an attack that runs inside a zone, with
 //! [`attack`] as its brain.
 //!
-//! A test fails by returning an error. None of them can pass without a machine.
+//! A test fails by returning an error. None of them can pass without a machine, but those of the build's files.
 
 pub mod artifacts;
 pub mod attack;

@@ -60,8 +60,8 @@ impl Daemon {
         if view.phase != Phase::Failed {
             return;
         }
-        if let Some(line) = state.run.as_ref().and_then(|run| run.console.last_line()) {
-            tracing::warn!(zone = name, console = line, "last line of the guest's console");
+        if let Some(line) = state.run.as_ref().and_then(|run| run.console.last_words()) {
+            tracing::warn!(zone = name, console = line, "last words of the guest's console");
         }
         let process = format!("vmm {name}");
         self.notices.add(&process, format!("Zone {name} failed. {reason}"));
