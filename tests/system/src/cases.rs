@@ -3,6 +3,7 @@
 mod builds;
 mod crashes;
 mod debian;
+mod durability;
 mod guest_ends;
 mod host;
 mod image;
@@ -45,6 +46,8 @@ pub const ALL: &[Test] = &[
     Test { name: "host_powers_off_in_order", kind: System, run: shutdown::power_off },
     Test { name: "false_templates_never_get_a_process", kind: Attack, run: templates::refused },
     Test { name: "altered_root_image_ends_its_zone", kind: Attack, run: templates::flipped },
+    Test { name: "killed_vmm_loses_nothing_fsynced", kind: System, run: durability::kills },
+    Test { name: "power_cut_loses_nothing_fsynced", kind: System, run: durability::power_cuts },
     Test { name: "debian_zone_fetches_its_page", kind: System, run: debian::fetches },
     Test { name: "clock_never_runs_below_build_time", kind: System, run: odd_host::clock },
     Test { name: "bad_policy_is_named_on_the_screen", kind: System, run: odd_host::policy },
