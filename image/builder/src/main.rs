@@ -2,7 +2,8 @@
 //! over to the runner of `tests/system` for everything that boots a machine.
 //!
 //! Each step writes below `build/` and can be run alone; a later step never changes what an earlier one made.
-//! It never touches the user's apt sources and never runs anything of an image as root on this machine.
+//! It never touches the user's apt sources, and of an image it runs nothing on this machine but Debian's own installation
+//! scripts, in mmdebstrap's chroot.
 
 mod arguments;
 mod bench_disk;

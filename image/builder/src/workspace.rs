@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 /// Free space below which a build would stop half-way, in bytes.
-const NEEDED_SPACE: u64 = 6 << 30;
+const NEEDED_SPACE: u64 = 9 << 30;
 
 /// The checkout.
 pub(crate) struct Workspace {
