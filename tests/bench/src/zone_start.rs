@@ -84,7 +84,8 @@ fn measure(build_folder: &Path, accelerator: Accelerator, rounds: u32) -> anyhow
         build_folder.join("logs"),
     );
     config.accelerator = accelerator;
-    config.kernel_arguments = format!("console=ttyS0 panic=-1 no_timer_check quiet loglevel=3 {ROUNDS_PARAMETER}{rounds}");
+    config.kernel_arguments =
+        format!("console=ttyS0 panic=-1 no_timer_check quiet loglevel=3 {ROUNDS_PARAMETER}{rounds}");
     config.data_disk = Some(build_folder.join("bench.img"));
     config.bridge = false;
     config.name = "bench-zone-start".to_owned();
