@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use zone_protocol::agent::GUEST_CID;
 
@@ -33,6 +34,9 @@ const DISK: &str = "/bench";
 
 /// How long one start may take. Emulated, with neighbours, one takes seconds.
 const PATIENCE: Duration = Duration::from_secs(150);
+
+/// Descriptors wait above this number until those that our VMM inherits are free.
+const PARKED: i32 = 100;
 
 /// How long zones are left alone before their memory is looked at.
 const IDLE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
@@ -117,9 +121,9 @@ fn idle(zone: &Zone, who: Contestant) -> anyhow::Result<u32> {
             let private = PathBuf::from(format!("/run/private-{number}.img"));
             let mut started = start(zone, &private, who, GUEST_CID + number)?;
             let connection = started.agent()?.hello(&started.child, started.began + PATIENCE);
-            started
-                .held
-                .push(connection.with_context(|| format!("zone {number}: {}", started.output.tail()))?);
+            let connection =
+                connection.with_context(|| format!("zone {number}: {}", started.output.tail()))?;
+            started.held.push(park(connection)?);
             crowd.push(started);
         }
         let last = crowd.last().context("nobody was started")?;
@@ -136,6 +140,11 @@ fn idle(zone: &Zone, who: Contestant) -> anyhow::Result<u32> {
         std::fs::remove_file(format!("/run/private-{number}.img")).context("remove a private disk")?;
     }
     kib
+}
+
+/// Moves a descriptor that outlives a start out of the way of the next one's.
+fn park(descriptor: OwnedFd) -> anyhow::Result<OwnedFd> {
+    fcntl_dupfd_cloexec(&descriptor, PARKED).context("duplicate a descriptor")
 }
 
 /// Starts the zone with a fresh private disk.

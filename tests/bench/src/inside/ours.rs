@@ -15,10 +15,7 @@ use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use zone_protocol::vmm::{Config, Disk};
 
-use super::{MEMORY_MIB, Started, Zone, agent, open, process};
-
-/// Descriptors wait above this number until those from [`FIRST`] on are free.
-const PARKED: i32 = 100;
+use super::{MEMORY_MIB, PARKED, Started, Zone, agent, open, park, process};
 
 /// Version and command of our VMM.
 pub(super) fn description() -> (String, String) {
@@ -76,8 +73,8 @@ pub(super) fn start(zone: &Zone, private: &Path) -> anyhow::Result<Started> {
     let output = process::Output::default();
     output.follow(File::from(console));
     if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
-        output.follow(stdout);
-        output.follow(stderr);
+        output.follow(File::from(park(stdout.into())?));
+        output.follow(File::from(park(stderr.into())?));
     }
     let agent = agent::Source::Channel(Channel::from_descriptor(agent));
     Ok(Started { child, began, agent: Some(agent), output, held: vec![events] })
