@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use lexopt::Arg::{Long, Short, Value};
@@ -16,12 +17,14 @@ bulkhead: build, run and test the appliance
       build everything, start the demo network and boot the host in QEMU
   ./bulkhead test [--list] [--soak] [--seed N] [NAME...]
       what CI runs: format, lints, unit, property and system tests
-  ./bulkhead bench [zone-start] [--json]
+  ./bulkhead bench [--list] [zone-start] [--rounds N] [--json]
       measure side by side with the named peers
   ./bulkhead fuzz TARGET... | --all [--seconds N]
       search inputs that break a promise, N seconds each (60), and keep what reaches new code
-  ./bulkhead image
-      build the images and stop
+  ./bulkhead image [--relock]
+      build the images and stop; --relock takes the newest Debian packages
+  ./bulkhead template micro FOLDER
+      build a zone template from what is there into a folder, to compare it with another's
   ./bulkhead policy lint|show|explain FILE
       check a policy file";
 
@@ -30,8 +33,8 @@ bulkhead: build, run and test the appliance
 pub(crate) enum Command {
     /// Print [`HELP`].
     Help,
-    /// Build the images.
-    Image,
+    /// Build the images; with `relock` from the newest packages.
+    Image { relock: bool },
     /// Boot the appliance; the rest goes to the runner.
     Run { arguments: Vec<OsString> },
     /// List the tests.
@@ -42,6 +45,8 @@ pub(crate) enum Command {
     Bench { arguments: Vec<OsString> },
     /// Fuzz.
     Fuzz(Fuzz),
+    /// Build a template into a folder.
+    Template { name: OsString, folder: PathBuf },
     /// Ask `policyctl`.
     Policy { arguments: Vec<OsString> },
 }
@@ -71,17 +76,22 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
     let rest: Vec<OsString> = parser.raw_args()?.collect();
     Ok(match command.to_str() {
         Some("help") => Command::Help,
-        Some("image") if rest.is_empty() => Command::Image,
-        Some("image") => bail!("./bulkhead image takes no arguments, found {rest:?}"),
+        Some("image") if rest.is_empty() => Command::Image { relock: false },
+        Some("image") if rest == ["--relock"] => Command::Image { relock: true },
+        Some("image") => bail!("./bulkhead image takes --relock or nothing, found {rest:?}"),
         Some("run") => Command::Run { arguments: rest },
         Some("test") if rest == ["--list"] => Command::List,
         Some("test") => Command::Test(parse_test(rest)?),
         Some("bench") => Command::Bench { arguments: rest },
         Some("fuzz") => Command::Fuzz(parse_fuzz(rest)?),
+        Some("template") => match <[OsString; 2]>::try_from(rest) {
+            Ok([name, folder]) => Command::Template { name, folder: folder.into() },
+            Err(rest) => bail!("./bulkhead template takes a name and a folder, found {rest:?}"),
+        },
         Some("policy") => Command::Policy { arguments: rest },
         _ => bail!(
-            "{command:?} is no command of ./bulkhead: allowed are run, test, bench, fuzz, image, policy and \
-             help"
+            "{command:?} is no command of ./bulkhead: allowed are run, test, bench, fuzz, image, template, policy \
+             and help"
         ),
     })
 }
@@ -130,12 +140,15 @@ mod tests {
     #[test]
     fn words_become_commands() {
         check(&[], Command::Help);
-        check(&["image"], Command::Image);
+        check(&["image"], Command::Image { relock: false });
+        check(&["image", "--relock"], Command::Image { relock: true });
         check(&["test", "--list"], Command::List);
         let test = Test { soak: true, seed: Some("7".into()), names: vec!["leak".into()] };
         check(&["test", "--soak", "--seed", "7", "leak"], Command::Test(test));
         let fuzz = Fuzz { targets: vec!["vsock".into()], all: false, seconds: 9 };
         check(&["fuzz", "vsock", "--seconds", "9"], Command::Fuzz(fuzz));
+        let template = Command::Template { name: "micro".into(), folder: "out".into() };
+        check(&["template", "micro", "out"], template);
         check(&["run", "--headless"], Command::Run { arguments: vec!["--headless".into()] });
     }
 

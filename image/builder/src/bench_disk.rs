@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use template::{INITRD, KERNEL, MANIFEST, Manifest, ROOT};
 
 use crate::cpio::Archive;
 use crate::debian::Root;
@@ -16,7 +17,8 @@ use crate::host_image::write;
 use crate::kernel::Kernels;
 use crate::programs::Programs;
 use crate::progress::Step;
-use crate::workspace::{Workspace, cached, version};
+use crate::sources::Sources;
+use crate::workspace::{cached, version};
 
 /// Modules of the host that measures, in order, before their dependencies are added.
 const HOST_MODULES: &[&str] =
@@ -45,18 +47,14 @@ const SIZE: &str = "512M";
 const PRIVATE_SIZE: &str = "16M";
 
 /// Builds `build/bench.img` and `build/bench.cpio`.
-pub(crate) fn build(
-    workspace: &Workspace,
-    tools: &Root,
-    kernels: &Kernels,
-    programs: &Programs,
-) -> Result<()> {
+pub(crate) fn build(sources: &Sources<'_>) -> Result<()> {
+    let Sources { workspace, tools, kernels, programs, .. } = sources;
     let template = workspace.built("templates/micro");
     let mut inputs = format!("{HOST_MODULES:?}{ZONE_MODULES:?}{FIRMWARE:?}{SIZE}{PRIVATE_SIZE}\n");
     for path in [programs.get("zone_start_launcher")?, programs.get("vmm")?, &tools.file(QEMU)] {
         inputs += &version(path)?;
     }
-    for name in ["vmlinux", "initrd", "root.img", "template.toml"] {
+    for name in [KERNEL, INITRD, ROOT, MANIFEST] {
         inputs += &version(&template.join(name))?;
     }
     let initramfs = workspace.built("bench.cpio");
@@ -99,10 +97,15 @@ fn launcher(tools: &Root, kernels: &Kernels, programs: &Programs, output: &Path)
 
 /// The zone that every contestant starts.
 fn zone(tools: &Root, kernels: &Kernels, template: &Path, target: &Path) -> Result<()> {
-    for name in ["vmlinux", "root.img", "template.toml"] {
+    for name in [KERNEL, ROOT] {
         copy(&template.join(name), &target.join(name))?;
     }
-    let mut initrd = fs::read(template.join("initrd")).context("read the template's initrd")?;
+    // The launcher wants to know one thing only, and the peers cannot add the root's hash themselves.
+    let manifest = fs::read(template.join(MANIFEST)).context("read the template's manifest")?;
+    let manifest = Manifest::decode(&manifest).context("the template's manifest")?;
+    let line = format!("command_line = \"{}\"\n", manifest.command_line());
+    fs::write(target.join(MANIFEST), line).context("write the command line")?;
+    let mut initrd = fs::read(template.join(INITRD)).context("read the template's initrd")?;
     let loaded = entry(&initrd, ZONE_LIST)
         .with_context(|| format!("the template's initrd has no {ZONE_LIST}"))
         .and_then(|bytes| Ok(std::str::from_utf8(bytes)?.to_owned()))?;
@@ -115,7 +118,7 @@ fn zone(tools: &Root, kernels: &Kernels, template: &Path, target: &Path) -> Resu
     }
     archive.file(ZONE_LIST, 0o644, (list + &loaded).as_bytes())?;
     initrd.extend(archive.finish()?);
-    fs::write(target.join("initrd"), initrd).context("write the initrd")?;
+    fs::write(target.join(INITRD), initrd).context("write the initrd")?;
     file_system(tools, &["-m", "0"], None, &target.join("private.img"), PRIVATE_SIZE)
 }
 

@@ -3,22 +3,28 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use template::MANIFEST;
 
 use crate::debian::Root;
 use crate::progress::Step;
-use crate::workspace::{Workspace, cached, version};
+use crate::workspace::{Workspace, cached};
+
+/// Every template.
+const TEMPLATES: &[&str] = &["debian", "micro"];
 
 /// Size of the file system; the file is sparse.
-const SIZE: &str = "2G";
+const SIZE: &str = "3G";
 
 /// Builds `build/data.img` and, with the attack programs in its templates, `build/data-test.img`.
 pub(crate) fn build(workspace: &Workspace, tools: &Root) -> Result<()> {
     for (image, templates) in [("data.img", "templates"), ("data-test.img", "templates-test")] {
         let output = workspace.built(image);
         let source = workspace.built(templates);
-        // The templates' stamp changes whenever they are made anew.
-        let stamp = source.with_extension("stamp");
-        let inputs = version(&stamp)? + &fs::read_to_string(&stamp)?;
+        // A manifest names every byte of its template.
+        let mut inputs = String::new();
+        for template in TEMPLATES {
+            inputs += &fs::read_to_string(source.join(template).join(MANIFEST)).context("read a manifest")?;
+        }
         cached(&output, &inputs, || {
             let step = Step::begin(format!("making {image}"));
             let staging = workspace.built("staging-data");
@@ -26,7 +32,9 @@ pub(crate) fn build(workspace: &Workspace, tools: &Root) -> Result<()> {
                 fs::remove_dir_all(&staging)?;
             }
             fs::create_dir_all(staging.join("zones"))?;
-            copy_folder(&source, &staging.join("templates"))?;
+            for template in TEMPLATES {
+                copy_folder(&source.join(template), &staging.join("templates").join(template))?;
+            }
             if output.exists() {
                 fs::remove_file(&output)?;
             }

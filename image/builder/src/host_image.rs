@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use template::Rules;
 
 use crate::cpio::Archive;
-use crate::debian::Root;
-use crate::kernel::Kernels;
 use crate::programs::Programs;
 use crate::progress::Step;
+use crate::sources::Sources;
 use crate::workspace::{Workspace, cached, version};
 
 /// Modules that `init` loads, in order, before their dependencies are added. There is no modprobe on the
@@ -20,6 +20,12 @@ const MODULES: &[&str] = &[
     "virtio_blk",
     "crc32c_generic",
     "ext4",
+    // Disposable disks: a file, encrypted. The kernel asks for a cipher by name, so its parts are here.
+    "loop",
+    "dm_mod",
+    "dm_crypt",
+    "xts",
+    "aesni_intel",
     // NIC, and the hook that drops every frame before the kernel's own stack sees it.
     "virtio_net",
     "sch_ingress",
@@ -41,16 +47,15 @@ const MODULES: &[&str] = &[
 /// Programs of the production image, below `/bin` but for `init`.
 const PROGRAMS: &[&str] = &["uplink", "zoned", "vmm", "vpnd", "desktop"];
 
+/// The least epoch of templates that this image runs: raised when older ones must not come back.
+const MINIMUM_EPOCH: u32 = 1;
+
 /// Builds `build/host.cpio` and `build/test.cpio`.
-pub(crate) fn build(
-    workspace: &Workspace,
-    tools: &Root,
-    packages: &Root,
-    kernels: &Kernels,
-    programs: &Programs,
-) -> Result<()> {
+pub(crate) fn build(sources: &Sources<'_>) -> Result<()> {
+    let Sources { workspace, tools, packages, kernels, programs, key } = sources;
     let policy = workspace.source("policy/policy/demo/policy.toml");
     let keys = workspace.source("policy/policy/demo/demo-keys.toml");
+    let rules = Rules::text(MINIMUM_EPOCH, key.public());
     let output = workspace.built("host.cpio");
     let inputs = [
         programs.version()?,
@@ -58,6 +63,7 @@ pub(crate) fn build(
         version(&keys)?,
         version(&packages.file("boot"))?,
         MODULES.join(","),
+        rules.clone(),
     ]
     .concat();
     cached(&output, &inputs, || {
@@ -81,6 +87,7 @@ pub(crate) fn build(
         archive.file("etc/bulkhead/modules", 0o644, list.as_bytes())?;
         archive.copy("etc/bulkhead/policy.toml", 0o644, &policy)?;
         archive.copy("etc/bulkhead/demo-keys.toml", 0o644, &keys)?;
+        archive.file("etc/bulkhead/templates.toml", 0o644, rules.as_bytes())?;
         archive.file("etc/bulkhead/build-time", 0o644, build_time(workspace)?.as_bytes())?;
         write(&output, archive)?;
         step.done();
@@ -89,10 +96,16 @@ pub(crate) fn build(
     test_segment(workspace, programs)
 }
 
-/// What test images have more: `test_bridge`, and nothing else.
+/// What test images have more: the tests' hand inside, another first process that attacks every jail, and the
+/// attack.
+const TEST_PROGRAMS: &[&str] = &["test_bridge", "escape", "probe"];
+
+/// Builds the segment that makes a test image.
 fn test_segment(workspace: &Workspace, programs: &Programs) -> Result<()> {
     let mut archive = Archive::default();
-    archive.copy("bin/test_bridge", 0o755, programs.get("test_bridge")?)?;
+    for name in TEST_PROGRAMS {
+        archive.copy(&format!("bin/{name}"), 0o755, programs.get(name)?)?;
+    }
     write(&workspace.built("test.cpio"), archive)
 }
 

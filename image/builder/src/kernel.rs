@@ -66,20 +66,21 @@ fn unpack_image(tools: &Root, boot_image: &Path, output: &Path) -> Result<()> {
         [0xfd, b'7', b'z', b'X', b'Z', ..] => "usr/bin/xz",
         _ => bail!("{} is compressed by neither zstd nor xz", boot_image.display()),
     };
-    let packed = output.with_extension("packed");
+    let (packed, unpacked) = (output.with_extension("packed"), output.with_extension("unpacked"));
     fs::write(&packed, payload)?;
     let status = tools
         .command(program)
         .args(["-dc", "-q"])
         .stdin(fs::File::open(&packed)?)
-        .stdout(fs::File::create(output)?)
+        .stdout(fs::File::create(&unpacked)?)
         .stderr(Stdio::inherit())
         .status()
         .with_context(|| format!("start {program}"))?;
     fs::remove_file(&packed)?;
-    if !status.success() || !fs::read(output)?.starts_with(b"\x7fELF") {
+    if !status.success() || !fs::read(&unpacked)?.starts_with(b"\x7fELF") {
         bail!("{} did not unpack to an ELF image", boot_image.display());
     }
+    fs::rename(&unpacked, output)?;
     step.done();
     Ok(())
 }

@@ -12,10 +12,13 @@ mod debian;
 mod fuzz;
 mod host_image;
 mod kernel;
+mod keys;
+mod lock;
 mod prerequisites;
 mod programs;
 mod progress;
 mod runner;
+mod sources;
 mod template;
 mod workspace;
 
@@ -24,9 +27,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use arguments::Command;
-use debian::Root;
-use kernel::Kernels;
 use programs::Programs;
+use sources::Sources;
 use workspace::Workspace;
 
 fn main() -> ExitCode {
@@ -46,7 +48,10 @@ fn run() -> Result<ExitCode> {
             progress::say(arguments::HELP);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Image => {
+        Command::Image { relock } => {
+            if relock {
+                debian::relock(&workspace)?;
+            }
             build(&workspace)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -63,10 +68,14 @@ fn run() -> Result<ExitCode> {
             runner::test(&workspace, &test, build)
         }
         Command::Bench { arguments } => {
-            build_for_bench(&workspace)?;
-            runner::bench(&workspace, &arguments)
+            prerequisites::install()?;
+            runner::bench(&workspace, &arguments, build_for_bench)
         }
         Command::Fuzz(wanted) => fuzz::fuzz(&workspace, &wanted),
+        Command::Template { name, folder } => {
+            template::one(&Sources::gather(&workspace, programs::build)?, &name, &folder)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Policy { arguments } => runner::policy(&workspace, &arguments),
     }
 }
@@ -78,22 +87,17 @@ fn build(workspace: &Workspace) -> Result<()> {
 
 /// The same, and what only benchmarks boot.
 fn build_for_bench(workspace: &Workspace) -> Result<()> {
-    let (tools, kernels, programs) = images(workspace, programs::build_for_bench)?;
-    bench_disk::build(workspace, &tools, &kernels, &programs).context("make the benchmarks' disk")
+    let sources = images(workspace, programs::build_for_bench)?;
+    bench_disk::build(&sources).context("make the benchmarks' disk")
 }
 
-fn images(
-    workspace: &Workspace,
+fn images<'a>(
+    workspace: &'a Workspace,
     build_programs: impl FnOnce(&Workspace) -> Result<Programs>,
-) -> Result<(Root, Kernels, Programs)> {
-    prerequisites::install()?;
-    workspace.check_free_space()?;
-    let tools = debian::tools(workspace).context("fetch the tools of the build")?;
-    let packages = debian::packages(workspace).context("fetch the packages of the image")?;
-    let programs = build_programs(workspace)?;
-    let kernels = kernel::extract(workspace, &tools, &packages).context("unpack the kernels")?;
-    host_image::build(workspace, &tools, &packages, &kernels, &programs).context("make the host image")?;
-    template::micro(workspace, &tools, &packages, &kernels, &programs).context("make the template micro")?;
-    data_disk::build(workspace, &tools).context("make the data disk")?;
-    Ok((tools, kernels, programs))
+) -> Result<Sources<'a>> {
+    let sources = Sources::gather(workspace, build_programs)?;
+    host_image::build(&sources).context("make the host image")?;
+    template::all(&sources)?;
+    data_disk::build(workspace, &sources.tools).context("make the data disk")?;
+    Ok(sources)
 }

@@ -12,9 +12,21 @@ use crate::workspace::Workspace;
 /// Target of everything that runs on the host or in a zone.
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
-/// Programs that go into an image; the last two only into test images.
-const PROGRAMS: &[&str] =
-    &["init", "uplink", "zoned", "vmm", "vpnd", "desktop", "agent", "test_bridge", "raw_frames"];
+/// Programs that go into an image; the last five only into test images.
+const PROGRAMS: &[&str] = &[
+    "init",
+    "uplink",
+    "zoned",
+    "vmm",
+    "vpnd",
+    "desktop",
+    "agent",
+    "test_bridge",
+    "raw_frames",
+    "escape",
+    "probe",
+    "records",
+];
 
 /// Programs that only benchmarks boot.
 const BENCH_PROGRAMS: &[&str] = &["zone_start_launcher"];

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::Access;
 
 use crate::arguments::Test;
 use crate::programs::{cargo, run, target};
@@ -19,8 +20,15 @@ pub(crate) fn machine(workspace: &Workspace, verb: &str, arguments: &[OsString])
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Hands over to the benchmarks.
-pub(crate) fn bench(workspace: &Workspace, arguments: &[OsString]) -> Result<ExitCode> {
+/// Hands over to the benchmarks; `--list` alone needs nothing that they boot.
+pub(crate) fn bench(
+    workspace: &Workspace,
+    arguments: &[OsString],
+    build_images: impl FnOnce(&Workspace) -> Result<()>,
+) -> Result<ExitCode> {
+    if !arguments.iter().any(|word| word == "--list") {
+        build_images(workspace)?;
+    }
     let mut build = cargo(workspace);
     build.args(["build", "--quiet", "--locked", "--package", "bench", "--bin", "bench"]);
     run(build, "the benchmarks do not compile")?;
@@ -59,16 +67,26 @@ pub(crate) fn test(
         run(lints, "clippy found something")?;
         step.done();
     }
-    let step = Step::begin("unit and property tests");
-    let mut units = cargo(workspace);
-    units.args(["test", "--quiet", "--locked", "--workspace", "--no-fail-fast", "--"]).args(&test.names);
-    if test.soak {
-        units.env("PROPTEST_CASES", SOAK_CASES);
+    let step = Step::begin("unit, property, replay and native tests");
+    let units: Vec<String> = chosen(unit_tests(workspace)?, &test.names);
+    let systems: Vec<String> = chosen(system_tests(workspace)?, &test.names);
+    if units.is_empty() && systems.is_empty() {
+        bail!("no test has a name with {:?} in it: see ./bulkhead test --list", test.names);
     }
-    run(units, "a unit or property test failed")?;
+    let mut command = cargo(workspace);
+    command.args(["test", "--quiet", "--locked", "--workspace", "--no-fail-fast", "--"]).args(&test.names);
+    if test.soak {
+        command.env("PROPTEST_CASES", SOAK_CASES);
+    }
+    if let Err(reason) = rustix::fs::access(KVM, Access::READ_OK | Access::WRITE_OK) {
+        for name in units.iter().filter(|name| kind(name) == NATIVE) {
+            progress::say(&format!("    skipped {name}: {KVM}: {reason}"));
+        }
+        command.args(["--skip", NATIVE_PREFIX]);
+    }
+    run(command, "a test failed")?;
     step.done();
-    let wanted = |name: &str| test.names.iter().any(|part| name.contains(&*part.to_string_lossy()));
-    if !test.names.is_empty() && !system_tests(workspace)?.iter().any(|(name, _)| wanted(name)) {
+    if systems.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     build(workspace)?;
@@ -76,6 +94,12 @@ pub(crate) fn test(
     arguments.extend(test.soak.then(|| "--soak".into()));
     arguments.extend(test.seed.iter().flat_map(|seed| ["--seed".into(), seed.clone()]));
     machine(workspace, "test", &arguments)
+}
+
+/// The names of the tests that the user wants: those with one of `parts` in them, all when there are none.
+fn chosen(tests: Vec<(String, String)>, parts: &[OsString]) -> Vec<String> {
+    let wanted = |name: &str| parts.iter().any(|part| name.contains(&*part.to_string_lossy()));
+    tests.into_iter().map(|(name, _)| name).filter(|name| parts.is_empty() || wanted(name)).collect()
 }
 
 /// Prints every test: its name, then its kind.
@@ -103,24 +127,22 @@ fn unit_tests(workspace: &Workspace) -> Result<Vec<(String, String)>> {
     let mut tests = Vec::new();
     for line in text.lines() {
         if let Some(name) = line.strip_suffix(": test") {
-            tests.push((name.to_owned(), unit_kind(name).to_owned()));
+            tests.push((name.to_owned(), kind(name).to_owned()));
         }
     }
     Ok(tests)
 }
 
-/// A unit test's kind is said by its name.
-fn unit_kind(name: &str) -> &'static str {
+/// What the machine's own KVM is needed for.
+const NATIVE: &str = "native-kvm";
+const NATIVE_PREFIX: &str = "native_";
+const KVM: &str = "/dev/kvm";
+
+/// A test's kind is said by its name; a test of `tests/tidy` keeps the names true.
+fn kind(name: &str) -> &'static str {
     let last = name.rsplit("::").next().unwrap_or(name);
-    if name.contains("native") {
-        "native-kvm"
-    } else if last.starts_with("replay") {
-        "fuzz-replay"
-    } else if last.starts_with("property") || name.contains("random") || name.contains("hostile") {
-        "property"
-    } else {
-        "unit"
-    }
+    let kinds = [(NATIVE_PREFIX, NATIVE), ("replay_", "fuzz-replay"), ("property_", "property")];
+    kinds.into_iter().find(|(prefix, _)| last.starts_with(prefix)).map_or("unit", |(_, kind)| kind)
 }
 
 fn system_tests(workspace: &Workspace) -> Result<Vec<(String, String)>> {
@@ -143,4 +165,33 @@ pub(crate) fn policy(workspace: &Workspace, arguments: &[OsString]) -> Result<Ex
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_read_from_the_last_word_of_a_name() {
+        let check = |name: &str, expected: &str| assert_eq!(kind(name), expected, "{name}");
+        check("tests::adds", "unit");
+        check("property_adds", "property");
+        check("a::tests::property_adds", "property");
+        check("tests::native_boots", "native-kvm");
+        check("replay_block", "fuzz-replay");
+        check("property_tests::adds", "unit");
+        check("tests::wireguard::replayed_messages_are_refused", "unit");
+    }
+
+    #[test]
+    fn parts_of_names_choose() {
+        let tests = || vec![("leak_a".to_owned(), String::new()), ("touch".to_owned(), String::new())];
+        let check = |parts: &[&str], expected: &[&str]| {
+            let parts: Vec<OsString> = parts.iter().map(OsString::from).collect();
+            assert_eq!(chosen(tests(), &parts), expected);
+        };
+        check(&[], &["leak_a", "touch"]);
+        check(&["leak"], &["leak_a"]);
+        check(&["fly"], &[]);
+    }
 }

@@ -1,115 +1,60 @@
-//! The zone template `micro`: Debian's cloud kernel, an initrd with the agent and its modules, and a small
-//! read-only root of Debian pieces.
+//! Zone templates: what both have in common, from a folder of files to a signed manifest.
+//!
+//! Same programs, packages and key, same bytes: owners, times, modes and order do not come from this machine.
 
+mod debian;
+mod micro;
+
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use template::{FileSum, INITRD, KERNEL, MANIFEST, Manifest, ROOT, Recipe, SIGNATURE, Summer, verity};
 
 use crate::cpio::Archive;
-use crate::debian::Root;
 use crate::host_image::write;
-use crate::kernel::Kernels;
-use crate::programs::Programs;
-use crate::progress::Step;
-use crate::workspace::{Workspace, cached, version};
+use crate::keys::Key;
+use crate::sources::Sources;
 
-/// Modules that the agent loads in the zone, in order.
+/// Builds every template below `build/templates`, and below `build/templates-test` with what only tests want.
+pub(crate) fn all(sources: &Sources<'_>) -> Result<()> {
+    micro::build(sources).context("make the template micro")?;
+    debian::build(sources).context("make the template debian")
+}
+
+/// Builds a template by name into a folder, whether or not it was built before.
+pub(crate) fn one(sources: &Sources<'_>, name: &OsStr, folder: &Path) -> Result<()> {
+    match name.to_str() {
+        Some("micro") => micro::make(sources, &[], folder),
+        _ => bail!("there is no template {name:?}: allowed is micro"),
+    }
+}
+
+/// Modules that the agent loads in the zone, in order: the panic device, the disks and what guards and holds the
+/// template, the way to the host, the NIC.
 const MODULES: &[&str] = &[
     "pvpanic-pci",
     "virtio_blk",
+    "sha256-ssse3",
+    "dm-verity",
     "erofs",
     "overlay",
     "vsock",
     "vmw_vsock_virtio_transport",
     "virtio_net",
     "virtio_rng",
+    "virtio_balloon",
 ];
 
-/// Files of Debian packages in the template's root: (path in the package, path in the root).
-const FILES: &[(&str, &str)] = &[
-    ("usr/bin/busybox", "bin/busybox"),
-    ("usr/sbin/mke2fs", "sbin/mke2fs"),
-    ("usr/sbin/resize2fs", "sbin/resize2fs"),
-    ("etc/mke2fs.conf", "etc/mke2fs.conf"),
-    ("usr/lib64/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2"),
-    ("usr/lib/x86_64-linux-gnu/libc.so.6", "lib/x86_64-linux-gnu/libc.so.6"),
-    ("usr/lib/x86_64-linux-gnu/libext2fs.so.2", "lib/x86_64-linux-gnu/libext2fs.so.2"),
-    ("usr/lib/x86_64-linux-gnu/libcom_err.so.2", "lib/x86_64-linux-gnu/libcom_err.so.2"),
-    ("usr/lib/x86_64-linux-gnu/libblkid.so.1", "lib/x86_64-linux-gnu/libblkid.so.1"),
-    ("usr/lib/x86_64-linux-gnu/libuuid.so.1", "lib/x86_64-linux-gnu/libuuid.so.1"),
-    ("usr/lib/x86_64-linux-gnu/libe2p.so.2", "lib/x86_64-linux-gnu/libe2p.so.2"),
-];
-
-/// Empty folders of the template's root: places to mount on.
-const FOLDERS: &[&str] =
-    &["dev", "proc", "sys", "run", "tmp", "home", "root", "etc", "var", "usr/lib/bulkhead/checks"];
-
-/// Programs that busybox stands for in the template.
-const APPLETS: &[&str] = &["sh", "ip", "cat", "ls", "mount", "umount", "ifconfig", "route", "ping"];
-
-/// Checks that only the test template has: our programs.
-const TEST_PROGRAMS: &[&str] = &["raw_frames"];
-
-/// Checks that only the test template has: files of `recipes/micro-test`.
-const TEST_SCRIPTS: &[&str] = &["end_guest"];
-
-/// The kernel's command line, as in `template.toml`. Nothing specific to a zone stands on it.
-const COMMAND_LINE: &str = "console=hvc0 pci=noearly quiet loglevel=4 panic=-1 no_timer_check nomodule_sig_check \
+/// The kernel's command line in every template, but for the root's hash. Nothing specific to a zone stands on it.
+/// Without the watchdog an idle zone sleeps longer, and a paused one is not taken for a stuck one.
+const COMMAND_LINE: &str = "console=hvc0 pci=noearly quiet loglevel=4 panic=-1 no_timer_check nowatchdog \
     i8042.noaux i8042.nokbd 8250.nr_uarts=0 cryptomgr.notests tsc=reliable net.ifnames=0";
 
-/// Builds `build/templates/micro` and, with the attack programs in its check folder,
-/// `build/templates-test/micro`.
-pub(crate) fn micro(
-    workspace: &Workspace,
-    tools: &Root,
-    packages: &Root,
-    kernels: &Kernels,
-    programs: &Programs,
-) -> Result<()> {
-    let recipe = workspace.source("image/builder/recipes/micro/udhcpc.script");
-    let checks = test_checks(workspace, programs)?;
-    let scripts: Vec<String> = checks.iter().map(|(_, path)| version(path)).collect::<Result<_>>()?;
-    let inputs = [
-        programs.version()?,
-        version(&recipe)?,
-        scripts.concat(),
-        version(&kernels.zone.image)?,
-        format!("{MODULES:?}{FILES:?}{FOLDERS:?}{APPLETS:?}{COMMAND_LINE}"),
-    ]
-    .concat();
-    for (folder, checks) in [("templates", &[][..]), ("templates-test", &checks[..])] {
-        let output = workspace.built(folder);
-        cached(&output, &inputs, || {
-            let step = Step::begin(format!("making the template micro in {}", output.display()));
-            let template = output.join("micro");
-            fs::create_dir_all(&template)?;
-            fs::copy(&kernels.zone.image, template.join("vmlinux")).context("copy the zone kernel")?;
-            initrd(tools, kernels, programs, &template.join("initrd"))?;
-            let mut root = Staging::new(workspace.built("staging-micro"))?;
-            fill_root(&mut root, packages, programs, &recipe, checks)?;
-            root_image(tools, &root.path, &template.join("root.img"))?;
-            fs::write(
-                template.join("template.toml"),
-                format!("command_line = \"{COMMAND_LINE}\"\nmemory_min_mib = 96\n"),
-            )?;
-            step.done();
-            Ok(())
-        })?;
-    }
-    Ok(())
-}
-
-/// The test template's checks: their names, and where they are now.
-fn test_checks(workspace: &Workspace, programs: &Programs) -> Result<Vec<(&'static str, PathBuf)>> {
-    let scripts = TEST_SCRIPTS
-        .iter()
-        .map(|name| Ok((*name, workspace.source("image/builder/recipes/micro-test").join(name))));
-    let built = TEST_PROGRAMS.iter().map(|name| Ok((*name, programs.get(name)?.to_owned())));
-    built.chain(scripts).collect()
-}
-
-fn initrd(tools: &Root, kernels: &Kernels, programs: &Programs, output: &Path) -> Result<()> {
+/// The initrd of every template: the agent as first process, and its modules.
+fn initrd(sources: &Sources<'_>, output: &Path) -> Result<()> {
     let mut archive = Archive::default();
     archive.device("dev/console", 0o600, 5, 1)?;
     // The agent's runtime wants three open descriptors even where the console does not work.
@@ -117,9 +62,9 @@ fn initrd(tools: &Root, kernels: &Kernels, programs: &Programs, output: &Path) -
     for folder in ["proc", "sys", "run", "mnt"] {
         archive.folder(folder)?;
     }
-    archive.copy("init", 0o755, programs.get("agent")?)?;
+    archive.copy("init", 0o755, sources.programs.get("agent")?)?;
     let mut list = String::new();
-    for module in kernels.zone.modules(tools, MODULES)? {
+    for module in sources.kernels.zone.modules(&sources.tools, MODULES)? {
         let path = format!("lib/modules/{}", module.file);
         archive.file(&path, 0o644, &module.content)?;
         list.push_str(&format!("/{path}\n"));
@@ -139,58 +84,92 @@ impl Staging {
             fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
         }
         fs::create_dir_all(&path)?;
+        set_mode(&path, 0o755)?;
         Ok(Self { path })
     }
 
-    fn copy(&mut self, source: &Path, target: &str, permissions: u32) -> Result<()> {
-        use std::os::unix::fs::PermissionsExt as _;
-        let target = self.path.join(target);
-        fs::create_dir_all(target.parent().context("a file has a folder")?)?;
-        fs::copy(source, &target).with_context(|| format!("copy {}", source.display()))?;
-        fs::set_permissions(&target, fs::Permissions::from_mode(permissions))?;
+    /// Makes a folder and those above it.
+    fn folder(&self, path: &str) -> Result<()> {
+        let mut folder = self.path.clone();
+        for part in Path::new(path) {
+            folder.push(part);
+            if !folder.exists() {
+                fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
+                set_mode(&folder, 0o755)?;
+            }
+        }
         Ok(())
     }
+
+    fn file(&self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
+        if let Some((above, _)) = path.rsplit_once('/') {
+            self.folder(above)?;
+        }
+        let target = self.path.join(path);
+        fs::write(&target, content).with_context(|| format!("write {}", target.display()))?;
+        set_mode(&target, mode)
+    }
+
+    fn link(&self, path: &str, target: &str) -> Result<()> {
+        if let Some((above, _)) = path.rsplit_once('/') {
+            self.folder(above)?;
+        }
+        let link = self.path.join(path);
+        std::os::unix::fs::symlink(target, &link).with_context(|| format!("link {}", link.display()))
+    }
+
+    /// Every file, link and folder but the top, below `./`, in the order of their names.
+    fn entries(&self) -> Result<Vec<PathBuf>> {
+        let (mut entries, mut folders) = (Vec::new(), vec![PathBuf::from(".")]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(self.path.join(&folder))? {
+                let entry = entry?;
+                let path = folder.join(entry.file_name());
+                if entry.file_type()?.is_dir() {
+                    folders.push(path.clone());
+                }
+                entries.push(path);
+            }
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn copy(&self, source: &Path, path: &str, mode: u32) -> Result<()> {
+        let content = fs::read(source).with_context(|| format!("read {}", source.display()))?;
+        self.file(path, mode, &content)
+    }
 }
 
-fn fill_root(
-    root: &mut Staging,
-    packages: &Root,
-    programs: &Programs,
-    recipe: &Path,
-    checks: &[(&str, PathBuf)],
-) -> Result<()> {
-    for folder in FOLDERS {
-        fs::create_dir_all(root.path.join(folder))?;
-    }
-    for (source, target) in FILES {
-        root.copy(&packages.file(source), target, 0o755)?;
-    }
-    root.copy(programs.get("agent")?, "usr/lib/bulkhead/agent", 0o755)?;
-    root.copy(recipe, "usr/lib/bulkhead/udhcpc.script", 0o755)?;
-    for (name, source) in checks {
-        root.copy(source, &format!("usr/lib/bulkhead/checks/{name}"), 0o755)?;
-    }
-    for applet in APPLETS {
-        std::os::unix::fs::symlink("busybox", root.path.join("bin").join(applet))?;
-    }
-    fs::write(root.path.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n")?;
-    fs::write(root.path.join("etc/group"), "root:x:0:\n")?;
-    fs::write(root.path.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost\n")?;
-    Ok(())
+/// The mode that we want, whatever the user's umask is.
+fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("set the mode of {}", path.display()))
 }
 
-/// Packs a folder as a reproducible erofs image.
-fn root_image(tools: &Root, source: &Path, output: &Path) -> Result<()> {
-    tools.output(
-        "usr/bin/mkfs.erofs",
-        &[
-            "--all-root".as_ref(),
-            "-T0".as_ref(),
-            "-U00000000-0000-0000-0000-000000000000".as_ref(),
-            "--quiet".as_ref(),
-            output.as_os_str(),
-            source.as_os_str(),
-        ],
-    )?;
-    Ok(())
+/// Makes a template of a folder that holds kernel, initrd and root file system: puts the hash tree behind the file
+/// system, and writes and signs the manifest.
+fn seal(folder: &Path, recipe: &Recipe, key: &Key) -> Result<()> {
+    let path = folder.join(ROOT);
+    let mut image = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    let tree = verity::tree(&image).with_context(|| format!("{} has half a block", path.display()))?;
+    image.extend_from_slice(&tree.bytes);
+    fs::write(&path, &image).with_context(|| format!("write {}", path.display()))?;
+    let FileSum { size, sha256 } = sum(&image);
+    let root = template::Root { size, sha256, data_blocks: tree.data_blocks, verity: tree.root };
+    let file = |name: &str| -> Result<FileSum> {
+        let path = folder.join(name);
+        Ok(sum(&fs::read(&path).with_context(|| format!("read {}", path.display()))?))
+    };
+    let manifest =
+        Manifest::new(recipe, file(KERNEL)?, file(INITRD)?, root).context("describe the template")?;
+    let text = manifest.encode();
+    fs::write(folder.join(MANIFEST), &text).context("write the manifest")?;
+    fs::write(folder.join(SIGNATURE), key.sign(text.as_bytes())).context("write the signature")
+}
+
+fn sum(bytes: &[u8]) -> FileSum {
+    let mut summer = Summer::default();
+    summer.add(bytes);
+    summer.finish()
 }

@@ -184,13 +184,13 @@ proptest! {
 
     /// No text makes it panic, and every finding points into the file.
     #[test]
-    fn any_text_is_answered(text in ".{0,300}") {
+    fn property_any_text_is_answered(text in ".{0,300}") {
         answered(&text);
     }
 
     /// The same for texts that are almost good: pieces of a good one cut out, doubled or replaced.
     #[test]
-    fn any_bent_policy_is_answered(
+    fn property_any_bent_policy_is_answered(
         changes in prop::collection::vec(
             (any::<prop::sample::Index>(), 0..40_usize, prop::sample::select(PIECES)), 1..6)
     ) {

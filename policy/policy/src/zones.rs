@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::finding::{Report, did_you_mean};
-use crate::policy::MAX_ZONES;
 use crate::read::{Field, Place};
 use crate::types::{Colour, Network, Zone};
 use crate::values::{self, NAME};
 
-const KEYS: &[&str] = &["label", "colour", "template", "memory", "vcpus", "disk", "network"];
+const KEYS: &[&str] = &["label", "colour", "template", "memory", "vcpus", "disk", "disposable", "network"];
 
 const COLOURS: &[(&str, Colour)] = &[
     ("red", Colour::Red),
@@ -20,6 +19,9 @@ const COLOURS: &[(&str, Colour)] = &[
     ("brown", Colour::Brown),
     ("grey", Colour::Grey),
 ];
+
+/// The most zones of a policy: each has a colour of its own.
+const MAX_ZONES: usize = COLOURS.len();
 
 const MEMORY_MIB: std::ops::RangeInclusive<u32> = 64..=65536;
 const MEMORY: &str = "a size from \"64 MiB\" to \"64 GiB\"";
@@ -39,7 +41,12 @@ pub(crate) fn read(report: &mut Report, root: &Place<'_>, tunnels: &[String]) ->
     let places = root.tables(report, "zone");
     if places.is_empty() || places.len() > MAX_ZONES {
         let at = root.field("zone").map_or(0, |field| field.at);
-        report.add(at, "zone", format!("{} zones", places.len()), format!("1 to {MAX_ZONES} zones"));
+        report.add(
+            at,
+            "zone",
+            format!("{} zones", places.len()),
+            format!("1 to {MAX_ZONES} zones, each with a colour of its own"),
+        );
         return Vec::new();
     }
     let mut taken = Taken::default();
@@ -79,6 +86,7 @@ fn zone(
     let disk_mib = place.required(report, "disk", DISK).and_then(|field| {
         field.text(report, DISK, |text| values::mebibytes(text).filter(|size| DISK_MIB.contains(size)))
     });
+    let disposable = place.field("disposable").map_or(Some(false), |field| field.truth(report));
     let network = place.required(report, "network", NETWORK);
     let network = network.and_then(|field| network_of(report, &field, tunnels, taken));
     Some(Zone {
@@ -89,6 +97,7 @@ fn zone(
         memory_mib: memory_mib?,
         vcpus: vcpus?,
         disk_mib: disk_mib?,
+        disposable: disposable?,
         network: network?,
     })
 }

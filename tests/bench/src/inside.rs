@@ -15,20 +15,27 @@ mod system;
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::sample::{Contestant, Line, MARK, Measured};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use zone_protocol::agent::GUEST_CID;
+
+use crate::sample::{CROWD, Contestant, Line, MARK, Measured};
 
 /// Where the disk is mounted.
 const DISK: &str = "/bench";
 
 /// How long one start may take. Emulated, with neighbours, one takes seconds.
 const PATIENCE: Duration = Duration::from_secs(150);
+
+/// How long zones are left alone before their memory is looked at.
+const IDLE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// Memory of the zone, in MiB: the demo policy's.
 const MEMORY_MIB: u32 = 256;
@@ -49,11 +56,12 @@ struct Started {
     child: Child,
     /// When its process was about to be made.
     began: Instant,
-    agent: agent::Source,
+    /// Where the agent will come from; there is one at a time in this host.
+    agent: Option<agent::Source>,
     /// The end of what guest and program wrote.
     output: process::Output,
-    /// Held open: what the program would miss.
-    _held: Vec<OwnedFd>,
+    /// Held open: what program and agent would miss.
+    held: Vec<OwnedFd>,
 }
 
 /// Measures, then powers the machine off. Process 1 that returned would be a kernel panic.
@@ -90,19 +98,60 @@ fn measure() -> anyhow::Result<()> {
             say(&line)?;
         }
     }
+    for who in [Contestant::Ours, Contestant::MicrovmMmio] {
+        let line = match idle(&zone, who) {
+            Ok(kib) => Line::Idle { who, kib },
+            Err(error) => Line::Failed { round: rounds, who, reason: format!("{error:#}") },
+        };
+        say(&line)?;
+    }
     Ok(())
+}
+
+/// Starts [`CROWD`] zones, lets them be idle, and says what the last one costs: its process, with the memory that
+/// its guest really uses.
+fn idle(zone: &Zone, who: Contestant) -> anyhow::Result<u32> {
+    let mut crowd: Vec<Started> = Vec::new();
+    let mut last = || -> anyhow::Result<u32> {
+        for number in 0..CROWD {
+            let private = PathBuf::from(format!("/run/private-{number}.img"));
+            let mut started = start(zone, &private, who, GUEST_CID + number)?;
+            let connection = started.agent()?.hello(&started.child, started.began + PATIENCE);
+            started
+                .held
+                .push(connection.with_context(|| format!("zone {number}: {}", started.output.tail()))?);
+            crowd.push(started);
+        }
+        let last = crowd.last().context("nobody was started")?;
+        let process = pidfd_open(Pid::from_child(&last.child), PidfdFlags::empty())?;
+        let mut ended = [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)];
+        anyhow::ensure!(poll(&mut ended, Some(&IDLE))? == 0, "it ended: {}", last.output.tail());
+        process::memory(last.child.id())
+    };
+    let kib = last();
+    for (number, started) in crowd.iter_mut().enumerate() {
+        // It may have ended by itself.
+        let _ended = started.child.kill();
+        started.child.wait().context("wait for its end")?;
+        std::fs::remove_file(format!("/run/private-{number}.img")).context("remove a private disk")?;
+    }
+    kib
+}
+
+/// Starts the zone with a fresh private disk.
+fn start(zone: &Zone, private: &Path, who: Contestant, cid: u32) -> anyhow::Result<Started> {
+    std::fs::copy(&zone.private, private).context("copy the private disk")?;
+    match who {
+        Contestant::Ours => ours::start(zone, private),
+        Contestant::MicrovmMmio | Contestant::MicrovmPcie | Contestant::Q35 => {
+            peer::start(zone, private, who, cid)
+        }
+    }
 }
 
 /// One start, from nothing to nothing.
 fn sample(zone: &Zone, who: Contestant) -> anyhow::Result<Measured> {
-    let private = Path::new("/run/private.img");
-    std::fs::copy(&zone.private, private).context("copy the private disk")?;
-    let mut started = match who {
-        Contestant::Ours => ours::start(zone, private)?,
-        Contestant::MicrovmMmio | Contestant::MicrovmPcie | Contestant::Q35 => {
-            peer::start(zone, private, who)?
-        }
-    };
+    let mut started = start(zone, Path::new("/run/private.img"), who, GUEST_CID)?;
     let measured = started.measure();
     // It may have ended by itself.
     let _ended = started.child.kill();
@@ -111,12 +160,21 @@ fn sample(zone: &Zone, who: Contestant) -> anyhow::Result<Measured> {
 }
 
 impl Started {
+    /// Where the agent will come from, once.
+    fn agent(&mut self) -> anyhow::Result<agent::Source> {
+        self.agent.take().context("the agent came already")
+    }
+
     /// Waits for the Hello and takes all numbers at this moment.
     fn measure(&mut self) -> anyhow::Result<Measured> {
-        self.agent.hello(&self.child, self.began + PATIENCE)?;
+        let deadline = self.began + PATIENCE;
+        let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty())?;
+        let before_run_us = process::before_run(self.child.id(), process.as_fd(), deadline)?;
+        let connection = self.agent()?.hello(&self.child, deadline)?;
         let hello = self.began.elapsed();
         let exits = process::exits()?;
         let id = self.child.id();
+        self.held.push(connection);
         Ok(Measured {
             hello_us: u32::try_from(hello.as_micros())?,
             exits: exits.all,
@@ -125,6 +183,7 @@ impl Started {
             fault_exits: exits.fault,
             halt_exits: exits.halt,
             interrupt_exits: exits.interrupt,
+            before_run_us,
             outside_ms: process::outside_ms(id)?,
             vmm_kib: process::memory_beside(id, u64::from(MEMORY_MIB) << 10)?,
         })

@@ -14,20 +14,32 @@ pub mod statistics;
 pub mod zone_start;
 
 use std::ffi::OsString;
+use std::io::{Write as _, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use lexopt::Arg::{Long, Short, Value};
-use lexopt::ValueExt as _;
 
 pub use zone_start::zone_start;
 
 /// Rounds when the user says nothing.
 const ROUNDS: u32 = 5;
 
-/// With fewer, a median says nothing.
-const FEWEST_ROUNDS: u32 = 3;
+/// Every benchmark, with what it compares.
+const BENCHES: &[(&str, &str)] = &[(
+    "zone-start",
+    "our VMM, QEMU microvm and QEMU q35 start the same zone: time, VM exits, memory, processor",
+)];
+
+/// What the user asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Request {
+    /// The names of the benchmarks.
+    List,
+    /// Measure.
+    Measure(Options),
+}
 
 /// How to measure and what to print.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,35 +59,52 @@ pub enum Form {
     Json,
 }
 
-/// `./bulkhead bench`: `[zone-start] [--rounds N] [--json]`, with the folder of everything that was built.
+/// `./bulkhead bench`: `--list`, or `[zone-start] [--rounds N] [--json]` with the folder of everything that was
+/// built.
 ///
 /// # Errors
 /// A sentence about a wrong argument, a missing file, or a machine that did not do its part.
 pub fn main(build_folder: &Path, arguments: &[OsString]) -> anyhow::Result<ExitCode> {
-    let options = parse(arguments)?;
-    zone_start(build_folder, &options)?;
+    match parse(arguments)? {
+        Request::List => {
+            let mut output = stdout().lock();
+            for (name, what) in BENCHES {
+                writeln!(output, "{name} {what}")?;
+            }
+        }
+        Request::Measure(options) => zone_start(build_folder, &options)?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Reads the arguments.
-fn parse(arguments: &[OsString]) -> anyhow::Result<Options> {
+fn parse(arguments: &[OsString]) -> anyhow::Result<Request> {
     let mut options = Options { rounds: ROUNDS, form: Form::Table };
+    let mut list = false;
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
         match argument {
-            Value(name) if name == "zone-start" => {}
-            Value(name) => bail!("there is no benchmark {name:?}: allowed is zone-start"),
+            Value(name) if BENCHES.iter().any(|(known, _)| name == *known) => {}
+            Value(name) => {
+                let known: Vec<&str> = BENCHES.iter().map(|(name, _)| *name).collect();
+                bail!("there is no benchmark {name:?}: allowed is {}", known.join(", "));
+            }
+            Long("list") => list = true,
             Long("json") => options.form = Form::Json,
-            Long("rounds") => options.rounds = parser.value()?.parse()?,
+            Long("rounds") => {
+                let word = parser.value()?;
+                options.rounds = word
+                    .to_str()
+                    .and_then(|word| word.parse().ok())
+                    .filter(|rounds| *rounds > 0)
+                    .with_context(|| format!("--rounds needs a whole number from 1 on, found {word:?}"))?;
+            }
             other @ (Long(_) | Short(_)) => {
-                bail!("{}; allowed are --json and --rounds N", other.unexpected())
+                bail!("{}; allowed are --list, --json and --rounds N", other.unexpected())
             }
         }
     }
-    if options.rounds < FEWEST_ROUNDS {
-        bail!("--rounds {}: a median needs at least {FEWEST_ROUNDS}", options.rounds);
-    }
-    Ok(options)
+    Ok(if list { Request::List } else { Request::Measure(options) })
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ pub const MARK: &str = "BENCH ";
 /// Parameter on the host's kernel command line: the number of rounds.
 pub const ROUNDS_PARAMETER: &str = "bench.rounds=";
 
+/// How many idle zones run side by side for [`Line::Idle`].
+pub const CROWD: u32 = 8;
+
 /// Who starts the zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -60,9 +63,16 @@ pub enum Line {
         /// What was measured.
         measured: Measured,
     },
+    /// One of [`CROWD`] idle zones, the last one started.
+    Idle {
+        /// Who.
+        who: Contestant,
+        /// Proportional set size of its process, guest memory included, in KiB.
+        kib: u32,
+    },
     /// A start without a result.
     Failed {
-        /// Number of the round, from 0.
+        /// Number of the round, from 0; the number of rounds for idle zones.
         round: u32,
         /// Who.
         who: Contestant,
@@ -98,6 +108,8 @@ pub struct Measured {
     pub interrupt_exits: u32,
     /// Proportional set size of the process without the guest's memory, in KiB.
     pub vmm_kib: u32,
+    /// Processor time of the process when its guest was first seen to have run, in microseconds.
+    pub before_run_us: u32,
     /// Processor time of the process outside the guest, in milliseconds (the kernel counts it in ticks).
     pub outside_ms: u32,
 }
@@ -130,7 +142,8 @@ mod tests {
             halt_exits: 6,
             interrupt_exits: 7,
             vmm_kib: 8,
-            outside_ms: 9,
+            before_run_us: 9,
+            outside_ms: 10,
         };
         let lines = [Line::Sample { round: 3, who: Contestant::MicrovmPcie, measured }, Line::Done];
         let mut console = "[    1.2] kernel words\r\n".to_owned();

@@ -1,15 +1,17 @@
 use super::*;
 
-fn parsed(words: &[&str]) -> anyhow::Result<Options> {
+fn parsed(words: &[&str]) -> anyhow::Result<Request> {
     parse(&words.iter().map(OsString::from).collect::<Vec<_>>())
 }
 
 #[test]
 fn arguments_are_read() {
     let check = |words: &[&str], expected| assert_eq!(parsed(words).unwrap(), expected);
-    check(&[], Options { rounds: 5, form: Form::Table });
-    check(&["zone-start", "--json"], Options { rounds: 5, form: Form::Json });
-    check(&["--rounds", "7"], Options { rounds: 7, form: Form::Table });
+    let measure = |rounds, form| Request::Measure(Options { rounds, form });
+    check(&[], measure(5, Form::Table));
+    check(&["--list"], Request::List);
+    check(&["zone-start", "--json"], measure(5, Form::Json));
+    check(&["--rounds", "7"], measure(7, Form::Table));
 }
 
 #[test]
@@ -20,6 +22,6 @@ fn wrong_arguments_are_named() {
     };
     check(&["tunnel"], "allowed is zone-start");
     check(&["--fast"], "--fast");
-    check(&["--rounds", "2"], "at least 3");
+    check(&["--rounds", "0"], "from 1 on");
     check(&["--rounds", "many"], "many");
 }

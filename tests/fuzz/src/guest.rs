@@ -412,7 +412,7 @@ impl Guest {
 
     /// The machine ends.
     pub(crate) fn stop(mut self) {
-        self.transport.stop();
+        self.transport.reset();
     }
 }
 

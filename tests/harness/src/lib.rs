@@ -7,11 +7,12 @@
 //!
 //! Nothing waits without a deadline and nothing sleeps. Dropping a machine ends QEMU; so does the end of this
 //! process, however it comes. When a test panics, the machine prints where its console log is, and the log's
-//! end.
+//! end; what a machine looks like when it does not answer is written down by [`evidence`].
 
 pub mod accelerator;
 pub mod bridge;
 pub mod command_line;
+pub mod evidence;
 pub mod machine;
 pub mod picture;
 mod process;

@@ -173,6 +173,7 @@ struct Config {
     name: String,
     initramfs: Vec<PathBuf>,
     pictures: AtomicU32,
+    reports: AtomicU32,
 }
 
 impl Machine {
@@ -245,6 +246,7 @@ impl Machine {
             name: config.name,
             initramfs: config.initramfs,
             pictures: AtomicU32::new(0),
+            reports: AtomicU32::new(1),
         };
         Ok(Self { process, serial, qmp, bridge, gateway, config, _folder: folder })
     }
@@ -268,6 +270,23 @@ impl Machine {
     #[must_use]
     pub fn zones(&self) -> Zones<'_> {
         Zones(self.bridge.as_ref().expect("the machine was booted with a bridge"))
+    }
+
+    /// Whether it was booted with a bridge.
+    pub(crate) fn has_bridge(&self) -> bool {
+        self.bridge.is_some()
+    }
+
+    /// What the demo network counted, as text.
+    pub(crate) fn network_counters(&self) -> String {
+        self.gateway.as_ref().map_or_else(|| "no network".to_owned(), |it| format!("{:#?}", it.counters()))
+    }
+
+    /// New names for a report and its picture, beside the console's log.
+    pub(crate) fn evidence_paths(&self) -> (PathBuf, PathBuf) {
+        let number = self.config.reports.fetch_add(1, Ordering::Relaxed);
+        let name = |end| self.config.log_folder.join(format!("{}-evidence-{number}.{end}", self.config.name));
+        (name("txt"), name("png"))
     }
 
     /// The demo network.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use test_bridge::files::Entry;
 use test_bridge::network::Namespace;
 use test_bridge::processes::Process;
+use test_bridge::threads::Activity;
 
 use crate::bridge::{Bridge, CallError, Replies};
 use crate::left;
@@ -195,6 +196,14 @@ impl Zones<'_> {
         self.0.get(&test_method("Processes"), json!({}), "processes", deadline)
     }
 
+    /// What every thread of the host does now.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn threads(self, deadline: Instant) -> Result<Vec<Activity>, CallError> {
+        self.0.get(&test_method("Threads"), json!({}), "processes", deadline)
+    }
+
     /// Sends a signal to a process of the host.
     ///
     /// # Errors
@@ -217,6 +226,14 @@ impl Zones<'_> {
     /// [`CallError`].
     pub fn files(self, path: &str, deadline: Instant) -> Result<Vec<Entry>, CallError> {
         self.0.get(&test_method("Files"), json!({ "path": path }), "files", deadline)
+    }
+
+    /// Bytes that are free on the file system of a path of the host.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn space(self, path: &str, deadline: Instant) -> Result<u64, CallError> {
+        self.0.get(&test_method("Space"), json!({ "path": path }), "bytes", deadline)
     }
 
     /// The end of the host's kernel log.

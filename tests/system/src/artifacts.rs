@@ -11,9 +11,10 @@ pub const VARIABLE: &str = "BULKHEAD_BUILD";
 /// The command line of the host's kernel, in tests and demo. IPv6 is off before any interface exists, and the
 /// lockdown module must stand first; what is only news stays off the console, what went wrong does not. The
 /// kernel is told that the emulated TSC is no clock: finding it out by itself, it patches its scheduler's code
-/// while other processors run it, and QEMU's emulation on several threads now and then executes half a patch.
+/// while other processors run it, and QEMU's emulation on several threads now and then executes half a patch. Nor does it
+/// check the timer at boot: on a busy machine the emulated one is too slow for that, and the kernel panics.
 pub const KERNEL_ARGUMENTS: &str = "console=tty0 console=ttyS0 quiet loglevel=5 panic=5 ipv6.disable=1 \
-    lsm=lockdown,landlock,yama,integrity vt.global_cursor_default=0 tsc=unstable";
+    lsm=lockdown,landlock,yama,integrity vt.global_cursor_default=0 tsc=unstable no_timer_check";
 
 /// The build folder.
 #[derive(Clone, Debug)]

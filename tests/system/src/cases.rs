@@ -1,6 +1,11 @@
 //! The tests, in the order in which they run: what changes the machine least comes first.
 
+mod builds;
 mod crashes;
+mod debian;
+mod disposable;
+mod durability;
+mod escape;
 mod guest_ends;
 mod host;
 mod image;
@@ -9,6 +14,7 @@ mod leaks;
 mod odd_host;
 mod services;
 mod shutdown;
+mod templates;
 mod tunnels;
 mod zones;
 
@@ -18,6 +24,7 @@ use crate::registry::Test;
 /// Every system test.
 pub const ALL: &[Test] = &[
     Test { name: "production_image_has_no_shell_and_no_bridge", kind: System, run: image::production },
+    Test { name: "two_builds_of_micro_give_the_same_bytes", kind: System, run: builds::micro_twice },
     Test { name: "zones_are_listed_and_picker_is_drawn", kind: System, run: zones::listed_and_drawn },
     Test { name: "host_has_no_address_route_or_listener", kind: Attack, run: host::no_network },
     Test { name: "every_process_of_the_host_is_jailed", kind: Attack, run: host::jailed },
@@ -38,7 +45,14 @@ pub const ALL: &[Test] = &[
     Test { name: "killed_uplink_comes_back_and_is_named", kind: System, run: services::uplink },
     Test { name: "killed_desktop_comes_back_and_is_named", kind: System, run: services::desktop },
     Test { name: "killed_zoned_comes_back_and_is_named", kind: System, run: services::zoned },
+    Test { name: "disposable_zone_leaves_nothing", kind: Attack, run: disposable::leaves_nothing },
+    Test { name: "no_attempt_from_inside_a_jail_succeeds", kind: Attack, run: escape::every_jail },
     Test { name: "host_powers_off_in_order", kind: System, run: shutdown::power_off },
+    Test { name: "false_templates_never_get_a_process", kind: Attack, run: templates::refused },
+    Test { name: "altered_root_image_ends_its_zone", kind: Attack, run: templates::flipped },
+    Test { name: "killed_vmm_loses_nothing_fsynced", kind: System, run: durability::kills },
+    Test { name: "power_cut_loses_nothing_fsynced", kind: System, run: durability::power_cuts },
+    Test { name: "debian_zone_fetches_its_page", kind: System, run: debian::fetches },
     Test { name: "clock_never_runs_below_build_time", kind: System, run: odd_host::clock },
     Test { name: "bad_policy_is_named_on_the_screen", kind: System, run: odd_host::policy },
 ];

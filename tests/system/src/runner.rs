@@ -11,7 +11,7 @@ use crate::artifacts::Artifacts;
 use crate::plan::Plan;
 use crate::registry::Test;
 use crate::report::{say, seconds};
-use crate::world::World;
+use crate::world::{World, evidence};
 
 /// Lines of the console that a failed test shows.
 const SHOWN_LINES: usize = 40;
@@ -63,8 +63,10 @@ fn report(world: &mut World, test: &Test, outcome: &anyhow::Result<Duration>, mi
         Ok(took) => say(format!("ok     {:>8}  {kind} {}{remark}", seconds(*took), test.name)),
         Err(error) => {
             say(format!("{mishap} {kind} {}{remark}\n       {error:#}", test.name));
-            if let Some((path, tail)) = world.console(SHOWN_LINES) {
-                say(format!("--- end of the console ({} has all) ---\n{tail}\n---", path.display()));
+            if let Some(machine) = world.last_machine() {
+                say(format!("       {}", evidence(machine, &format!("{}: {error:#}", test.name))));
+                let (path, tail) = (machine.serial().path().display(), machine.serial().tail(SHOWN_LINES));
+                say(format!("--- end of the console ({path} has all) ---\n{tail}\n---"));
             }
             // The next test must not inherit what this one broke.
             world.drop_machines();

@@ -1,7 +1,6 @@
 //! What the tests share: one booted machine, made when the first test wants it, and helpers to bring its zones
 //! into a state.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -76,15 +75,6 @@ impl World {
         self.machine.as_mut().context("a machine is there")
     }
 
-    /// Takes the machine away, for a test that ends it.
-    ///
-    /// # Errors
-    /// It does not boot.
-    pub fn take_machine(&mut self) -> anyhow::Result<Machine> {
-        self.machine()?;
-        self.machine.take().context("a machine is there")
-    }
-
     /// A second machine, for tests of a host that is not as it should be; `boot` makes it when there is none.
     ///
     /// # Errors
@@ -110,11 +100,10 @@ impl World {
         (self.machine, self.odd) = (None, None);
     }
 
-    /// The console's log and its last lines.
+    /// The machine that the last test used: the second one, if there is one.
     #[must_use]
-    pub fn console(&self, lines: usize) -> Option<(PathBuf, String)> {
-        let serial = self.odd.as_ref().or(self.machine.as_ref())?.serial();
-        Some((serial.path().to_owned(), serial.tail(lines)))
+    pub fn last_machine(&self) -> Option<&Machine> {
+        self.odd.as_ref().or(self.machine.as_ref())
     }
 }
 
@@ -154,10 +143,21 @@ pub fn boot_test_machine(artifacts: &Artifacts) -> anyhow::Result<Machine> {
         .zones()
         .wait_until("a status with the demo's zones", deadline, |status| status.zones.len() == ZONES.len());
     if let Err(error) = booted {
+        let seen = evidence(&machine, &error.to_string());
         let tail = machine.serial().tail(60);
-        return Err(anyhow::Error::new(error).context(format!("boot the host; the console ends so:\n{tail}")));
+        return Err(anyhow::Error::new(error)
+            .context(format!("boot the host ({seen}); the console ends so:\n{tail}")));
     }
     Ok(machine)
+}
+
+/// Writes down what the machine looks like; says where that is.
+#[must_use]
+pub fn evidence(machine: &Machine, why: &str) -> String {
+    match harness::evidence::gather(machine, why) {
+        Ok(path) => format!("what the machine looked like then: {}", path.display()),
+        Err(error) => format!("what the machine looked like then cannot be written: {error}"),
+    }
 }
 
 /// Where the picker's tiles are on this machine's screen.

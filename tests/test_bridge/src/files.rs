@@ -23,6 +23,15 @@ pub struct Entry {
     pub user: u32,
 }
 
+/// Bytes that a process without privileges could still write on the file system that holds `path`.
+///
+/// # Errors
+/// There is no such path.
+pub fn space(path: &Path) -> io::Result<u64> {
+    let system = rustix::fs::statvfs(path)?;
+    Ok(system.f_bavail.saturating_mul(system.f_frsize))
+}
+
 /// Lists everything below `top` on the same file system, sorted.
 ///
 /// # Errors

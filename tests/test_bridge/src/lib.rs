@@ -3,7 +3,7 @@
 //! Over the virtio-serial port `org.bulkhead.test` come messages as in Varlink, JSON with a zero byte behind
 //! it, each with an `id` that its replies repeat ([`message`]). Methods of `org.bulkhead.Zones` are passed to
 //! `zoned` and back unchanged ([`forward`]); methods of `org.bulkhead.Test` look at the host
-//! ([`processes`], [`network`], [`files`], [`kernel_log`]) or kill one of its processes.
+//! ([`processes`], [`threads`], [`network`], [`files`], [`kernel_log`]) or kill one of its processes.
 //!
 //! This library is also what the other end uses: the result types are here, once.
 
@@ -20,6 +20,7 @@ pub mod message;
 pub mod network;
 pub mod port;
 pub mod processes;
+pub mod threads;
 
 /// The name of the virtio-serial port.
 pub const PORT: &str = "org.bulkhead.test";
@@ -50,10 +51,15 @@ pub fn look(method: &str, parameters: Value) -> Result<Value, Failure> {
     let proc = Path::new("/proc");
     match method {
         "Processes" => processes::snapshot(proc).map(|list| json!({ "processes": list })),
+        "Threads" => threads::snapshot(proc).map(|list| json!({ "processes": list })),
         "Network" => network::snapshot(proc).map(|list| json!({ "namespaces": list })),
         "Files" => {
             let Folder { path } = read(parameters)?;
             files::list(Path::new(&path)).map(|files| json!({ "files": files }))
+        }
+        "Space" => {
+            let Folder { path } = read(parameters)?;
+            files::space(Path::new(&path)).map(|bytes| json!({ "bytes": bytes }))
         }
         "Kmsg" => kernel_log::tail().map(|text| json!({ "text": text })),
         "Kill" => return kill(&read(parameters)?),

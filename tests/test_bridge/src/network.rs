@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::processes::{link, numbers};
 
-/// Files of `/proc/PID/net` that tell addresses, routes, devices and listeners.
+/// Files of `/proc/PID/net` that tell addresses, routes, devices, listeners and what the protocols received.
 pub const FILES: &[&str] = &[
     "dev",
     "route",
@@ -28,6 +28,7 @@ pub const FILES: &[&str] = &[
     "icmp",
     "packet",
     "arp",
+    "snmp",
     "unix",
 ];
 

@@ -6,6 +6,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+/// Namespaces beside the network's, in the order of [`Process::namespaces`].
+pub const NAMESPACES: [&str; 6] = ["user", "mnt", "pid", "ipc", "uts", "cgroup"];
+
 /// One process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
@@ -33,8 +36,20 @@ pub struct Process {
     pub permitted: u64,
     /// Capabilities that it could still gain.
     pub bounding: u64,
+    /// Capabilities that a program could inherit.
+    pub inheritable: u64,
+    /// Capabilities that a program would keep.
+    pub ambient: u64,
     /// Inode of its network namespace, as in `net:[4026531840]`.
     pub network: String,
+    /// Inodes of its other namespaces: users, mounts, processes, System V objects, host name, control groups.
+    pub namespaces: Vec<String>,
+    /// Its users and groups, as its user namespace maps them.
+    pub maps: [String; 2],
+    /// Its control group, as in `/zone-0`.
+    pub control_group: String,
+    /// Its root folder.
+    pub root: String,
     /// Its number of threads.
     pub threads: u32,
     /// What its descriptors refer to, by number.
@@ -54,7 +69,7 @@ pub fn snapshot(proc: &Path) -> io::Result<Vec<Process>> {
 }
 
 /// The numbers of all processes.
-pub(crate) fn numbers(proc: &Path) -> io::Result<impl Iterator<Item = i32>> {
+pub(crate) fn numbers(proc: &Path) -> io::Result<impl Iterator<Item = i32> + use<>> {
     Ok(fs::read_dir(proc)?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
 }
 
@@ -76,9 +91,19 @@ fn read(proc: &Path, pid: i32) -> Option<Process> {
             .map(|argument| String::from_utf8_lossy(argument).into_owned())
             .collect(),
         network: link(&folder.join("ns/net")),
+        namespaces: NAMESPACES.iter().map(|name| link(&folder.join("ns").join(name))).collect(),
+        maps: ["uid_map", "gid_map"].map(|name| words(&folder.join(name))),
+        control_group: words(&folder.join("cgroup")).trim_start_matches("0::").to_owned(),
+        root: link(&folder.join("root")),
         descriptors: descriptors(&folder),
         ..parse_status(&status)?
     })
+}
+
+/// A file's words, with one space between each.
+fn words(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn descriptors(folder: &Path) -> Vec<(i32, String)> {
@@ -116,7 +141,13 @@ fn parse_status(status: &str) -> Option<Process> {
         effective: capabilities("CapEff")?,
         permitted: capabilities("CapPrm")?,
         bounding: capabilities("CapBnd")?,
+        inheritable: capabilities("CapInh")?,
+        ambient: capabilities("CapAmb")?,
         network: String::new(),
+        namespaces: Vec::new(),
+        maps: [String::new(), String::new()],
+        control_group: String::new(),
+        root: String::new(),
         threads: first("Threads")?.parse().ok()?,
         descriptors: Vec::new(),
         // Threads of the kernel have no memory of their own.

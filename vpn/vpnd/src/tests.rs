@@ -58,6 +58,30 @@ fn readable(descriptor: &impl std::os::fd::AsFd) -> bool {
     poll(&mut fds, Some(&DEADLINE)).unwrap() > 0
 }
 
+/// A vpnd in a thread.
+struct Vpnd {
+    vhost: UnixStream,
+    uplink: OwnedFd,
+    status: Channel,
+    worker: JoinHandle<Result<Ended, String>>,
+}
+
+impl Vpnd {
+    fn start() -> Self {
+        let (near_vhost, vhost) = UnixStream::pair().unwrap();
+        let (uplink, near) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let (status, far) = Channel::pair().unwrap();
+        let worker = std::thread::spawn(move || {
+            let config = config::tunnel(vpnd_config(), [1; 32]);
+            Worker::new(&config, near_vhost, near, far)
+                .and_then(Worker::run)
+                .map_err(|error| format!("{error:#}"))
+        });
+        Self { vhost, uplink, status, worker }
+    }
+}
+
 /// A vpnd in a thread, and everything around it.
 struct World {
     driver: Option<Driver>,
@@ -71,17 +95,22 @@ struct World {
 
 impl World {
     fn new(features: u64, receive_buffer: usize) -> Self {
-        let (vhost, frontend) = UnixStream::pair().unwrap();
-        let (uplink, near) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-        let (status, far) = Channel::pair().unwrap();
-        let worker = std::thread::spawn(move || {
-            let config = config::tunnel(vpnd_config(), [1; 32]);
-            Worker::new(&config, vhost, near, far).and_then(Worker::run).map_err(|error| format!("{error:#}"))
-        });
+        let Vpnd { vhost, uplink, status, worker } = Vpnd::start();
         let gateway = Tunn::new(StaticSecret::from(GATEWAY_KEY), public(ZONE_KEY), None, None, 1, None);
-        let driver = Some(Driver::new(frontend, features, receive_buffer));
+        let driver = Some(Driver::new(vhost, features, receive_buffer));
         Self { driver, uplink, status, worker, gateway, inner: Vec::new() }
+    }
+
+    /// Ends this vpnd without a word to its rings, lets `meanwhile` happen, and lets another one go on.
+    fn replace(&mut self, meanwhile: impl FnOnce(&mut Driver)) {
+        let driver = self.driver.as_mut().unwrap();
+        driver.hang_up();
+        let Vpnd { vhost, uplink, status, worker } = Vpnd::start();
+        let last = std::mem::replace(&mut self.worker, worker);
+        assert_eq!(last.join().unwrap(), Ok(Ended::MachineGone));
+        (self.uplink, self.status) = (uplink, status);
+        meanwhile(driver);
+        driver.reconnect(vhost);
     }
 
     fn driver(&mut self) -> &mut Driver {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A disk whose first bytes are all zero was never written.
 const BLANK: usize = 128 * 1024;
+
+/// Bits of ext4's state: unmounted in order; errors were seen.
+const VALID: u32 = 1;
+const ERRORS: u32 = 2;
+
+/// ext4's incompatible feature of a journal that must be replayed first.
+const NEEDS_RECOVERY: u32 = 4;
+
+/// What e2fsck ends with when the file system is as it should be: it was, or it was mended.
+const MENDED: &[i32] = &[0, 1];
 
 /// Finds the disk with this serial; waits for it.
 ///
@@ -51,15 +61,22 @@ fn look(serial: &str) -> io::Result<Option<PathBuf>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Content {
     Blank,
-    /// ext4 of this many bytes.
-    Ext4(u64),
+    /// ext4 of this many bytes; `clean`: it was unmounted in order and knows of no error.
+    Ext4 {
+        bytes: u64,
+        clean: bool,
+    },
     Unknown,
 }
 
-/// Mounts the private disk on /home; makes its file system when it is blank, grows it when the disk grew.
+/// Mounts the private disk on /home; makes its file system when it is blank, checks it when it was not unmounted in
+/// order (the zone or the machine died), grows it when the disk grew.
+///
+/// The check replays the journal and mends what needs no decision. What it does not mend is left alone: a damaged
+/// file system that is mounted anyway loses more.
 ///
 /// # Errors
-/// The disk holds something else, or a tool or the mount did not work.
+/// The disk holds something else, is damaged, or a tool or the mount did not work.
 pub(crate) fn mount_private(now: impl Fn() -> Instant) -> anyhow::Result<()> {
     let device = find("private", now)?;
     let file = File::open(&device).context("open private disk")?;
@@ -70,50 +87,59 @@ pub(crate) fn mount_private(now: impl Fn() -> Instant) -> anyhow::Result<()> {
     match content {
         Content::Blank => {
             let options = ["-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=1,nodiscard"];
-            tool("/sbin/mke2fs", &options, &device)?;
+            tool("/sbin/mke2fs", &options, &device, &[0])?;
         }
-        Content::Ext4(_) => {}
+        Content::Ext4 { clean: true, .. } => {}
+        Content::Ext4 { clean: false, .. } => {
+            crate::kmsg::log("the private disk was not unmounted in order: it is checked");
+            tool("/sbin/e2fsck", &["-p"], &device, MENDED)?;
+        }
         Content::Unknown => bail!("the private disk holds no ext4 file system and is not blank: left alone"),
     }
     let flags = MountFlags::NODEV | MountFlags::NOSUID;
     mount(&device, "/home", "ext4", flags, None).context("mount private disk on /home")?;
-    if let Content::Ext4(used) = content
-        && used + 4096 * 1024 < size
-        && let Err(error) = tool("/sbin/resize2fs", &[], &device)
+    if let Content::Ext4 { bytes, .. } = content
+        && bytes.saturating_add(4096 * 1024) < size
+        && let Err(error) = tool("/sbin/resize2fs", &[], &device, &[0])
     {
         crate::kmsg::log(&format!("grow private disk: {error:#}"));
     }
     Ok(())
 }
 
-fn tool(program: &str, options: &[&str], device: &PathBuf) -> anyhow::Result<()> {
+/// Runs a program on a device; its exit code must be one of `good`.
+fn tool(program: &str, options: &[&str], device: &Path, good: &[i32]) -> anyhow::Result<()> {
     let output = Command::new(program)
         .args(options)
         .arg(device)
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("run {program} (the template lacks it?)"))?;
-    let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    ensure!(output.status.success(), "{program}: {}: {text}", output.status);
+    let text = [&output.stdout[..], &output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).trim().replace('\n', "; ");
+    let ended_well = output.status.code().is_some_and(|code| good.contains(&code));
+    ensure!(ended_well, "{program}: {}: {text}", output.status);
     Ok(())
 }
 
-/// Looks at a disk's first bytes (ext4's super block is at 1024: magic at 56, block count at 4 and 336, block
-/// size at 24).
+/// Looks at a disk's first bytes (ext4's super block is at 1024: magic at 56 and state at 58, block count at 4 and
+/// 336, block size at 24, incompatible features at 96).
 fn recognise(head: &[u8]) -> Content {
     if head.iter().all(|byte| *byte == 0) {
         return Content::Blank;
     }
     let word =
         |at: usize| head.get(1024 + at..).and_then(|rest| rest.first_chunk()).map(|b| u32::from_le_bytes(*b));
-    let (Some(low), Some(shift), Some(magic), Some(high)) = (word(4), word(24), word(56), word(336)) else {
+    let words = (word(4), word(24), word(56), word(96), word(336));
+    let (Some(low), Some(shift), Some(magic), Some(features), Some(high)) = words else {
         return Content::Unknown;
     };
     if magic & 0xffff != 0xef53 || shift > 6 {
         return Content::Unknown;
     }
     let blocks = u64::from(low) | (u64::from(high) << 32);
-    Content::Ext4(blocks.saturating_mul(1024 << shift))
+    let clean = (magic >> 16) & (VALID | ERRORS) == VALID && features & NEEDS_RECOVERY == 0;
+    Content::Ext4 { bytes: blocks.saturating_mul(1024 << shift), clean }
 }
 
 #[cfg(test)]
@@ -127,7 +153,15 @@ mod tests {
         head[1024 + 56..1024 + 58].copy_from_slice(&[0x53, 0xef]);
         head[1024 + 24] = 2;
         head[1024 + 5] = 0x40;
-        assert_eq!(recognise(&head), Content::Ext4(0x4000 * 4096));
+        let ext4 = |clean| Content::Ext4 { bytes: 0x4000 * 4096, clean };
+        assert_eq!(recognise(&head), ext4(false));
+        head[1024 + 58] = 1;
+        assert_eq!(recognise(&head), ext4(true));
+        head[1024 + 58] = 3;
+        assert_eq!(recognise(&head), ext4(false));
+        head[1024 + 58] = 1;
+        head[1024 + 96] = 4;
+        assert_eq!(recognise(&head), ext4(false));
         head[1024 + 24] = 60;
         assert_eq!(recognise(&head), Content::Unknown);
         assert_eq!(recognise(&[1; 512]), Content::Unknown);

@@ -1,6 +1,7 @@
-//! Process 1 of a `micro` zone: from the initrd to a running system, then a supervisor and reaper.
+//! Process 1 of a zone: from the initrd to a running system, then, in `micro`, a supervisor and reaper. A template
+//! with systemd gets that as process 1 once root and /home are there; the network is its business then.
 //!
-//! Order: pseudo file systems, modules of [`MODULES`] in their order, the template's disk read-only, an
+//! Order: pseudo file systems, modules of [`MODULES`] in their order, the template's disk behind dm-verity, an
 //! overlay in memory over it as the new root, the private disk on /home, the links, the DHCP clients (one for
 //! each IP version) when there is a NIC, the agent. What only the user would miss (private disk, network) does
 //! not stop the zone: it is logged, and the agent can say so. Without a root there is nothing to run: the machine
@@ -8,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -20,13 +22,16 @@ use rustix::process::{Pid, Signal, WaitOptions, chdir, chroot, kill_process, wai
 use rustix::system::{RebootCommand, finit_module, reboot};
 
 use crate::kmsg::log;
-use crate::{POWER_OFF, UNDER_INIT, disks, netlink};
+use crate::{POWER_OFF, UNDER_INIT, disks, netlink, verity};
 
 /// List of modules in the initrd, one path a line, in the order in which they are loaded.
 const MODULES: &str = "/etc/modules-load";
 
 /// Where the agent is in the template.
 const AGENT: &str = "/usr/lib/bulkhead/agent";
+
+/// The process 1 of a template with a system of its own, which starts the agent as a service.
+const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 
 /// The DHCP clients, and the script that both call.
 const BUSYBOX: &str = "/bin/busybox";
@@ -63,6 +68,11 @@ fn start() -> anyhow::Result<()> {
     switch_root()?;
     if let Err(error) = disks::mount_private(Instant::now) {
         log(&format!("private disk: {error:#}"));
+    }
+    if Path::new(SYSTEMD).exists() {
+        // Returns only when it does not work.
+        let error = Command::new(SYSTEMD).arg0("init").exec();
+        return Err(error).context(SYSTEMD);
     }
     if let Err(error) = netlink::set_up(1) {
         log(&format!("loopback link: {error}"));
@@ -116,6 +126,7 @@ fn load_modules() {
 /// Makes the template under a fresh overlay the root (an initramfs knows no `pivot_root`).
 fn switch_root() -> anyhow::Result<()> {
     let template = disks::find("template", Instant::now)?;
+    let template = verity::open(&template).context("guard the template")?;
     for folder in ["/template", "/fresh", "/root.new"] {
         drop(std::fs::create_dir(folder));
     }

@@ -193,7 +193,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_read_without_panic(bytes: Vec<u8>) {
+        fn property_any_bytes_are_read_without_panic(bytes: Vec<u8>) {
             let mut rest = &bytes[..];
             while let Some((message, next)) = Message::split(rest) {
                 let _ = (message.error(), message.address());

@@ -28,6 +28,12 @@ pub const BAR_STRIDE: u64 = 64 * 1024;
 /// Size of the window that holds all BARs of a bus.
 pub const BAR_WINDOW: u64 = BAR_STRIDE * MAX_DEVICES as u64;
 
+/// Where the configuration space of device `number` starts, relative to its window.
+#[must_use]
+pub const fn config_offset(number: u8) -> u64 {
+    FUNCTION_SIZE.wrapping_mul(FUNCTIONS).wrapping_mul(number as u64)
+}
+
 /// Where the BAR of device `number` starts, relative to the window.
 #[must_use]
 pub const fn bar_offset(number: u8) -> u64 {
@@ -42,14 +48,26 @@ pub trait PciFunction: Send {
     /// Writes configuration space, as [`PciFunction::config_read`].
     fn config_write(&mut self, offset: u16, data: &[u8]);
 
+    /// Whether reading configuration space has no effect, and gives the same until it is written. Only then may
+    /// somebody else answer for it.
+    fn config_is_plain(&self) -> bool {
+        true
+    }
+
     /// Reads from the BAR.
     fn bar_read(&mut self, offset: u64, data: &mut [u8]);
 
     /// Writes to the BAR.
     fn bar_write(&mut self, offset: u64, data: &[u8]);
 
-    /// The machine ends: stop every worker.
-    fn stop(&mut self);
+    /// Back to the state at power-on: what the guest can see is as if the function had just been made, and
+    /// every worker has ended when this returns.
+    fn reset(&mut self);
+
+    /// The machine ends. A device that is as at power-on does nothing by itself.
+    fn stop(&mut self) {
+        self.reset();
+    }
 }
 
 /// The bus. Its functions are fixed once it is shared between processors.
@@ -90,6 +108,20 @@ impl PciBus {
         }
     }
 
+    /// All that device `number` has in its configuration space, if it is there and reading it has no effect.
+    pub fn plain_config(&self, number: u8) -> Option<[u8; config::SIZE]> {
+        let mut function =
+            self.functions.get(usize::from(number))?.lock().unwrap_or_else(PoisonError::into_inner);
+        if !function.config_is_plain() {
+            return None;
+        }
+        let mut bytes = [0; config::SIZE];
+        for (register, word) in (0..).step_by(4).zip(bytes.chunks_mut(4)) {
+            function.config_read(register, word);
+        }
+        Some(bytes)
+    }
+
     /// A store to the configuration window.
     pub fn config_write(&self, offset: u64, data: &[u8]) {
         if let Some((function, register)) = self.register(offset, data.len()) {
@@ -112,7 +144,15 @@ impl PciBus {
         }
     }
 
-    /// The machine ends: every device's workers have ended when this returns.
+    /// The machine is reset: every device is in its state at power-on, and its workers have ended, when this
+    /// returns. No processor may run meanwhile: its writes could come after the reset.
+    pub fn reset(&self) {
+        for function in &self.functions {
+            function.lock().unwrap_or_else(PoisonError::into_inner).reset();
+        }
+    }
+
+    /// The machine ends: [`PciFunction::stop`] for every device.
     pub fn stop(&self) {
         for function in &self.functions {
             function.lock().unwrap_or_else(PoisonError::into_inner).stop();

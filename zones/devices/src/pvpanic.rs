@@ -59,5 +59,7 @@ impl PciFunction for Pvpanic {
         }
     }
 
-    fn stop(&mut self) {}
+    fn reset(&mut self) {
+        self.config.reset();
+    }
 }

@@ -8,6 +8,7 @@
 //! ```
 //! The transport owns feature negotiation, queue set-up and MSI-X; a device sees only [`Activation`].
 
+pub mod balloon;
 pub mod block;
 pub mod console;
 pub mod counters;
@@ -18,9 +19,13 @@ pub mod rng;
 #[cfg(test)]
 #[expect(clippy::cast_possible_truncation, reason = "tests choose numbers that fit")]
 mod test_guest;
+#[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "tests choose numbers that fit")]
+mod test_power;
 pub mod vsock;
 mod worker;
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -30,6 +35,18 @@ use vmm_sys_util::eventfd::EventFd;
 
 /// Guest memory as devices see it: volatile copies only.
 pub type GuestMemory = GuestMemoryAtomic<GuestMemoryMmap<()>>;
+
+/// A part of guest memory, by the file that holds it.
+pub struct SharedRegion {
+    /// Where the guest sees it.
+    pub guest_address: u64,
+    /// Its length.
+    pub size: u64,
+    /// Where it begins in `file`.
+    pub offset: u64,
+    /// The memory file.
+    pub file: File,
+}
 
 /// A virtio device behind a transport.
 pub trait VirtioDevice: Send {

@@ -21,20 +21,9 @@ pub struct CompileFilterError(#[from] seccompiler::BackendError);
 
 /// The programs in the order in which they are installed.
 pub(crate) fn compile(groups: &[&[Call]]) -> Result<Vec<BpfProgram>, CompileFilterError> {
-    let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    let mut unconditional = Vec::new();
+    let mut allowed = BTreeMap::new();
     let start = equal(libc::SYS_execveat, 0, PROGRAM_DESCRIPTOR.unsigned_abs());
-    for call in groups.iter().copied().flatten().chain([&start]) {
-        let rules = allowed.entry(call.number).or_default();
-        match condition(call.condition)? {
-            None => unconditional.push(call.number),
-            Some(condition) => rules.push(SeccompRule::new(vec![condition])?),
-        }
-    }
-    // No rule means "whatever the arguments", and wins over narrower entries of the same call.
-    for number in unconditional {
-        allowed.insert(number, Vec::new());
-    }
+    rules(groups.iter().copied().flatten().chain([&start]), &mut allowed)?;
     let list =
         SeccompFilter::new(allowed, SeccompAction::KillProcess, SeccompAction::Allow, TargetArch::x86_64)?;
     let absent = SeccompFilter::new(
@@ -43,8 +32,28 @@ pub(crate) fn compile(groups: &[&[Call]]) -> Result<Vec<BpfProgram>, CompileFilt
         SeccompAction::Errno(libc::ENOSYS.unsigned_abs()),
         TargetArch::x86_64,
     )?;
-    // The allow-list does not contain `seccomp` itself, so it comes last.
+    // Most allow-lists do not contain `seccomp` itself, so the list comes last.
     Ok(vec![absent.try_into()?, list.try_into()?])
+}
+
+/// The calls as rules, by number.
+pub(crate) fn rules<'a>(
+    calls: impl Iterator<Item = &'a Call>,
+    by_number: &mut BTreeMap<i64, Vec<SeccompRule>>,
+) -> Result<(), CompileFilterError> {
+    let mut unconditional = Vec::new();
+    for call in calls {
+        let rules = by_number.entry(call.number).or_default();
+        match condition(call.condition)? {
+            None => unconditional.push(call.number),
+            Some(condition) => rules.push(SeccompRule::new(vec![condition])?),
+        }
+    }
+    // No rule means "whatever the arguments", and wins over narrower entries of the same call.
+    for number in unconditional {
+        by_number.insert(number, Vec::new());
+    }
+    Ok(())
 }
 
 fn condition(condition: Condition) -> Result<Option<SeccompCondition>, seccompiler::BackendError> {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use jail::calls::{BASIC, Call, OPEN_PATHS, THREADS};
+use jail::host::Proc;
 use jail::{Instance, Isolation, Network, PathAccess, PathRule, Profile, StartError};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
@@ -78,6 +79,7 @@ fn profile(ground: &'static Ground, calls: &'static [&'static [Call]]) -> Profil
         calls,
         capabilities: &[],
         threads: 16,
+        files: 100,
     }
 }
 
@@ -99,12 +101,15 @@ fn begin_as(
     let (output, write_end) = rustix::pipe::pipe().unwrap();
     let (passed, source) = rustix::pipe::pipe().unwrap();
     std::fs::File::from(source).write_all(message.unwrap_or_default().as_bytes()).unwrap();
+    let proc = Proc::private().unwrap();
     let named = [("message".to_owned(), passed.as_fd())];
     let instance = Instance {
         user,
         network: Network::Empty,
         descriptors: if message.is_some() { &named } else { &[] },
         output: write_end.as_fd(),
+        group: None,
+        proc: &proc,
         environment: &[("TRY", attempt)],
     };
     Ok((jail::start(profile, &instance)?, output.into()))
@@ -135,16 +140,17 @@ fn forbidden_calls_kill() {
         "open",
         "fork",
         "clone",
-        "socket",
-        "ptrace",
+        "socket_inet",
+        "ptrace_attach",
         "mount",
-        "setuid",
+        "set_user",
         "io_uring",
         "execve",
         "mmap_exec",
-        "ioctl",
-        "setrlimit",
-        "unshare",
+        "type_into_terminal",
+        "raise_limit_64",
+        "user_namespace",
+        "x32_call",
     ] {
         killed(ground, what);
     }
@@ -233,12 +239,17 @@ fn the_running_process_has_no_rights() {
         let line = limits.lines().find(|line| line.starts_with(name)).unwrap_or_default();
         line.split_whitespace().rev().nth(1).unwrap_or_default().to_owned()
     };
-    assert_eq!((limit("Max open files").as_str(), limit("Max processes").as_str()), ("1000", "16"));
+    assert_eq!((limit("Max open files").as_str(), limit("Max processes").as_str()), ("100", "16"));
     assert!(limits.lines().any(|line| line.starts_with("Max core file size") && line.contains(" 0 ")));
+    // Its user namespace knows its user and nobody else, and nothing changes that.
+    for map in ["uid_map", "gid_map"] {
+        let map = std::fs::read_to_string(format!("{process}/{map}")).unwrap();
+        assert_eq!(map.split_whitespace().collect::<Vec<_>>(), [&USER.to_string(), &USER.to_string(), "1"]);
+    }
     // Not dumpable: what /proc shows of it belongs to root.
     let owner = std::fs::metadata(format!("{process}/environ")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&owner), 0);
-    for namespace in ["net", "ipc", "uts", "mnt", "pid", "cgroup"] {
+    for namespace in ["net", "ipc", "uts", "mnt", "pid", "cgroup", "user"] {
         let of = |whose: &str| std::fs::read_link(format!("{whose}/ns/{namespace}")).unwrap();
         assert_ne!(of(&process), of("/proc/self"), "{namespace}");
     }
@@ -288,4 +299,29 @@ fn kept_capabilities_are_exactly_the_rows() {
     // A user other than root keeps no capability: the row is refused, not weakened.
     let Err(StartError::Step { step, .. }) = begin(&row, "hold", None) else { panic!("it started") };
     assert_eq!(step, "set capabilities");
+}
+
+/// This test program again, as a process of its own that gives a call up and then makes it.
+#[test]
+fn what_was_given_up_kills_and_the_rest_works() {
+    use std::os::unix::process::ExitStatusExt as _;
+    const VARIABLE: &str = "GIVE_UP";
+    const UNAME: &[Call] = &[jail::calls::always(libc::SYS_uname)];
+    if let Ok(what) = std::env::var(VARIABLE) {
+        if what == "yes" {
+            jail::give_up(UNAME).unwrap();
+        }
+        assert_eq!(rustix::process::getuid().is_root(), rustix::process::geteuid().is_root());
+        // Threads inherit it.
+        let name = std::thread::spawn(rustix::system::uname).join().unwrap();
+        assert_eq!(name.sysname(), c"Linux");
+        return;
+    }
+    let ends = |what: &str| {
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", "what_was_given_up_kills_and_the_rest_works"]).env(VARIABLE, what);
+        again.output().unwrap().status
+    };
+    assert_eq!(ends("no").code(), Some(0));
+    assert_eq!(ends("yes").signal(), Some(libc::SIGSYS));
 }

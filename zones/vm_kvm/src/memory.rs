@@ -9,7 +9,9 @@ use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::Arc;
 
 use vm_memory::mmap::FromRangesError;
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
+use vm_memory::{
+    FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+};
 
 /// End of the memory below 4 GiB: configuration space, device windows and interrupt controllers follow.
 pub const LOW_LIMIT: u64 = 0xC000_0000;
@@ -60,6 +62,28 @@ impl GuestRam {
         let memory = GuestMemoryMmap::from_ranges_with_files(&ranges).map_err(MapMemoryError::Map)?;
         memory.iter().for_each(prefer_huge_pages);
         Ok(Self { memory, file })
+    }
+
+    /// Gives all of it back to the host, wherever it is mapped: it reads as zero, as in a machine that was just
+    /// switched on, and is taken again when it is touched.
+    ///
+    /// # Errors
+    /// What `fallocate(2)` reports.
+    pub fn clear(&self) -> io::Result<()> {
+        let size = self.memory.iter().map(GuestMemoryRegion::len).sum::<u64>();
+        let size = i64::try_from(size).expect("a file's size");
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        loop {
+            // SAFETY: the call takes integers; nobody holds a reference into these pages, which are only
+            // reached by volatile copies.
+            if unsafe { libc::fallocate(self.file.as_raw_fd(), mode, 0, size) } == 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kvm_bindings::{
     KVM_IRQ_ROUTING_MSI, KvmIrqRouting, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1,
@@ -32,15 +32,30 @@ pub struct MsiMessage {
 
 /// Hands out vectors and keeps the kernel's routing table.
 #[derive(Debug)]
-pub struct MsiRouter {
+pub struct MsiRouter(Mutex<Routes>);
+
+/// The table, and the machine that has it.
+#[derive(Debug)]
+struct Routes {
     vm: Arc<VmFd>,
     /// The route of vector number `FIRST_GSI + index`; `None` before its first unmute.
-    routes: Mutex<Vec<Option<MsiMessage>>>,
+    messages: Vec<Option<MsiMessage>>,
 }
 
 impl MsiRouter {
     pub(crate) fn new(vm: Arc<VmFd>) -> Self {
-        Self { vm, routes: Mutex::default() }
+        Self(Mutex::new(Routes { vm, messages: Vec::new() }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Routes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on the vectors, all of them muted, are another machine's.
+    pub(crate) fn move_to(&self, vm: Arc<VmFd>) {
+        let mut routes = self.lock();
+        routes.vm = vm;
+        routes.messages.fill(None);
     }
 
     /// Makes one more vector, muted.
@@ -49,29 +64,31 @@ impl MsiRouter {
     /// What `eventfd(2)` reports.
     pub fn vector(self: &Arc<Self>) -> io::Result<MsiVector> {
         let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = u32::try_from(routes.len()).map_err(io::Error::other)?;
+        let mut routes = self.lock();
+        let index = u32::try_from(routes.messages.len()).map_err(io::Error::other)?;
         let gsi = FIRST_GSI.checked_add(index).ok_or_else(|| io::Error::other("out of vectors"))?;
-        routes.push(None);
+        routes.messages.push(None);
         Ok(MsiVector { router: Arc::clone(self), gsi, event, live: Mutex::new(false) })
     }
 
-    /// Writes one vector's route, and the whole table when that changed something.
-    fn set_route(&self, gsi: u32, message: MsiMessage) -> io::Result<()> {
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Writes one vector's route, and the whole table when that changed something. Returns the table's machine.
+    fn set_route(&self, gsi: u32, message: MsiMessage) -> io::Result<Arc<VmFd>> {
+        let mut routes = self.lock();
+        let Routes { vm, messages } = &mut *routes;
         let slot = usize::try_from(gsi - FIRST_GSI)
             .ok()
-            .and_then(|index| routes.get_mut(index))
+            .and_then(|index| messages.get_mut(index))
             .expect("vectors are made by this router alone");
         if slot.replace(message) == Some(message) {
-            return Ok(());
+            return Ok(Arc::clone(vm));
         }
         let entries: Vec<_> = (FIRST_GSI..)
-            .zip(routes.iter())
+            .zip(messages.iter())
             .filter_map(|(gsi, route)| route.map(|message| routing_entry(gsi, message)))
             .collect();
         let table = KvmIrqRouting::from_entries(&entries).map_err(|_too_many| io::ErrorKind::OutOfMemory)?;
-        self.vm.set_gsi_routing(&table).map_err(into_io)
+        vm.set_gsi_routing(&table).map_err(into_io)?;
+        Ok(Arc::clone(vm))
     }
 }
 
@@ -109,9 +126,9 @@ impl MsiVector {
     /// What KVM reports; the vector's state is unchanged then.
     pub fn unmute(&self, message: MsiMessage) -> io::Result<()> {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        self.router.set_route(self.gsi, message)?;
+        let vm = self.router.set_route(self.gsi, message)?;
         if !*live {
-            self.router.vm.register_irqfd(&self.event, self.gsi).map_err(into_io)?;
+            vm.register_irqfd(&self.event, self.gsi).map_err(into_io)?;
             *live = true;
         }
         Ok(())
@@ -124,7 +141,8 @@ impl MsiVector {
     pub fn mute(&self) -> io::Result<()> {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         if *live {
-            self.router.vm.unregister_irqfd(&self.event, self.gsi).map_err(into_io)?;
+            let vm = Arc::clone(&self.router.lock().vm);
+            vm.unregister_irqfd(&self.event, self.gsi).map_err(into_io)?;
             *live = false;
         }
         Ok(())

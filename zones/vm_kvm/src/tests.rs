@@ -62,10 +62,15 @@ impl ExitHandler for Recorder {
     }
 }
 
+fn kvm() -> std::io::Result<Kvm> {
+    let file = OpenOptions::new().read(true).write(true).open("/dev/kvm")?;
+    Ok(Kvm::from_descriptor(file.into()).unwrap())
+}
+
 /// A machine with `code` at [`CODE`], or the reason why there is none.
 fn machine(test: &str, code: &[u8]) -> Option<Vm> {
-    let kvm = match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        Ok(file) => Kvm::from_descriptor(file.into()).unwrap(),
+    let kvm = match kvm() {
+        Ok(kvm) => kvm,
         Err(error) => {
             println!("skipped {test}: /dev/kvm: {error}");
             return None;
@@ -107,7 +112,7 @@ fn write_descriptor_tables(vm: &Vm, handler: u32) {
 }
 
 #[test]
-fn a_guest_boots_and_its_accesses_reach_the_handler() {
+fn native_a_guest_boots_and_its_accesses_reach_the_handler() {
     let Some(vm) = machine("boot", guests::BOOT) else { return };
     let (threads, accesses) = start(&vm, 1);
     let seen: Vec<_> = std::iter::from_fn(|| accesses.recv_timeout(LIMIT).ok())
@@ -130,7 +135,7 @@ fn a_guest_boots_and_its_accesses_reach_the_handler() {
 }
 
 #[test]
-fn a_message_interrupts_the_guest_and_waits_while_muted() {
+fn native_a_message_interrupts_the_guest_and_waits_while_muted() {
     let Some(vm) = machine("msi", guests::MSI) else { return };
     write_descriptor_tables(&vm, HANDLER);
     let vector = vm.msi_router().vector().unwrap();
@@ -168,8 +173,8 @@ fn a_message_interrupts_the_guest_and_waits_while_muted() {
 }
 
 #[test]
-fn a_bound_store_bumps_its_descriptor_and_reaches_nobody_else() {
-    let Some(vm) = machine("ioeventfd", guests::IOEVENT) else { return };
+fn native_a_bound_store_bumps_its_descriptor_and_reaches_nobody_else() {
+    let Some(mut vm) = machine("ioeventfd", guests::IOEVENT) else { return };
     let event = EventFd::new(EFD_NONBLOCK).unwrap();
     vm.notify_on_write(&event, 0xD000_3004).unwrap();
     let (mut threads, accesses) = start(&vm, 1);
@@ -180,7 +185,31 @@ fn a_bound_store_bumps_its_descriptor_and_reaches_nobody_else() {
 }
 
 #[test]
-fn a_triple_fault_is_told_apart() {
+fn native_a_shown_page_is_read_without_an_exit_and_written_with_one() {
+    let Some(vm) = machine("read page", guests::READ_PAGE) else { return };
+    let pages = vm.read_pages();
+    pages.show(0xD000_0000, &[1; 8]).unwrap();
+    pages.show(0xD000_0000, &[2, 2, 2, 2, 7, 7, 7, 7]).unwrap();
+    let (mut threads, accesses) = start(&vm, 1);
+    // The guest reads, writes, and reads again; then once more when the page is hidden.
+    assert_eq!(accesses.recv_timeout(LIMIT).unwrap(), Access::Store(0xD000_0004, 0xCAFE));
+    assert_eq!(accesses.recv_timeout(LIMIT).unwrap(), Access::Ended);
+    assert_eq!([word(&vm, 0x3000), word(&vm, 0x3004)], [0x0707_0707, 0x0707_0707]);
+    assert_eq!(threads.pop().unwrap().join(), VcpuExitReason::Handled);
+
+    let Some(vm) = machine("hidden page", guests::READ_PAGE) else { return };
+    let pages = vm.read_pages();
+    pages.show(0xD000_0000, &[2; 8]).unwrap();
+    pages.hide(0xD000_0000).unwrap();
+    pages.hide(0xD000_0000).unwrap();
+    let (mut threads, accesses) = start(&vm, 1);
+    assert_eq!(accesses.recv_timeout(LIMIT).unwrap(), Access::Load(0xD000_0004));
+    assert_eq!(threads.pop().unwrap().join(), VcpuExitReason::Handled);
+    assert_eq!(word(&vm, 0x3000), 0x3C3C_3C3C);
+}
+
+#[test]
+fn native_a_triple_fault_is_told_apart() {
     let Some(vm) = machine("triple fault", guests::FAULT) else { return };
     let (mut threads, accesses) = start(&vm, 1);
     assert_eq!(accesses.recv_timeout(LIMIT).unwrap(), Access::Ended);
@@ -188,7 +217,7 @@ fn a_triple_fault_is_told_apart() {
 }
 
 #[test]
-fn the_first_processor_wakes_the_second_and_both_can_be_kicked() {
+fn native_the_first_processor_wakes_the_second_and_both_can_be_kicked() {
     let Some(vm) = machine("two processors", guests::SMP) else { return };
     vm.ram().memory.write_slice(guests::AP, GuestAddress(0x8000)).unwrap();
     let (threads, accesses) = start(&vm, 2);
@@ -202,13 +231,91 @@ fn the_first_processor_wakes_the_second_and_both_can_be_kicked() {
 }
 
 #[test]
-fn a_kick_reaches_a_processor_at_any_moment() {
+fn native_a_kick_reaches_a_processor_at_any_moment() {
     // JMP to itself.
     let Some(vm) = machine("kick", &[0xEB, 0xFE]) else { return };
     let (mut threads, _accesses) = start(&vm, 1);
     let thread = threads.pop().unwrap();
     thread.kick();
     assert_eq!(thread.join(), VcpuExitReason::Kicked);
+}
+
+#[test]
+fn native_a_paused_processor_does_nothing_until_it_may_go_on() {
+    let Some(vm) = machine("pause", guests::COUNT) else { return };
+    let (mut threads, _accesses) = start(&vm, 1);
+    let thread = threads.pop().unwrap();
+    // Again and again, at whatever moment of the guest's or the kernel's it comes.
+    for _ in 0..20 {
+        thread.pause();
+        thread.wait_until_parked();
+        let before = word(&vm, 0x3000);
+        std::thread::park_timeout(Duration::from_millis(2));
+        assert_eq!(word(&vm, 0x3000), before);
+        thread.resume();
+        let deadline = std::time::Instant::now() + LIMIT;
+        while word(&vm, 0x3000) == before {
+            assert!(std::time::Instant::now() < deadline, "it did not go on");
+            std::thread::yield_now();
+        }
+    }
+    // A paused one can be ended, and stays ended.
+    thread.pause();
+    thread.wait_until_parked();
+    thread.kick();
+    thread.pause();
+    thread.resume();
+    thread.wait_until_parked();
+    assert_eq!(thread.join(), VcpuExitReason::Kicked);
+}
+
+#[test]
+fn cleared_memory_is_empty_and_costs_nothing() {
+    use std::os::unix::fs::MetadataExt;
+    let ram = GuestRam::new(1 << 20).unwrap();
+    for page in 0..256 {
+        ram.memory.write_obj(page + 1, GuestAddress(page << 12)).unwrap();
+    }
+    let taken = || ram.file.metadata().unwrap().blocks();
+    let full = taken();
+    ram.clear().unwrap();
+    assert_eq!((full > 0, taken()), (true, 0));
+    assert_eq!(ram.file.metadata().unwrap().len(), 1 << 20);
+    assert!((0..256).all(|page| ram.memory.read_obj::<u64>(GuestAddress(page << 12)).unwrap() == 0));
+}
+
+#[test]
+fn native_a_machine_that_was_reset_has_new_processors_and_the_same_vectors_and_notifications() {
+    let Some(mut vm) = machine("reset", guests::IOEVENT) else { return };
+    let event = EventFd::new(EFD_NONBLOCK).unwrap();
+    vm.notify_on_write(&event, 0xD000_3004).unwrap();
+    let vector = vm.msi_router().vector().unwrap();
+    let message = MsiMessage { address: 0xFEE0_0000, data: 0x41 };
+    vector.unmute(message).unwrap();
+    vector.mute().unwrap();
+    for _ in 0..3 {
+        let (mut threads, accesses) = start(&vm, 1);
+        let seen = [accesses.recv_timeout(LIMIT).unwrap(), accesses.recv_timeout(LIMIT).unwrap()];
+        assert_eq!(seen, [Access::Store(0xD000_3008, 7), Access::Ended]);
+        assert_eq!(event.read().unwrap(), 5);
+        assert_eq!(threads.pop().unwrap().join(), VcpuExitReason::Handled);
+        vm.reset(&kvm().unwrap()).unwrap();
+    }
+    // The interrupt that was routed before reaches a guest of the new machine.
+    vm.ram().clear().unwrap();
+    vm.ram().memory.write_slice(guests::MSI, GuestAddress(CODE)).unwrap();
+    write_descriptor_tables(&vm, HANDLER);
+    let (mut threads, accesses) = start(&vm, 1);
+    assert_eq!(accesses.recv_timeout(LIMIT).unwrap(), Access::Out(0x81, 0));
+    vector.unmute(message).unwrap();
+    for count in 1..=3 {
+        vector.trigger().unwrap();
+        assert!(
+            std::iter::repeat_with(|| accesses.recv_timeout(LIMIT).unwrap())
+                .any(|access| access == Access::Out(0x82, count))
+        );
+    }
+    assert_eq!(threads.pop().unwrap().join(), VcpuExitReason::Handled);
 }
 
 #[test]

@@ -1,12 +1,17 @@
 //! A processor's thread: runs the guest, hands its port and memory accesses to a handler, ends cleanly.
 //!
-//! The first reason to leave the guest for good wins. [`VcpuThread::kick`] can come at any moment: it sets a
-//! flag in the page shared with the kernel, then interrupts the thread by a signal. Before `KVM_RUN` the
-//! flag makes it return at once, inside the signal does; there is no gap between the two.
+//! ```text
+//!   running --pause--> parked between two instructions --resume--> running
+//!      |                  |
+//!      +------ kick ------+--> ended, for good
+//! ```
+//! The first reason to leave the guest for good wins. [`VcpuThread::kick`] and [`VcpuThread::pause`] can come
+//! at any moment: they set a flag in the page shared with the kernel, then interrupt the thread by a signal.
+//! Before `KVM_RUN` the flag makes it return at once, inside the signal does; there is no gap between the two.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread::JoinHandle;
 
 use kvm_bindings::kvm_run;
@@ -75,8 +80,27 @@ struct Shared {
     descriptor: Mutex<VcpuFd>,
     /// KVM's memory slots point into it.
     _ram: GuestRam,
-    stop: AtomicBool,
-    counters: ExitCounters,
+    /// Something in `gate` is for the thread to see; it looks at this flag after every exit.
+    attention: AtomicBool,
+    gate: Mutex<Gate>,
+    changed: Condvar,
+    counters: Arc<ExitCounters>,
+}
+
+/// What is wanted of the thread, and what it says about itself.
+#[derive(Debug)]
+struct Gate {
+    wish: Wish,
+    parked: bool,
+    ended: bool,
+}
+
+/// What is wanted of a processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Run,
+    Pause,
+    Stop,
 }
 
 /// `immediate_exit` in the page shared with the kernel.
@@ -115,12 +139,16 @@ impl Vcpu {
         let shared = Arc::new(Shared {
             descriptor: Mutex::new(self.descriptor),
             _ram: self.ram,
-            stop: AtomicBool::new(false),
-            counters: ExitCounters::default(),
+            attention: AtomicBool::new(false),
+            gate: Mutex::new(Gate { wish: Wish::Run, parked: false, ended: false }),
+            changed: Condvar::new(),
+            counters: Arc::default(),
         });
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name(format!("vcpu{}", self.index)).spawn(move || {
             let reason = of_thread.run(&*handler);
+            of_thread.gate().ended = true;
+            of_thread.changed.notify_all();
             ended(&reason);
             reason
         })?;
@@ -132,7 +160,7 @@ impl Shared {
     /// Runs until something ends it.
     fn run(&self, handler: &dyn ExitHandler) -> VcpuExitReason {
         let mut vcpu = self.descriptor.lock().unwrap_or_else(PoisonError::into_inner);
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.attention.load(Ordering::Acquire) || self.wait_at_gate(&vcpu) {
             let counters = &self.counters;
             let (counter, next) = match vcpu.run() {
                 Ok(VcpuExit::IoIn(port, data)) => {
@@ -168,18 +196,83 @@ impl Shared {
         }
         VcpuExitReason::Kicked
     }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Parks while the processor is paused. Whether it may run on.
+    fn wait_at_gate(&self, vcpu: &VcpuFd) -> bool {
+        let mut gate = self.gate();
+        if gate.wish == Wish::Pause {
+            // The guest learns that it did not run, so that its watchdogs do not blame it. A guest without
+            // kvmclock cannot be told.
+            let _no_clock = vcpu.kvmclock_ctrl();
+        }
+        while gate.wish == Wish::Pause {
+            if !gate.parked {
+                gate.parked = true;
+                self.changed.notify_all();
+            }
+            gate = self.changed.wait(gate).unwrap_or_else(PoisonError::into_inner);
+        }
+        gate.parked = false;
+        gate.wish == Wish::Run
+    }
 }
 
 impl VcpuThread {
     /// Gets the processor out of the guest for good. It does not wait: [`VcpuThread::join`] does.
     pub fn kick(&self) {
-        self.shared.stop.store(true, Ordering::Release);
+        self.want(Wish::Stop);
+    }
+
+    /// Asks the processor to stop between two instructions until [`VcpuThread::resume`]. It does not wait:
+    /// [`VcpuThread::wait_until_parked`] does, so that several processors stop at about the same time.
+    pub fn pause(&self) {
+        self.want(Wish::Pause);
+    }
+
+    /// Waits until a processor that was asked to pause does not run, be it because it has ended.
+    pub fn wait_until_parked(&self) {
+        let mut gate = self.shared.gate();
+        while gate.wish == Wish::Pause && !gate.parked && !gate.ended {
+            gate = self.shared.changed.wait(gate).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Lets a paused processor go on; without effect on any other one.
+    pub fn resume(&self) {
+        let mut gate = self.shared.gate();
+        if gate.wish == Wish::Pause {
+            gate.wish = Wish::Run;
+            self.shared.attention.store(false, Ordering::Release);
+            self.set_immediate_exit(0);
+            self.shared.changed.notify_all();
+        }
+    }
+
+    /// Says what is wanted and gets the processor out of the guest, so that it sees it.
+    fn want(&self, wish: Wish) {
+        let mut gate = self.shared.gate();
+        if gate.wish == Wish::Stop {
+            return;
+        }
+        gate.wish = wish;
+        self.shared.attention.store(true, Ordering::Release);
+        self.set_immediate_exit(1);
+        self.shared.changed.notify_all();
+        drop(gate);
+        // A thread that has ended needs no signal, and any other failure shows when joining.
+        let _ended = self.thread.kill(SIGRTMIN());
+    }
+
+    /// While set, `KVM_RUN` returns before the guest's next instruction.
+    fn set_immediate_exit(&self, value: u8) {
         // SAFETY: the byte lies in the kvm_run page, which `self.shared` keeps mapped; the kernel only reads
         // it, and this process touches it through this atomic alone.
         let flag = unsafe { AtomicU8::from_ptr(self.immediate_exit.0) };
-        flag.store(1, Ordering::SeqCst);
-        // A thread that has ended needs no signal, and any other failure shows when joining.
-        let _ended = self.thread.kill(SIGRTMIN());
+        flag.store(value, Ordering::SeqCst);
     }
 
     /// Waits for the end.
@@ -196,8 +289,8 @@ impl VcpuThread {
 
     /// How often it left the guest so far.
     #[must_use]
-    pub fn counters(&self) -> &ExitCounters {
-        &self.shared.counters
+    pub fn counters(&self) -> Arc<ExitCounters> {
+        Arc::clone(&self.shared.counters)
     }
 }
 

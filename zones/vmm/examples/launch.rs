@@ -1,8 +1,8 @@
 //! Stands in for `init` and `zoned` when a VMM is tried by hand: opens the files, passes the descriptors,
-//! prints the guest's console and the events with the time since the start. A line "kill" on its input kills the
-//! machine; "leave" closes the channel of events, as if `zoned` had died.
+//! prints the guest's console and the events with the time since the start. A line "kill", "pause" or "resume" on
+//! its input becomes that command; "leave" closes the channel of events, as if `zoned` had died.
 //!
-//! `launch VMM KERNEL INITRD MEMORY_MIB VCPUS COMMAND_LINE [DISK[:ro]]...`
+//! `launch VMM KERNEL INITRD MEMORY_MIB VCPUS COMMAND_LINE [SERIAL=DISK[:ro]]...`
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -23,7 +23,7 @@ const PARKED: i32 = 100;
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [vmm, kernel, initrd, memory, vcpus, command_line, disks @ ..] = arguments.as_slice() else {
-        bail!("launch VMM KERNEL INITRD MEMORY_MIB VCPUS COMMAND_LINE [DISK[:ro]]...");
+        bail!("launch VMM KERNEL INITRD MEMORY_MIB VCPUS COMMAND_LINE [SERIAL=DISK[:ro]]...");
     };
     let mut passed: Vec<(String, OwnedFd)> = Vec::new();
     let mut pass = |name: &str, descriptor: OwnedFd| -> anyhow::Result<()> {
@@ -43,10 +43,11 @@ fn main() -> anyhow::Result<()> {
         network: None,
     };
     for (number, disk) in disks.iter().enumerate() {
-        let (path, read_only) = disk.strip_suffix(":ro").map_or((disk.as_str(), false), |path| (path, true));
+        let (serial, disk) = disk.split_once('=').context("a disk is SERIAL=PATH")?;
+        let (path, read_only) = disk.strip_suffix(":ro").map_or((disk, false), |path| (path, true));
         let file = OpenOptions::new().read(true).write(!read_only).open(path).context("disk")?;
         pass(&format!("disk{number}"), file.into())?;
-        config.disks.push(Disk { read_only, serial: format!("disk{number}") });
+        config.disks.push(Disk { read_only, serial: serial.to_owned() });
     }
     let mut file = File::from(memfd_create("config", MemfdFlags::CLOEXEC)?);
     file.write_all(&postcard::to_stdvec(&config)?)?;
@@ -122,6 +123,8 @@ fn obey(events: &Channel) {
     for line in std::io::stdin().lines().map_while(Result::ok) {
         match line.as_str() {
             "kill" => events.send(&vmm::Command::Kill, &[]).expect("the VMM listens"),
+            "pause" => events.send(&vmm::Command::Pause, &[]).expect("the VMM listens"),
+            "resume" => events.send(&vmm::Command::Resume, &[]).expect("the VMM listens"),
             "leave" => rustix::net::shutdown(events, rustix::net::Shutdown::Both).expect("a socket"),
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! ACPI tables of the machine: hardware-reduced, no legacy device, PCI by ECAM with MSI-X only.
+//! ACPI tables of the machine: hardware-reduced, no legacy device, PCI by ECAM with MSI-X only, a generation id.
 //!
 //! What the FADT says is missing (CMOS clock, VGA, keyboard controller) is what Linux then does not wait for.
 
@@ -9,7 +9,7 @@ use acpi_tables::aml::{
 };
 use acpi_tables::fadt::{FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace as Space, GAS};
-use acpi_tables::madt::{EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic};
+use acpi_tables::madt::{EnabledStatus, LocalInterruptController, MADT, ProcessorLocalApic};
 use acpi_tables::mcfg::MCFG;
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
@@ -82,12 +82,13 @@ fn fadt(dsdt: u64) -> acpi_tables::fadt::FADT {
     fadt.finalize()
 }
 
+/// Processors only: no device has an interrupt pin, so the I/O APIC is not worth the two hundred exits that a kernel
+/// spends on setting its pins up.
 fn madt(vcpus: u8) -> MADT {
     let mut madt = MADT::new(OEM, TABLE, REVISION, LocalInterruptController::Address(layout::LOCAL_APIC));
     for index in 0..vcpus {
         madt.add_structure(ProcessorLocalApic::new(index, index, EnabledStatus::Enabled));
     }
-    madt.add_structure(IoApic::new(0, layout::IO_APIC, 0));
     madt
 }
 
@@ -108,6 +109,7 @@ fn dsdt() -> Vec<u8> {
     let ecam_size = u32::try_from(pci::ECAM_SIZE).expect("one bus");
     let ecam = Memory32Fixed::new(true, ecam_base, ecam_size);
     let taken = ResourceTemplate::new(vec![&ecam]);
+    let generation = u32::try_from(layout::GENERATION_ID).expect("it lies below 1 MiB");
     let scope = bytes(&Scope::new(
         "_SB_".into(),
         vec![
@@ -128,6 +130,17 @@ fn dsdt() -> Vec<u8> {
                     &Name::new("_HID".into(), &EISAName::new("PNP0C02")),
                     &Name::new("_UID".into(), &ZERO),
                     &Name::new("_CRS".into(), &taken),
+                ],
+            ),
+            // Microsoft's "Virtual Machine Generation ID": a guest that sees another value than before is not
+            // the only one with its state, and stirs its random numbers. The address's halves are in ADDR.
+            &Device::new(
+                "VGEN".into(),
+                vec![
+                    &Name::new("_HID".into(), &"BLKH0001"),
+                    &Name::new("_CID".into(), &"VM_Gen_Counter"),
+                    &Name::new("_DDN".into(), &"VM_Gen_Counter"),
+                    &Name::new("ADDR".into(), &Package::new(vec![&generation, &ZERO])),
                 ],
             ),
         ],

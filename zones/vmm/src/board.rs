@@ -1,13 +1,15 @@
 //! What a processor meets outside memory: the PCI bus, the power ports, and nothing else.
 //!
-//! Whatever is not there reads as all ones and swallows writes, as on a real bus.
+//! Whatever is not there reads as all ones and swallows writes, as on a real bus. Configuration space of a function
+//! that is there is shown to the guest as a page, brought up to date after each write: a kernel reads it more than
+//! a thousand times when it starts, and none of that is an exit.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::pci::{self, PciBus};
 use devices::power;
-use vm_kvm::{ExitHandler, Next};
+use vm_kvm::{ExitHandler, Next, ReadPages};
 use zone_protocol::vmm::End;
 
 use crate::ending::Ending;
@@ -17,8 +19,11 @@ use crate::layout;
 pub(crate) struct Board {
     pub(crate) bus: PciBus,
     pub(crate) ending: Arc<Ending>,
+    /// Where configuration space is shown. Held from a write until the page has it: two writers would leave an old
+    /// state there otherwise.
+    shown: Mutex<Arc<ReadPages>>,
     /// Accesses that found nothing: a number for the log, never a line each.
-    pub(crate) missed: AtomicU64,
+    missed: AtomicU64,
 }
 
 /// Where an address leads.
@@ -29,8 +34,43 @@ enum Target {
 }
 
 impl Board {
-    pub(crate) fn new(bus: PciBus, ending: Arc<Ending>) -> Self {
-        Self { bus, ending, missed: AtomicU64::new(0) }
+    pub(crate) fn new(bus: PciBus, ending: Arc<Ending>, pages: Arc<ReadPages>) -> Self {
+        Self { bus, ending, shown: Mutex::new(pages), missed: AtomicU64::new(0) }
+    }
+
+    /// Shows the configuration space of every function as it is now.
+    pub(crate) fn show_configuration(&self) {
+        let pages = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for number in 0..pci::MAX_DEVICES {
+            self.show_function(&pages, number);
+        }
+    }
+
+    /// Shows the configuration space of one function, or hides it when reading it has an effect. A failure is no
+    /// harm: either way the guest can still read it.
+    fn show_function(&self, pages: &ReadPages, number: u8) {
+        let address = layout::ECAM + pci::config_offset(number);
+        let result = match self.bus.plain_config(number) {
+            Some(content) => pages.show(address, &content),
+            None => pages.hide(address),
+        };
+        if let Err(error) = result {
+            tracing::debug!(number, %error, "configuration space not shown");
+        }
+    }
+
+    /// A write to configuration space, and to what is shown of it.
+    fn config_write(&self, offset: u64, data: &[u8]) {
+        let pages = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        self.bus.config_write(offset, data);
+        if let Ok(number) = u8::try_from(offset / pci::config_offset(1)) {
+            self.show_function(&pages, number);
+        }
+    }
+
+    /// How many accesses found nothing since this was asked last.
+    pub(crate) fn take_missed(&self) -> u64 {
+        self.missed.swap(0, Ordering::Relaxed)
     }
 
     fn target(&self, address: u64) -> Target {
@@ -47,7 +87,7 @@ impl Board {
 
     /// A processor stops as soon as the machine has a reason to end.
     fn next(&self) -> Next {
-        if self.ending.reason().is_some() { Next::Stop } else { Next::Continue }
+        if self.ending.is_over() { Next::Stop } else { Next::Continue }
     }
 }
 
@@ -83,7 +123,7 @@ impl ExitHandler for Board {
 
     fn memory_write(&self, address: u64, data: &[u8]) -> Next {
         match self.target(address) {
-            Target::Config(offset) => self.bus.config_write(offset, data),
+            Target::Config(offset) => self.config_write(offset, data),
             Target::Bar(offset) => self.bus.bar_write(offset, data),
             Target::Nothing => {}
         }

@@ -7,14 +7,16 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, ensure};
+use devices::virtio::SharedRegion;
+use devices::virtio::balloon::Balloon;
 use devices::virtio::block::{Access, Block};
 use devices::virtio::console::Console;
-use devices::virtio::net::{Net, SharedRegion};
+use devices::virtio::net::{Net, NetControl};
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
 use ipc::Channel;
 use jail::inherited::Inherited;
-use vm_kvm::{GuestRam, Kvm, Vcpu, Vm};
+use vm_kvm::{GuestRam, Kvm, Vcpu};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 use zone_protocol::agent::{GUEST_CID, PORT};
 use zone_protocol::vmm::{Config, Connected};
@@ -37,25 +39,61 @@ pub(crate) fn read(inherited: &mut Inherited) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Builds the machine, with everything loaded and every device on the bus.
-pub(crate) fn build(inherited: &mut Inherited, config: &Config) -> anyhow::Result<(Machine, Vec<Vcpu>)> {
-    let kvm = Kvm::from_descriptor(inherited.take("kvm")?)?;
-    let ram = GuestRam::new(u64::from(config.memory_mib) << 20)?;
-    let vm = Vm::new(&kvm, ram)?;
-    let images = Images {
-        kernel: &mut File::from(inherited.take("kernel")?),
-        initrd: &mut File::from(inherited.take("initrd")?),
-        command_line: &config.command_line,
-    };
-    let entry = load::load(vm.ram(), images, config.vcpus)?;
-    let vcpus = vm.vcpus(config.vcpus, entry)?;
-    let mut machine = Machine::new(vm)?;
-    attach_console(&mut machine, inherited)?;
-    attach_disks(&mut machine, inherited, config)?;
-    machine.attach(Box::new(Rng::new())).context("attach random numbers")?;
-    attach_vsock(&mut machine, inherited)?;
-    attach_network(&mut machine, inherited, config)?;
-    Ok((machine, vcpus))
+/// Everything of a zone that outlives a reset of its machine.
+pub(crate) struct Zone {
+    pub(crate) machine: Machine,
+    /// For whoever brings the NIC another back end.
+    pub(crate) network: Option<NetControl>,
+    kernel: File,
+    initrd: File,
+    config: Config,
+}
+
+impl Zone {
+    /// Builds the machine with every device on the bus, and nothing in its memory.
+    pub(crate) fn new(inherited: &mut Inherited, config: Config) -> anyhow::Result<Self> {
+        let kvm = Kvm::from_descriptor(inherited.take("kvm")?)?;
+        let ram = GuestRam::new(u64::from(config.memory_mib) << 20)?;
+        let mut machine = Machine::new(kvm, ram)?;
+        let kernel = File::from(inherited.take("kernel")?);
+        let initrd = File::from(inherited.take("initrd")?);
+        attach_console(&mut machine, inherited)?;
+        attach_disks(&mut machine, inherited, &config)?;
+        machine.attach(Box::new(Rng::new())).context("attach random numbers")?;
+        attach_vsock(&mut machine, inherited)?;
+        let network = attach_network(&mut machine, inherited, &config)?;
+        let balloon = Balloon::new(regions(machine.vm.ram())?);
+        machine.attach(Box::new(balloon)).context("attach balloon")?;
+        Ok(Self { machine, network, kernel, initrd, config })
+    }
+
+    /// Fills the empty memory with what the machine starts from, and makes its processors.
+    pub(crate) fn load(&mut self) -> anyhow::Result<Vec<Vcpu>> {
+        let images = Images {
+            kernel: &mut self.kernel,
+            initrd: &mut self.initrd,
+            command_line: &self.config.command_line,
+        };
+        let entry = load::load(self.machine.vm.ram(), images, self.config.vcpus)?;
+        Ok(self.machine.vm.vcpus(self.config.vcpus, entry)?)
+    }
+}
+
+/// Guest memory as other processes and the balloon see it.
+fn regions(ram: &GuestRam) -> anyhow::Result<Vec<SharedRegion>> {
+    ram.memory
+        .iter()
+        .map(|region| {
+            let offset = region.file_offset().expect("guest memory is a file").start();
+            Ok(SharedRegion {
+                guest_address: region.start_addr().raw_value(),
+                size: region.len(),
+                offset,
+                file: ram.file.try_clone()?,
+            })
+        })
+        .collect::<io::Result<_>>()
+        .context("share guest memory")
 }
 
 /// The guest's console, output only.
@@ -71,6 +109,8 @@ fn attach_disks(machine: &mut Machine, inherited: &mut Inherited, config: &Confi
         let file = File::from(inherited.take(&name)?);
         let access = if disk.read_only { Access::ReadOnly } else { Access::ReadWrite };
         let block = Block::new(file, access, &disk.serial).with_context(|| name.clone())?;
+        // A queue for each processor: none waits for another one's request.
+        let block = block.with_queues(config.vcpus.into());
         machine.attach(Box::new(block)).with_context(|| format!("attach {name}"))?;
     }
     Ok(())
@@ -93,24 +133,15 @@ fn attach_vsock(machine: &mut Machine, inherited: &mut Inherited) -> anyhow::Res
 }
 
 /// The NIC, if the zone has a network.
-fn attach_network(machine: &mut Machine, inherited: &mut Inherited, config: &Config) -> anyhow::Result<()> {
-    let Some(mac) = config.network else { return Ok(()) };
+fn attach_network(
+    machine: &mut Machine,
+    inherited: &mut Inherited,
+    config: &Config,
+) -> anyhow::Result<Option<NetControl>> {
+    let Some(mac) = config.network else { return Ok(None) };
     let stream = UnixStream::from(inherited.take("net")?);
-    let ram = machine.vm.ram();
-    let regions = ram
-        .memory
-        .iter()
-        .map(|region| {
-            let offset = region.file_offset().expect("guest memory is a file").start();
-            Ok(SharedRegion {
-                guest_address: region.start_addr().raw_value(),
-                size: region.len(),
-                offset,
-                file: ram.file.try_clone()?,
-            })
-        })
-        .collect::<io::Result<Vec<_>>>()
-        .context("share guest memory")?;
-    let net = Net::new(stream, mac, regions).context("back end of the network")?;
-    machine.attach(Box::new(net)).context("attach network")
+    let net = Net::new(stream, mac, regions(machine.vm.ram())?).context("back end of the network")?;
+    let control = net.control();
+    machine.attach(Box::new(net)).context("attach network")?;
+    Ok(Some(control))
 }

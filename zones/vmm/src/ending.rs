@@ -1,8 +1,11 @@
-//! How the machine ends: whoever comes first says why, everybody else is too late.
+//! How a run of the machine ends: whoever comes first says why, everybody else is too late.
+//!
+//! After a reset of the machine the same object waits for the next end.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 use vm_kvm::VcpuExitReason;
@@ -11,29 +14,46 @@ use zone_protocol::vmm::End;
 /// The first reason, and the event that wakes the main thread.
 #[derive(Debug)]
 pub(crate) struct Ending {
-    first: OnceLock<End>,
+    first: Mutex<Option<End>>,
+    /// Whether there is a reason: processors look at it after every exit.
+    over: AtomicBool,
     event: OwnedFd,
 }
 
 impl Ending {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self {
-            first: OnceLock::new(),
-            event: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
-        })
+        let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Self { first: Mutex::new(None), over: AtomicBool::new(false), event })
+    }
+
+    fn first(&self) -> MutexGuard<'_, Option<End>> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The machine ends because of this, unless it ends already.
     pub(crate) fn end(&self, reason: End) {
-        if self.first.set(reason).is_ok() {
+        let mut first = self.first();
+        if first.is_none() {
+            *first = Some(reason);
+            self.over.store(true, Ordering::Release);
             // The counter is empty, so it takes one.
             let _woken = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
         }
     }
 
-    /// The reason, once there is one.
-    pub(crate) fn reason(&self) -> Option<&End> {
-        self.first.get()
+    /// Whether there is a reason.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// The reason, if there is one. From now on the next one counts: no processor runs and no device works.
+    pub(crate) fn take(&self) -> Option<End> {
+        let mut first = self.first();
+        self.over.store(false, Ordering::Release);
+        let mut count = [0; 8];
+        // Empty is as good as emptied.
+        let _count = rustix::io::read(&self.event, &mut count);
+        first.take()
     }
 
     /// Readable once there is a reason.
@@ -57,16 +77,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_reason_wins() {
+    fn the_first_reason_wins_each_time() {
         let ending = Ending::new().unwrap();
-        assert_eq!(ending.reason(), None);
-        ending.processor_ended(&VcpuExitReason::Handled);
-        assert_eq!(ending.reason(), None);
-        ending.end(End::Panic);
-        ending.end(End::Reset);
-        ending.processor_ended(&VcpuExitReason::TripleFault);
-        assert_eq!(ending.reason(), Some(&End::Panic));
         let mut count = [0; 8];
+        for _ in 0..2 {
+            assert!(!ending.is_over());
+            ending.processor_ended(&VcpuExitReason::Handled);
+            assert!(!ending.is_over());
+            rustix::io::read(ending.event(), &mut count).unwrap_err();
+            ending.end(End::Panic);
+            ending.end(End::Reset);
+            ending.processor_ended(&VcpuExitReason::TripleFault);
+            assert!(ending.is_over());
+            assert_eq!(ending.take(), Some(End::Panic));
+        }
+        ending.end(End::Reset);
         assert_eq!(rustix::io::read(ending.event(), &mut count), Ok(8));
         assert_eq!(u64::from_ne_bytes(count), 1);
     }

@@ -3,9 +3,10 @@
 //! ```text
 //!   0x0000_6000  start-of-day structures, command line     0xC000_0000  end of low memory
 //!   0x000E_0000  ACPI tables                               0xD000_0000  BARs (fixed)
-//!   0x000F_FFF0  where a processor starts after reset
+//!   0x000F_0000  generation id; at FFF0 where a processor
+//!                in real mode resets the machine
 //!   0x0010_0000  memory: kernel where it asks to be,       0xE000_0000  PCI configuration (ECAM), bus 0
-//!                initrd at the end of low memory           0xFEC0_0000  I/O APIC, then local APICs
+//!                initrd at the end of low memory           0xFEE0_0000  local APICs
 //!                                                          1_0000_0000  the rest of memory
 //! ```
 
@@ -28,6 +29,8 @@ pub(crate) const CONVENTIONAL_END: u64 = 0x9_F000;
 pub(crate) const ACPI_TABLES: u64 = 0xE_0000;
 /// End of them.
 pub(crate) const ACPI_END: u64 = 0xF_0000;
+/// The generation id, 16 bytes: in a reserved range, which no guest takes for memory.
+pub(crate) const GENERATION_ID: u64 = ACPI_END;
 /// Where a processor in real mode goes to reset the machine: the address that firmware would answer at.
 pub(crate) const RESET_VECTOR: u64 = 0xF_FFF0;
 /// Start of the memory above 1 MiB.
@@ -38,8 +41,6 @@ pub(crate) const BARS: u32 = 0xD000_0000;
 pub(crate) const BARS_CLAIMED: u32 = 0x1000_0000;
 /// PCI configuration space.
 pub(crate) const ECAM: u64 = 0xE000_0000;
-/// The in-kernel I/O APIC.
-pub(crate) const IO_APIC: u32 = 0xFEC0_0000;
 /// The in-kernel local APICs.
 pub(crate) const LOCAL_APIC: u32 = 0xFEE0_0000;
 

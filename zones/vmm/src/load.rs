@@ -8,6 +8,7 @@ use std::io::{self, Seek};
 use devices::power;
 use linux_loader::loader::KernelLoader;
 use linux_loader::loader::elf::{Elf, PvhBootCapability};
+use rustix::rand::{GetRandomFlags, getrandom};
 use vm_kvm::{Entry, GuestRam, LOW_LIMIT};
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
@@ -55,6 +56,9 @@ pub(crate) enum LoadError {
     /// The command line is too long or holds a zero byte.
     #[error("command line of {0} bytes, expected less than {max} and no zero byte", max = layout::COMMAND_LINE_SIZE)]
     CommandLine(usize),
+    /// The kernel gives no random numbers.
+    #[error("random numbers for the generation id")]
+    Random(#[source] rustix::io::Errno),
     /// Guest memory does not reach to where something must lie.
     #[error("guest memory")]
     Memory(#[source] vm_memory::GuestMemoryError),
@@ -90,9 +94,13 @@ pub(crate) fn load(ram: &GuestRam, images: Images<'_>, vcpus: u8) -> Result<Entr
         map.extend_from_slice(&[0; 4]);
     }
     let ranges = u32::try_from(map.len() / 24).expect("a handful of ranges");
+    // Each start is another one: no state of an earlier one comes back.
+    let mut generation = [0; 16];
+    getrandom(&mut generation, GetRandomFlags::empty()).map_err(LoadError::Random)?;
     let module = [initrd, initrd_size, 0, 0].map(u64::to_le_bytes).concat();
     let parts = [
         (layout::ACPI_TABLES, acpi::tables(vcpus)),
+        (layout::GENERATION_ID, generation.to_vec()),
         (layout::RESET_VECTOR, RESET_CODE.to_vec()),
         (layout::COMMAND_LINE, line),
         (layout::MEMORY_MAP, map),

@@ -1,21 +1,22 @@
-//! Builds the machine and runs it until it ends.
+//! Builds the machine, runs it until it ends, and returns it to its state at power-on.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use devices::pci::host_bridge::HostBridge;
 use devices::pci::msix::Vector;
 use devices::pci::{self, PciBus};
 use devices::pvpanic::Pvpanic;
 use devices::virtio::pci_transport::{NewTransportError, PciTransport};
 use devices::virtio::{GuestMemory, VirtioDevice};
-use vm_kvm::{MsiMessage, MsiVector, Vcpu, VcpuThread, Vm};
+use vm_kvm::{BuildVmError, GuestRam, Kvm, MsiMessage, MsiVector, Vcpu, VcpuThread, Vm};
 use vmm_sys_util::eventfd::EventFd;
 use zone_protocol::vmm::End;
 
 use crate::board::Board;
 use crate::ending::Ending;
-use crate::layout;
+use crate::{layout, roles};
 
 /// Why a device did not get onto the bus.
 #[derive(Debug, thiserror::Error)]
@@ -31,29 +32,58 @@ pub(crate) enum AttachError {
     Event(#[from] io::Error),
 }
 
-/// A machine under construction: everything but its processors.
+/// Why there is no machine.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NewMachineError {
+    /// KVM's part.
+    #[error(transparent)]
+    Vm(#[from] BuildVmError),
+    /// The devices that every machine has.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+}
+
+/// Why a machine did not get back to its state at power-on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResetError {
+    /// The guest's memory was not emptied.
+    #[error("empty the guest's memory")]
+    Memory(#[source] io::Error),
+    /// KVM's part.
+    #[error(transparent)]
+    Vm(#[from] BuildVmError),
+}
+
+/// A machine: everything but its processors, which are made for each run.
 pub(crate) struct Machine {
     pub(crate) vm: Vm,
-    bus: PciBus,
-    ending: Arc<Ending>,
+    pub(crate) board: Arc<Board>,
+    kvm: Kvm,
 }
 
 impl Machine {
     /// A machine with a host bridge and a way to say that it panicked.
-    pub(crate) fn new(vm: Vm) -> Result<Self, AttachError> {
-        let ending = Arc::new(Ending::new()?);
+    pub(crate) fn new(kvm: Kvm, ram: GuestRam) -> Result<Self, NewMachineError> {
+        let vm = Vm::new(&kvm, ram)?;
+        let ending = Arc::new(Ending::new().map_err(AttachError::Event)?);
         let mut bus = PciBus::default();
-        bus.add(Box::new(pci::host_bridge::HostBridge::default()))?;
+        bus.add(Box::new(HostBridge::default())).map_err(AttachError::Bus)?;
         let of_guest = Arc::clone(&ending);
         let panicked = Arc::new(move || of_guest.end(End::Panic));
-        let address = bar(bus.next_number()?);
-        bus.add(Box::new(Pvpanic::new(address, panicked)))?;
-        Ok(Self { vm, bus, ending })
+        let address = bar(bus.next_number().map_err(AttachError::Bus)?);
+        bus.add(Box::new(Pvpanic::new(address, panicked))).map_err(AttachError::Bus)?;
+        let board = Arc::new(Board::new(bus, ending, vm.read_pages()));
+        Ok(Self { vm, board, kvm })
     }
 
     /// Puts a virtio device onto the bus and binds its queues to the guest's notifications.
+    ///
+    /// # Panics
+    /// When the machine runs.
     pub(crate) fn attach(&mut self, device: Box<dyn VirtioDevice>) -> Result<(), AttachError> {
-        let address = bar(self.bus.next_number()?);
+        let bus =
+            &mut Arc::get_mut(&mut self.board).expect("only a machine that does not run is changed").bus;
+        let address = bar(bus.next_number()?);
         let router = self.vm.msi_router();
         let vectors = (0..PciTransport::vectors(&*device))
             .map(|_| Ok(Arc::new(KvmVector(router.vector()?)) as Arc<dyn Vector>))
@@ -63,56 +93,87 @@ impl Machine {
         for (kick, offset) in transport.notifications() {
             self.vm.notify_on_write(kick, u64::from(address) + offset)?;
         }
-        self.bus.add(Box::new(transport))?;
+        bus.add(Box::new(transport))?;
         Ok(())
     }
 
-    /// Lets the processors run.
-    pub(crate) fn start(self, vcpus: Vec<Vcpu>) -> io::Result<Running> {
-        let Self { vm, bus, ending } = self;
-        let board = Arc::new(Board::new(bus, Arc::clone(&ending)));
-        let mut running = Running { _vm: vm, board, ending, threads: Vec::new() };
-        for vcpu in vcpus {
-            let of_processor = Arc::clone(&running.ending);
-            let handler = Arc::<Board>::clone(&running.board);
-            match vcpu.start(handler, move |reason| of_processor.processor_ended(reason)) {
-                Ok(thread) => running.threads.push(thread),
-                Err(error) => {
-                    running.ending.end(End::Failed("a processor's thread".to_owned()));
-                    running.stop();
-                    return Err(error);
-                }
-            }
+    /// How this run ends.
+    pub(crate) fn ending(&self) -> &Arc<Ending> {
+        &self.board.ending
+    }
+
+    /// Lets `vcpus` run.
+    pub(crate) fn start(&self, vcpus: Vec<Vcpu>) -> io::Result<Running> {
+        self.board.show_configuration();
+        let mut running = Running { board: Arc::clone(&self.board), threads: Vec::new() };
+        let ending = self.ending();
+        let started = roles::as_processors(|| {
+            vcpus.into_iter().try_for_each(|vcpu| {
+                let of_processor = Arc::clone(ending);
+                let handler = Arc::<Board>::clone(&running.board);
+                let thread = vcpu.start(handler, move |reason| of_processor.processor_ended(reason))?;
+                running.threads.push(thread);
+                Ok(())
+            })
+        });
+        if let Err(error) = started.and_then(|result: io::Result<()>| result) {
+            self.ending().end(End::Failed("a processor's thread".to_owned()));
+            running.stop();
+            return Err(error);
         }
         Ok(running)
     }
+
+    /// Back to the state at power-on, with empty memory. Nothing runs: [`Running::stop`] came before.
+    pub(crate) fn reset(&mut self) -> Result<(), ResetError> {
+        self.vm.ram().clear().map_err(ResetError::Memory)?;
+        Ok(self.vm.reset(&self.kvm)?)
+    }
 }
 
-/// A machine that runs.
+/// The processors of a machine that runs.
 pub(crate) struct Running {
-    _vm: Vm,
-    pub(crate) board: Arc<Board>,
-    pub(crate) ending: Arc<Ending>,
+    board: Arc<Board>,
     threads: Vec<VcpuThread>,
 }
 
+/// How often processors left the guest for this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Exits {
+    port: u64,
+    memory: u64,
+    other: u64,
+    /// Accesses that found nothing.
+    missed: u64,
+}
+
 impl Running {
-    /// Stops processors and devices. When this returns no thread touches the guest's memory any more.
-    pub(crate) fn stop(self) {
-        for thread in &self.threads {
-            thread.kick();
-        }
-        let mut exits = (0_u64, 0_u64, 0_u64);
+    /// Stops all processors between two instructions. None runs when this returns.
+    pub(crate) fn pause(&self) {
+        self.threads.iter().for_each(VcpuThread::pause);
+        self.threads.iter().for_each(VcpuThread::wait_until_parked);
+    }
+
+    /// Lets them go on.
+    pub(crate) fn resume(&self) {
+        self.threads.iter().for_each(VcpuThread::resume);
+    }
+
+    /// Ends the processors and returns every device to its state at power-on. When this returns no thread touches the
+    /// guest's memory any more.
+    pub(crate) fn stop(self) -> Exits {
+        self.threads.iter().for_each(VcpuThread::kick);
+        let mut exits = Exits::default();
         for thread in self.threads {
             let counters = thread.counters();
-            exits.0 += counters.port.load(Ordering::Relaxed);
-            exits.1 += counters.memory.load(Ordering::Relaxed);
-            exits.2 += counters.other.load(Ordering::Relaxed);
             let _reason = thread.join();
+            exits.port += counters.port.load(Ordering::Relaxed);
+            exits.memory += counters.memory.load(Ordering::Relaxed);
+            exits.other += counters.other.load(Ordering::Relaxed);
         }
-        self.board.bus.stop();
-        let missed = self.board.missed.load(Ordering::Relaxed);
-        tracing::info!(port = exits.0, memory = exits.1, other = exits.2, missed, "exits to the VMM");
+        self.board.bus.reset();
+        exits.missed = self.board.take_missed();
+        exits
     }
 }
 

@@ -1,9 +1,15 @@
 //! The virtual machine monitor: one process, one zone.
 //!
 //! ```text
-//!   descriptors by name -> machine -> Event::Started -> processors run -> first reason to end
-//!                                                             ^                 |
-//!                          Command::Kill, or zoned is gone ---+     Event::Ended, exit 0
+//!   descriptors by name -> machine -> load -> Event::Started -> processors run <--> paused
+//!                                      ^                            |
+//!                                      |                            | first reason to end: the guest, KVM,
+//!                                      |                            | Command::Kill, or zoned is gone
+//!                                      |                            v
+//!                                      +---- the guest reset --- processors ended, devices as at power-on
+//!                                            itself                 | anything else
+//!                                                                   v
+//!                                                           Event::Ended, exit 0
 //! ```
 //! It runs inside its jail from the first instruction: it opens no file, makes no process, and knows nothing
 //! but the descriptors that `zone_protocol::vmm` names. It exits with 0 when it could say how the machine
@@ -12,29 +18,26 @@
 mod acpi;
 mod board;
 mod config;
+mod control;
 mod ending;
 mod layout;
 mod load;
+mod log;
 mod machine;
+mod roles;
 
-use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use ipc::{Channel, ReceiveError};
+use ipc::Channel;
 use jail::inherited::Inherited;
-use rustix::event::{PollFd, PollFlags, poll};
-use zone_protocol::vmm::{Command, End, Event};
+use zone_protocol::vmm::{End, Event};
 
-use crate::machine::Running;
+use crate::config::Zone;
+use crate::control::Controlled;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .without_time()
-        .with_max_level(tracing::Level::INFO)
-        .init();
+    log::begin();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -62,47 +65,37 @@ fn run() -> anyhow::Result<()> {
     }
 }
 
-/// Builds the machine, runs it, and says how it ended.
+/// Builds the machine, runs it as often as the guest resets itself, and says how it ended.
 fn build_and_run(inherited: &mut Inherited, events: &Channel) -> anyhow::Result<End> {
-    let zone = config::read(inherited)?;
-    let span = tracing::info_span!("vmm", zone = zone.zone);
-    let _inside = span.enter();
-    let (machine, vcpus) = config::build(inherited, &zone)?;
-    events.send(&Event::Started, &[]).context("report the start")?;
-    let running = machine.start(vcpus).context("start processors")?;
-    let waited = wait(&running, events);
-    let end = running.ending.reason().cloned();
-    running.stop();
-    waited?;
-    let end = end.context("the machine stopped without a reason")?;
-    tracing::info!(?end, "machine ended");
-    Ok(end)
-}
-
-/// Waits until something ends the machine.
-fn wait(running: &Running, events: &Channel) -> anyhow::Result<()> {
-    while running.ending.reason().is_none() {
-        let mut descriptors = [
-            PollFd::from_borrowed_fd(running.ending.event(), PollFlags::IN),
-            PollFd::from_borrowed_fd(events.as_fd(), PollFlags::IN),
-        ];
-        match poll(&mut descriptors, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error).context("wait for events"),
-        }
-        let [_, commands] = &descriptors;
-        if commands.revents().is_empty() {
-            continue;
-        }
-        match events.receive::<Command>() {
-            Ok((Command::Kill, _)) => running.ending.end(End::Failed("killed on request".to_owned())),
-            Err(ReceiveError::Closed) => running.ending.end(End::Failed("zoned is gone".to_owned())),
-            Err(error @ ReceiveError::Malformed) => tracing::warn!(%error, "command dropped"),
-            Err(ReceiveError::WouldBlock) => {}
-            Err(error @ ReceiveError::Io(_)) => return Err(error).context("receive a command"),
+    let config = config::read(inherited)?;
+    log::name_zone(&config.zone);
+    let mut zone = Zone::new(inherited, config)?;
+    let mut resets: u64 = 0;
+    loop {
+        let vcpus = zone.load()?;
+        events.send(&Event::Started, &[]).context("report the start")?;
+        let running = zone.machine.start(vcpus).context("start processors")?;
+        let network = zone.network.as_ref();
+        let controlled =
+            Controlled { machine: &zone.machine, network, running: &running, events }.until_end();
+        let exits = running.stop();
+        let end = zone.machine.ending().take();
+        controlled?;
+        match end.context("the machine stopped without a reason")? {
+            End::Reset => {
+                resets += 1;
+                // The guest decides how often that is: the log says it ever more rarely.
+                if resets.is_power_of_two() {
+                    tracing::info!(resets, ?exits, "the guest reset itself");
+                }
+                zone.machine.reset().context("reset the machine")?;
+            }
+            end @ (End::ShutDown | End::Panic | End::Failed(_)) => {
+                tracing::info!(?end, ?exits, resets, "machine ended");
+                return Ok(end);
+            }
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

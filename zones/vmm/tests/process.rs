@@ -55,8 +55,8 @@ fn launcher() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_vmm")).with_file_name("examples").join("launch")
 }
 
-/// Runs a VMM on `kernel` and gives its events; kills the machine once it started when asked to.
-fn run(test: &str, kernel: &[u8], kill: Option<&str>) -> Option<Vec<String>> {
+/// Runs a VMM on `kernel` and gives its events; after the Nth of them it says the words to the launcher.
+fn run(test: &str, kernel: &[u8], says: &[(usize, &str)]) -> Option<Vec<String>> {
     if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
         println!("skipped {test}: /dev/kvm: {error}");
         return None;
@@ -80,45 +80,66 @@ fn run(test: &str, kernel: &[u8], kill: Option<&str>) -> Option<Vec<String>> {
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
         let event = line.split_once("] ").unwrap().1.to_owned();
-        if let ("Started", Some(word)) = (event.as_str(), kill) {
-            writeln!(input, "{word}").unwrap();
-        }
         events.push(event);
+        for (_, words) in says.iter().filter(|(after, _)| *after == events.len()) {
+            writeln!(input, "{words}").unwrap();
+        }
     }
     assert!(child.wait().unwrap().success());
     Some(events)
 }
 
-fn check(test: &str, kernel: &[u8], kill: Option<&str>, expected: &[&str]) {
-    if let Some(events) = run(test, kernel, kill) {
+fn check(test: &str, kernel: &[u8], says: &[(usize, &str)], expected: &[&str]) {
+    if let Some(events) = run(test, kernel, says) {
         assert_eq!(events, expected, "{test}");
     }
 }
 
 #[test]
-fn a_guest_powers_off() {
-    check("power off", &kernel(POWER_OFF), None, &["Started", "Ended(ShutDown)", "exit status: 0"]);
+fn native_a_guest_powers_off() {
+    check("power off", &kernel(POWER_OFF), &[], &["Started", "Ended(ShutDown)", "exit status: 0"]);
 }
 
 #[test]
-fn a_guest_goes_to_the_reset_vector() {
-    check("reset vector", &kernel(RESET), None, &["Started", "Ended(Reset)", "exit status: 0"]);
+fn native_a_guest_that_goes_to_the_reset_vector_starts_again_in_the_same_process() {
+    const TIMES: usize = 100;
+    let Some(events) = run("reset vector", &kernel(RESET), &[(TIMES + 1, "kill")]) else { return };
+    let started = events.iter().take_while(|event| *event == "Started").count();
+    // It goes on resetting itself until the command is there.
+    assert!(started > TIMES, "{events:?}");
+    assert_eq!(events[started..], ["Ended(Failed(\"killed on request\"))", "exit status: 0"]);
 }
 
 #[test]
-fn zoned_kills_a_guest_that_never_ends() {
+fn native_zoned_kills_a_guest_that_never_ends() {
     let expected = ["Started", "Ended(Failed(\"killed on request\"))", "exit status: 0"];
-    check("kill", &kernel(LOOP), Some("kill"), &expected);
+    check("kill", &kernel(LOOP), &[(1, "kill")], &expected);
 }
 
 #[test]
-fn a_machine_ends_with_zoned() {
-    check("zoned gone", &kernel(LOOP), Some("leave"), &["Started", "exit status: 0"]);
+fn native_zoned_pauses_a_guest_and_lets_it_go_on() {
+    let says = [(1, "pause"), (2, "pause"), (3, "resume"), (4, "resume"), (5, "pause"), (6, "kill")];
+    let expected = [
+        "Started",
+        "Paused",
+        "Paused",
+        "Resumed",
+        "Resumed",
+        "Paused",
+        "Ended(Failed(\"killed on request\"))",
+        "exit status: 0",
+    ];
+    check("pause", &kernel(LOOP), &says, &expected);
 }
 
 #[test]
-fn a_kernel_that_is_none_is_said_to_be_none() {
-    let Some(events) = run("no kernel", b"no kernel", None) else { return };
+fn native_a_machine_ends_with_zoned() {
+    check("zoned gone", &kernel(LOOP), &[(1, "leave")], &["Started", "exit status: 0"]);
+}
+
+#[test]
+fn native_a_kernel_that_is_none_is_said_to_be_none() {
+    let Some(events) = run("no kernel", b"no kernel", &[]) else { return };
     assert_eq!(events.len(), 2, "{events:?}");
     assert!(events[0].starts_with("Ended(Failed(\"kernel image: "), "{events:?}");
     assert_eq!(events[1], "exit status: 0");

@@ -38,8 +38,15 @@ pub struct Disk {
 /// VMM to `zoned`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// The first instruction is about to run.
+    /// The first instruction is about to run. Comes again each time that the guest reset itself: the machine is
+    /// as at power-on then, and the agent connects once more.
     Started,
+    /// No virtual processor runs until [`Command::Resume`]; answers [`Command::Pause`].
+    Paused,
+    /// The virtual processors run again; answers [`Command::Resume`].
+    Resumed,
+    /// The network back end hung up; the device waits for [`Command::Network`].
+    NetworkLost,
     /// The machine ended; the process exits after this.
     Ended(End),
 }
@@ -49,7 +56,8 @@ pub enum Event {
 pub enum End {
     /// The guest powered itself off.
     ShutDown,
-    /// The guest asked for a reset.
+    /// The guest asked for a reset. The VMM carries it out itself and goes on with [`Event::Started`]: this
+    /// reason does not leave its process.
     Reset,
     /// The guest's kernel panicked.
     Panic,
@@ -60,6 +68,12 @@ pub enum End {
 /// `zoned` to VMM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
+    /// Stop all virtual processors between two instructions.
+    Pause,
+    /// Let them go on.
+    Resume,
+    /// Connect the network device to a new back end; one descriptor comes with the message: a vhost-user stream.
+    Network,
     /// End the machine at once, without asking the guest.
     Kill,
 }

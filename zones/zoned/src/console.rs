@@ -14,6 +14,9 @@ const KEPT: usize = 64 * 1024;
 /// How much of a line is quoted, in characters.
 const QUOTED: usize = 200;
 
+/// How Linux begins the line that says why it panics; a trace of calls follows.
+const PANIC: &[u8] = b"Kernel panic - ";
+
 /// Read end of a guest's console.
 #[derive(Debug)]
 pub(crate) struct Console {
@@ -55,12 +58,15 @@ impl Console {
         self.tail.drain(..excess);
     }
 
-    /// The last line that is not empty, fit for a log.
-    pub(crate) fn last_line(&self) -> Option<String> {
+    /// What explains the end best, fit for a log: the kernel's own reason for its last panic, or else the last
+    /// line that is not empty.
+    pub(crate) fn last_words(&self) -> Option<String> {
         let (first, second) = self.tail.as_slices();
         let text = [first, second].concat();
         let is_blank = |line: &&[u8]| line.iter().all(u8::is_ascii_whitespace);
-        let line = text.split(|byte| *byte == b'\n').rfind(|line| !is_blank(line))?;
+        let is_panic = |line: &&[u8]| line.windows(PANIC.len()).any(|part| part == PANIC);
+        let lines = || text.split(|byte| *byte == b'\n');
+        let line = lines().rfind(is_panic).or_else(|| lines().rfind(|line| !is_blank(line)))?;
         Some(printable(&String::from_utf8_lossy(line), QUOTED))
     }
 }
@@ -94,9 +100,11 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_explains_and_is_clean() {
-        let line = |text: &[u8]| console(text).last_line();
+    fn the_panic_or_the_last_line_explains_and_is_clean() {
+        let line = |text: &[u8]| console(text).last_words();
         assert_eq!(line(b"one\r\n\x1b[31mpanic: \xff\r\n\r\n").as_deref(), Some("?[31mpanic: ?"));
+        let panic = b"[1.0] Kernel panic - not syncing: why\n[1.0] Call Trace:\n[1.0] </TASK>\n";
+        assert_eq!(line(panic).as_deref(), Some("[1.0] Kernel panic - not syncing: why"));
         assert_eq!(line(b"no end"), Some("no end".to_owned()));
         assert_eq!(line(b"\n \n"), None);
         assert_eq!(line(&[b'x'; 1000]).unwrap().len(), QUOTED);
@@ -106,6 +114,6 @@ mod tests {
     fn a_console_is_bounded() {
         let console = console(&b"0123456789abcde\n".repeat(10_000));
         assert_eq!(console.tail.len(), KEPT);
-        assert_eq!(console.last_line().as_deref(), Some("0123456789abcde"));
+        assert_eq!(console.last_words().as_deref(), Some("0123456789abcde"));
     }
 }

@@ -7,6 +7,7 @@
 mod act;
 mod calls;
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use crate::lifecycle::{Event, Role, died};
 use crate::server::{ClientId, Server};
 use crate::settings::{Paths, Settings};
 use crate::status::{Notices, TunnelFacts};
+use crate::template::Templates;
 use crate::zone::Zone;
 
 /// What `zoned` is given.
@@ -43,6 +45,7 @@ pub(crate) struct Inherited {
 #[derive(Debug)]
 pub(crate) struct Daemon {
     paths: Paths,
+    templates: Templates,
     settings: Settings,
     init: Channel,
     uplink: Channel,
@@ -54,6 +57,8 @@ pub(crate) struct Daemon {
     shown: Option<Status>,
     next_process: u32,
     power_off: PowerOff,
+    /// What `init` said while an answer of it was awaited.
+    earlier: VecDeque<InitEvent>,
 }
 
 /// Whether the host is to go off.
@@ -97,8 +102,10 @@ impl Daemon {
         inherited.init.set_nonblocking().context("descriptor init")?;
         inherited.uplink.set_nonblocking().context("descriptor uplink")?;
         let server = Server::new(inherited.varlink).context("descriptor varlink")?;
+        let templates = Templates::new(&paths.data, &paths.template_rules);
         Ok(Self {
             paths,
+            templates,
             settings,
             init: inherited.init,
             uplink: inherited.uplink,
@@ -109,6 +116,7 @@ impl Daemon {
             shown: None,
             next_process: first_process,
             power_off: PowerOff::No,
+            earlier: VecDeque::new(),
         })
     }
 
@@ -121,6 +129,9 @@ impl Daemon {
             self.dispatch(source, flags, Instant::now())?;
         }
         let now = Instant::now();
+        while let Some(event) = self.earlier.pop_front() {
+            self.init_said(event, now)?;
+        }
         for client in self.server.backlog() {
             self.client(client, PollFlags::empty(), now)?;
         }
@@ -250,6 +261,10 @@ impl Daemon {
             Err(ReceiveError::WouldBlock) => return Ok(()),
             Err(error) => return Err(error).context("receive from init"),
         };
+        self.init_said(event, now)
+    }
+
+    fn init_said(&mut self, event: InitEvent, now: Instant) -> anyhow::Result<()> {
         match event {
             InitEvent::Spawned { process, pid } => tracing::info!(process, pid, "process runs"),
             InitEvent::Refused { process, reason } => {
@@ -261,6 +276,11 @@ impl Daemon {
                 if let Some((zone, role)) = self.find_process(process) {
                     self.exited(zone, role, cause, now)?;
                 }
+            }
+            // An answer that came too late: nobody waits for it any more.
+            InitEvent::DiskOpened { slot } | InitEvent::DiskRefused { slot, .. } => {
+                tracing::warn!(slot, "late answer about a disk");
+                self.init.send(&Request::CloseDisk { slot }, &[]).context("close a disk")?;
             }
             InitEvent::ServiceExited { service, cause, restarts } => {
                 let then =
@@ -345,6 +365,8 @@ impl Daemon {
             let Some(event) = self.run_mut(zone).and_then(crate::zone::Run::next_event) else { break };
             match event {
                 VmmEvent::Started => tracing::info!(zone = self.zone_name(zone), "machine started"),
+                // `zoned` asks for none of these yet.
+                VmmEvent::Paused | VmmEvent::Resumed | VmmEvent::NetworkLost => {}
                 VmmEvent::Ended(end) => {
                     tracing::info!(zone = self.zone_name(zone), ?end, "machine ended");
                     self.event(zone, Event::Ended(clean(end)), now)?;

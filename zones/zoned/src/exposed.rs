@@ -95,12 +95,12 @@ impl AgentLink {
 }
 
 /// Reads all of a guest's console from a pipe that does not block; the line that would explain its end.
-pub fn last_line(pipe: OwnedFd) -> Option<String> {
+pub fn last_words(pipe: OwnedFd) -> Option<String> {
     let mut console = console::Console::new(pipe);
     while console.read() == console::Flow::Open {
         if rustix::io::ioctl_fionread(&console).is_ok_and(|left| left == 0) {
             break;
         }
     }
-    console.last_line()
+    console.last_words()
 }

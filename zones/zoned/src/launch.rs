@@ -14,9 +14,11 @@ use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_cre
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use vpn_protocol::{Endpoint, Host, Peer, VpndConfig};
 use zone_protocol::vmm::{Config, Disk};
+
+use crate::template::{TemplateError, Templates};
 
 /// MiB that stay free for the host's own processes.
 const HOST_RESERVE_MIB: u64 = 192;
@@ -27,12 +29,9 @@ const DISK_RESERVE_MIB: u64 = 8;
 /// Why a zone cannot start: fragments that follow "Not started: ".
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LaunchError {
-    /// A file of the template is not there.
-    #[error("template {template:?} is not installed: {path} is missing; run `./bulkhead run` to build it")]
-    TemplateMissing { template: String, path: String },
-    /// `template.toml` is wrong.
-    #[error("template {template:?} is damaged: {path}: {reason}; run `./bulkhead run` to build it again")]
-    TemplateBad { template: String, path: String, reason: String },
+    /// The template is not there, or not one that this host may run.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// The policy gives less memory than the template needs.
     #[error(
         "template {template:?} needs {needed} MiB of memory, the policy gives {given} MiB; raise the zone's memory \
@@ -53,6 +52,9 @@ pub(crate) enum LaunchError {
         "tunnel {0:?} has no private key on this host; add it to demo-keys.toml and build the image again"
     )]
     NoKey(String),
+    /// `init` made no disposable disk.
+    #[error("the host made no disposable disk: {0}")]
+    Disposable(String),
     /// Any other failure with a file.
     #[error("{path}: {source}; check the data disk")]
     File { path: String, source: io::Error },
@@ -66,16 +68,6 @@ fn more_memory(taken: u64) -> &'static str {
     if taken > 0 { "stop another zone first" } else { "lower the zone's memory in the policy" }
 }
 
-/// A template's own description.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Template {
-    /// The kernel's command line.
-    command_line: String,
-    /// The least memory with which it starts.
-    memory_min_mib: u32,
-}
-
 /// What a start is made of.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
@@ -87,6 +79,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) tunnel: Option<(&'a Tunnel, [u8; 32])>,
     /// MiB that zones with a VMM take now.
     pub(crate) memory_taken_mib: u64,
+    /// The disk of a disposable zone, in place of a private one.
+    pub(crate) disposable: Option<OwnedFd>,
 }
 
 /// Named descriptors of one process.
@@ -127,15 +121,19 @@ pub(crate) struct TunnelEnds {
     pub(crate) endpoints: Vec<Endpoint>,
 }
 
-/// Makes everything for a start; `data` is the root of templates and private disks.
+/// Makes everything for a start; `data` is the root of private disks.
 ///
 /// # Errors
 /// [`LaunchError`]; nothing is left behind but, perhaps, an empty private disk.
-pub(crate) fn prepare(data: &Path, plan: &Plan<'_>) -> Result<Prepared, LaunchError> {
+pub(crate) fn prepare(
+    templates: &mut Templates,
+    data: &Path,
+    plan: &Plan<'_>,
+) -> Result<Prepared, LaunchError> {
     let zone = plan.zone;
-    let folder = data.join("templates").join(&zone.template);
-    let template = read_template(zone, &folder.join("template.toml"))?;
     check_memory(plan)?;
+    let template = templates.open(&zone.template)?;
+    check_template_memory(zone, template.manifest.memory_min_mib)?;
     let (events, vmm_events) = channel()?;
     let (agent, vmm_agent) = channel()?;
     let (console, vmm_console) =
@@ -146,7 +144,7 @@ pub(crate) fn prepare(data: &Path, plan: &Plan<'_>) -> Result<Prepared, LaunchEr
         zone: zone.name.clone(),
         memory_mib: zone.memory_mib,
         vcpus: zone.vcpus,
-        command_line: template.command_line,
+        command_line: template.manifest.command_line(),
         disks: vec![
             Disk { read_only: true, serial: "template".to_owned() },
             Disk { read_only: false, serial: "private".to_owned() },
@@ -158,10 +156,10 @@ pub(crate) fn prepare(data: &Path, plan: &Plan<'_>) -> Result<Prepared, LaunchEr
         ("events".to_owned(), vmm_events.into_descriptor()),
         ("agent".to_owned(), vmm_agent.into_descriptor()),
         ("console".to_owned(), vmm_console),
-        ("kernel".to_owned(), open_template(zone, &folder.join("vmlinux"))?),
-        ("initrd".to_owned(), open_template(zone, &folder.join("initrd"))?),
-        ("disk0".to_owned(), open_template(zone, &folder.join("root.img"))?),
-        ("disk1".to_owned(), open_private(data, zone)?),
+        ("kernel".to_owned(), template.kernel),
+        ("initrd".to_owned(), template.initrd),
+        ("disk0".to_owned(), template.root),
+        ("disk1".to_owned(), private_disk(data, plan)?),
     ];
     let mut vpnd = None;
     let mut ends = Ends { events, agent, console, tunnel: None };
@@ -232,23 +230,12 @@ fn endpoint(endpoint: &policy::Endpoint) -> Endpoint {
     Endpoint { host, port: endpoint.port }
 }
 
-fn read_template(zone: &Zone, path: &Path) -> Result<Template, LaunchError> {
-    let bad = |reason: String| LaunchError::TemplateBad {
-        template: zone.template.clone(),
-        path: path.display().to_string(),
-        reason,
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| template_error(zone, path, error))?;
-    let template: Template =
-        toml_edit::de::from_str(&text).map_err(|error| bad(error.message().to_owned()))?;
-    if template.memory_min_mib > zone.memory_mib {
-        return Err(LaunchError::TemplateMemory {
-            template: zone.template.clone(),
-            needed: template.memory_min_mib,
-            given: zone.memory_mib,
-        });
+fn check_template_memory(zone: &Zone, needed: u32) -> Result<(), LaunchError> {
+    if needed > zone.memory_mib {
+        let (template, given) = (zone.template.clone(), zone.memory_mib);
+        return Err(LaunchError::TemplateMemory { template, needed, given });
     }
-    Ok(template)
+    Ok(())
 }
 
 fn check_memory(plan: &Plan<'_>) -> Result<(), LaunchError> {
@@ -264,17 +251,12 @@ fn check_memory(plan: &Plan<'_>) -> Result<(), LaunchError> {
     Ok(())
 }
 
-fn open_template(zone: &Zone, path: &Path) -> Result<OwnedFd, LaunchError> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    rustix::fs::open(path, flags, Mode::empty()).map_err(|error| template_error(zone, path, error.into()))
-}
-
-fn template_error(zone: &Zone, path: &Path, source: io::Error) -> LaunchError {
-    let path = path.display().to_string();
-    if source.kind() == io::ErrorKind::NotFound {
-        return LaunchError::TemplateMissing { template: zone.template.clone(), path };
+/// The zone's second disk: what `init` made for a disposable zone, the private disk of any other.
+fn private_disk(data: &Path, plan: &Plan<'_>) -> Result<OwnedFd, LaunchError> {
+    match &plan.disposable {
+        Some(disk) => disk.try_clone().map_err(|source| LaunchError::Host { what: "descriptors", source }),
+        None => open_private(data, plan.zone),
     }
-    LaunchError::File { path, source }
 }
 
 /// Opens the zone's private disk; makes it at the first start, grows it when the policy did.

@@ -2,7 +2,7 @@
 //!
 //! It decides when a zone starts and ends, gives each of its processes exactly the descriptors it needs, and
 //! says over Varlink (`control_api`) how everything is. The parts: [`lifecycle`] (pure state machine),
-//! [`launch`] (a start's descriptors), [`agent_link`] and [`console`] (what comes from a guest), [`server`]
+//! [`template`] (what may run), [`launch`] (a start's descriptors), [`agent_link`] and [`console`] (what comes from a guest), [`server`]
 //! (clients), [`daemon`] (the loop that joins them).
 //!
 //! It never creates a process (`init` does), never opens a network socket, never reads a guest's memory or
@@ -13,9 +13,11 @@ mod console;
 mod daemon;
 mod launch;
 mod lifecycle;
+mod private_disk;
 mod server;
 mod settings;
 mod status;
+mod template;
 mod zone;
 
 use anyhow::Context;

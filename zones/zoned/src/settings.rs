@@ -18,6 +18,8 @@ pub(crate) struct Paths {
     pub(crate) policy: PathBuf,
     /// The demonstration's private keys.
     pub(crate) demo_keys: PathBuf,
+    /// Who may sign templates.
+    pub(crate) template_rules: PathBuf,
     /// Templates and private disks.
     pub(crate) data: PathBuf,
 }
@@ -27,6 +29,7 @@ impl Default for Paths {
         Self {
             policy: "/etc/bulkhead/policy.toml".into(),
             demo_keys: "/etc/bulkhead/demo-keys.toml".into(),
+            template_rules: "/etc/bulkhead/templates.toml".into(),
             data: "/data".into(),
         }
     }

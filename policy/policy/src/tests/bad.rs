@@ -16,7 +16,7 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
         "1: name: found nothing, allowed 1 to 64 printable ASCII characters",
     ]),
     ("no_zones", &[
-        "1: zone: found 0 zones, allowed 1 to 32 zones",
+        "1: zone: found 0 zones, allowed 1 to 8 zones, each with a colour of its own",
     ]),
     ("peer_endpoint", &[
         "27: tunnel.office.peer[0].endpoint: found \"office.gateway.example\", allowed \"host:port\", the host by DNS name, IPv4 address or [IPv6 address], the port from 1 to 65535",
@@ -92,7 +92,7 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
         "3: found wrong syntax: invalid basic string, expected `\"`, allowed TOML 1.0",
     ]),
     ("too_many_zones", &[
-        "4: zone: found 33 zones, allowed 1 to 32 zones",
+        "4: zone: found 33 zones, allowed 1 to 8 zones, each with a colour of its own",
     ]),
     ("tunnel_address", &[
         "22: tunnel.office.address[0]: found \"10.11.0.2\", allowed an address with prefix length, such as \"10.11.0.2/32\"",
@@ -131,7 +131,7 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
         "23: tunnel.office.adress: found an unknown key, allowed the keys address, dns, mtu, peer (did you mean \"address\"?)",
     ]),
     ("unknown_zone_key", &[
-        "7: zone.office.memroy: found an unknown key, allowed the keys label, colour, template, memory, vcpus, disk, network (did you mean \"memory\"?)",
+        "7: zone.office.memroy: found an unknown key, allowed the keys label, colour, template, memory, vcpus, disk, disposable, network (did you mean \"memory\"?)",
     ]),
     ("version", &[
         "2: version: found 0, allowed a whole number from 1 to 4294967295",
@@ -153,6 +153,9 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
     ]),
     ("zone_disk_missing", &[
         "5: zone.office.disk: found nothing, allowed a size from \"16 MiB\" to \"1024 GiB\"",
+    ]),
+    ("zone_disposable", &[
+        "12: zone.office.disposable: found \"yes\", allowed true or false",
     ]),
     ("zone_label", &[
         "6: zone.office.label: found \"An office with a label that is too long\", allowed 1 to 32 printable ASCII characters",

@@ -30,11 +30,11 @@ impl Source {
         Ok(Self::Vsock(listener))
     }
 
-    /// Waits for the agent's first message.
+    /// Waits for the agent's first message. Returns the connection: an agent that loses it makes another one.
     ///
     /// # Errors
     /// The deadline passed, the process ended, or the agent said something else.
-    pub(super) fn hello(&self, child: &Child, deadline: Instant) -> anyhow::Result<()> {
+    pub(super) fn hello(&self, child: &Child, deadline: Instant) -> anyhow::Result<OwnedFd> {
         let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).context("watch the process")?;
         let descriptor = match self {
             Self::Channel(channel) => channel.as_fd(),
@@ -58,7 +58,7 @@ impl Source {
             ensure!(count > 0, "the agent closed its connection");
             decoder.push(bytes.get(..count).unwrap_or_default());
             match decoder.next_message::<FromAgent>()? {
-                Some(FromAgent::Hello(_)) => return Ok(()),
+                Some(FromAgent::Hello(_)) => return Ok(stream.into()),
                 Some(other) => bail!("the agent's first message is {other:?}"),
                 None => {}
             }

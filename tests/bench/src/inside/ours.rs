@@ -80,7 +80,7 @@ pub(super) fn start(zone: &Zone, private: &Path) -> anyhow::Result<Started> {
         output.follow(stderr);
     }
     let agent = agent::Source::Channel(Channel::from_descriptor(agent));
-    Ok(Started { child, began, agent, output, _held: vec![events] })
+    Ok(Started { child, began, agent: Some(agent), output, held: vec![events] })
 }
 
 /// Duplicates the descriptors to the numbers that the VMM expects, for it to inherit.

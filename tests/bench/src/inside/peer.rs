@@ -26,7 +26,7 @@ pub(super) fn description(zone: &Zone, who: Contestant) -> anyhow::Result<(Strin
     ensure!(output.status.success(), "QEMU: {}", String::from_utf8_lossy(&output.stderr).trim());
     let first = text.lines().next().unwrap_or_default();
     let version = first.trim_start_matches("QEMU emulator version").trim().to_owned();
-    let words = arguments(zone, Path::new("PRIVATE"), who);
+    let words = arguments(zone, Path::new("PRIVATE"), who, GUEST_CID);
     // The zone's own words say nothing about the peer.
     let shown: Vec<&str> = words
         .iter()
@@ -35,11 +35,11 @@ pub(super) fn description(zone: &Zone, who: Contestant) -> anyhow::Result<(Strin
     Ok((version, format!("qemu-system-x86_64 {}", shown.join(" "))))
 }
 
-/// Starts it.
-pub(super) fn start(zone: &Zone, private: &Path, who: Contestant) -> anyhow::Result<Started> {
+/// Starts it. Machines that run side by side differ in their `cid`.
+pub(super) fn start(zone: &Zone, private: &Path, who: Contestant, cid: u32) -> anyhow::Result<Started> {
     let agent = agent::Source::listen()?;
     let mut command = qemu(zone);
-    command.args(arguments(zone, private, who));
+    command.args(arguments(zone, private, who, cid));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let began = Instant::now();
     let mut child = command.spawn().context("start QEMU")?;
@@ -48,7 +48,7 @@ pub(super) fn start(zone: &Zone, private: &Path, who: Contestant) -> anyhow::Res
         output.follow(stdout);
         output.follow(stderr);
     }
-    Ok(Started { child, began, agent, output, _held: Vec::new() })
+    Ok(Started { child, began, agent: Some(agent), output, held: Vec::new() })
 }
 
 /// QEMU with its own loader and libraries.
@@ -60,7 +60,7 @@ fn qemu(zone: &Zone) -> Command {
 }
 
 /// The command line after the program.
-fn arguments(zone: &Zone, private: &Path, who: Contestant) -> Vec<String> {
+fn arguments(zone: &Zone, private: &Path, who: Contestant, cid: u32) -> Vec<String> {
     let machine: &[&str] = match who {
         Contestant::MicrovmMmio => &["-M", MICROVM, "-bios", "qboot.rom"],
         Contestant::MicrovmPcie => &["-M", &format!("{MICROVM},pcie=on"), "-bios", "qboot.rom"],
@@ -87,7 +87,7 @@ fn arguments(zone: &Zone, private: &Path, who: Contestant) -> Vec<String> {
         add(&["-device", &format!("virtio-blk-{bus},drive={serial},serial={serial}")]);
     }
     add(&["-device", &format!("virtio-rng-{bus}")]);
-    add(&["-device", &format!("vhost-vsock-{bus},guest-cid={GUEST_CID}")]);
+    add(&["-device", &format!("vhost-vsock-{bus},guest-cid={cid}")]);
     words
 }
 
@@ -105,7 +105,7 @@ mod tests {
             private: "/bench/private.img".into(),
             command_line: "quiet".to_owned(),
         };
-        arguments(&zone, Path::new("/run/private.img"), who).join(" ")
+        arguments(&zone, Path::new("/run/private.img"), who, 7).join(" ")
     }
 
     #[test]
@@ -117,6 +117,7 @@ mod tests {
             for device in ["virtio-serial", "virtio-blk", "virtio-rng", "vhost-vsock"] {
                 assert!(words.contains(&format!("-device {device}-{bus}")), "{words}");
             }
+            assert!(words.contains("guest-cid=7"), "{words}");
             assert_eq!(words.matches(" -device ").count(), 6, "{words}");
             assert!(words.contains("file=/run/private.img -device"), "{words}");
             assert!(words.contains("file=/bench/root.img,readonly=on"), "{words}");

@@ -2,10 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Where KVM counts; with one machine alive the sums are that machine's.
 const KVM: &str = "/sys/kernel/debug/kvm";
@@ -26,6 +29,42 @@ pub(super) struct Exits {
     pub(super) interrupt: u32,
 }
 
+/// How often [`before_run`] looks.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+
+/// Waits until a process's guest has run, and gives the process's processor time so far in microseconds: what it
+/// took to get there, and at most one look's time more.
+pub(super) fn before_run(process: u32, child: BorrowedFd<'_>, deadline: Instant) -> anyhow::Result<u32> {
+    while counter("exits")? == 0 {
+        ensure!(Instant::now() < deadline, "the guest never ran");
+        let mut ended = [PollFd::from_borrowed_fd(child, PollFlags::IN)];
+        ensure!(poll(&mut ended, Some(&LOOK))? == 0, "the process ended");
+    }
+    let mut nanoseconds: u64 = 0;
+    for task in std::fs::read_dir(format!("/proc/{process}/task")).context("threads")? {
+        let path = task?.path().join("schedstat");
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let first = text.split_whitespace().next().unwrap_or_default();
+        nanoseconds += first.parse::<u64>().with_context(|| format!("schedstat {text:?}"))?;
+    }
+    Ok(u32::try_from(nanoseconds / 1000)?)
+}
+
+/// Proportional set size of a process in KiB, with its guest's memory.
+pub(super) fn memory(process: u32) -> anyhow::Result<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).context("smaps_rollup")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let value = line.and_then(|value| value.trim().strip_suffix(" kB"));
+    value.with_context(|| format!("smaps_rollup {text:?}"))?.trim().parse().context("Pss")
+}
+
+/// One of KVM's counters.
+fn counter(name: &str) -> anyhow::Result<u32> {
+    let path = Path::new(KVM).join(name);
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    text.trim().parse().with_context(|| format!("{name} {text:?}"))
+}
+
 /// Reads KVM's counters.
 pub(super) fn exits() -> anyhow::Result<Exits> {
     let machines = std::fs::read_dir(KVM)
@@ -33,11 +72,6 @@ pub(super) fn exits() -> anyhow::Result<Exits> {
         .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().is_dir()))
         .count();
     ensure!(machines == 1, "{machines} machines are alive, the counters are of all of them");
-    let counter = |name: &str| -> anyhow::Result<u32> {
-        let path = Path::new(KVM).join(name);
-        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        text.trim().parse().with_context(|| format!("{name} {text:?}"))
-    };
     Ok(Exits {
         all: counter("exits")?,
         port: counter("io_exits")?,

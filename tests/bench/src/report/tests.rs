@@ -10,6 +10,7 @@ fn sample(round: u32, who: Contestant, exits: u32) -> Line {
         halt_exits: 1,
         interrupt_exits: 1,
         vmm_kib: 10,
+        before_run_us: 1,
         outside_ms: 1,
     };
     Line::Sample { round, who, measured }
@@ -36,6 +37,14 @@ fn a_target_holds_only_with_the_whole_interval() {
 }
 
 #[test]
+fn two_rounds_show_no_target_to_hold() {
+    let round = |round| [sample(round, Contestant::Ours, 1), sample(round, Contestant::Q35, 900)];
+    let holds =
+        |rounds: u32| exits_row(&(0..rounds).flat_map(round).collect::<Vec<_>>(), "q35").unwrap().holds;
+    assert_eq!([holds(2), holds(3)], [Some(false), Some(true)]);
+}
+
+#[test]
 fn rounds_without_a_partner_do_not_count() {
     let lines = [
         sample(0, Contestant::Ours, 10),
@@ -52,6 +61,15 @@ fn a_peer_that_costs_nothing_gives_no_ratio_and_no_hold() {
     let lines = [sample(0, Contestant::Ours, 10), sample(0, Contestant::Q35, 0)];
     let row = exits_row(&lines, "q35").unwrap();
     assert_eq!((row.ratio, row.holds), (None, Some(false)));
+}
+
+#[test]
+fn the_last_idle_zone_is_a_row_of_its_own() {
+    let mut lines = vec![Line::Idle { who: Contestant::Ours, kib: 30 }];
+    assert!(rows("b", &lines).is_empty());
+    lines.push(Line::Idle { who: Contestant::MicrovmMmio, kib: 120 });
+    let found = rows("b", &lines);
+    assert_eq!((found[0].metric, found[0].ratio), ("eighth-idle-zone", Some(0.25)));
 }
 
 #[test]

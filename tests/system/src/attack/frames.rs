@@ -15,6 +15,12 @@ const ETHERTYPE_EXPERIMENT: u16 = 0x88b5;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 
+/// Source port of the attack's datagrams: of those from the zone's own addresses, and of those from stolen
+/// ones, which must not even come out of the zone's own tunnel.
+const PORT: u16 = 40_666;
+/// See [`PORT`].
+pub const STOLEN_PORT: u16 = 40_667;
+
 /// Who sends, and what it knows.
 #[derive(Clone, Debug)]
 pub struct Attacker {
@@ -108,7 +114,14 @@ impl Attacker {
     /// DNS, DHCP, broadcast, multicast and the gateways themselves, by every way that might be open.
     fn datagrams(&self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
-        let sources = [(self.mac, self.address), (self.host_mac, HOST)];
+        let stolen = Ipv4Addr::from(u32::from(self.address).wrapping_add(1));
+        let sources = [
+            (self.mac, self.address),
+            (self.host_mac, HOST),
+            (self.host_mac, self.address),
+            (self.mac, HOST),
+            (self.mac, stolen),
+        ];
         let office = Site::Office.endpoint();
         let targets = [
             SocketAddrV4::new(Ipv4Addr::new(8, 8, 8, 8), 53),
@@ -139,13 +152,15 @@ impl Attacker {
     }
 
     fn udp(&self, mac: [u8; 6], destination_mac: [u8; 6], from: Ipv4Addr, to: SocketAddrV4) -> Vec<u8> {
+        let own = mac == self.mac && from == self.address;
+        let port = if own { PORT } else { STOLEN_PORT };
         let name = format!("{}.example", self.marker);
         let payload =
             if to.port() == 53 { dns::build_query(0x6666, &name, dns::TYPE_A) } else { name.into_bytes() };
         build_udp(&Datagram {
             source_mac: mac,
             destination_mac,
-            source: SocketAddrV4::new(from, 40_666),
+            source: SocketAddrV4::new(from, port),
             destination: to,
             payload: &payload,
         })

@@ -10,6 +10,9 @@ use crate::world::World;
 /// Every program of the production image (ARCHITECTURE.md, "Files").
 const PROGRAMS: [&str; 6] = ["init", "bin/uplink", "bin/zoned", "bin/vmm", "bin/vpnd", "bin/desktop"];
 
+/// What the test image has more.
+const TEST_PROGRAMS: [&str; 3] = ["bin/test_bridge", "bin/escape", "bin/probe"];
+
 pub(super) fn production(world: &mut World) -> anyhow::Result<()> {
     let host = entries(&world.artifacts.host_segment())?;
     let bad = unexpected(&host);
@@ -17,10 +20,19 @@ pub(super) fn production(world: &mut World) -> anyhow::Result<()> {
     for program in PROGRAMS {
         ensure!(host.iter().any(|entry| entry.path == program), "the production image lacks {program}");
     }
-    // The same look finds what is there: the test image's one addition.
+    // The same look finds what is there: the test image's additions.
     let test = entries(&world.artifacts.test_segment())?;
     let found = unexpected(&test);
-    ensure!(found == ["bin/test_bridge"], "the test segment contains {found:?}");
+    ensure!(found == TEST_PROGRAMS, "the test segment contains {found:?}");
+    // The attacks on the jails have a first process of their own: the real one knows no way to them.
+    for attack in ["/bin/escape", "/bin/probe"] {
+        let knows = |entries: &[Entry], path: &str| {
+            let content = entries.iter().find(|entry| entry.path == path).map(|entry| &entry.content);
+            content.map(|bytes| bytes.windows(attack.len()).any(|window| window == attack.as_bytes()))
+        };
+        ensure!(knows(&host, "init") == Some(false), "init knows {attack}");
+        ensure!(attack != "/bin/probe" || knows(&test, "bin/escape") == Some(true), "the look finds nothing");
+    }
     Ok(())
 }
 

@@ -5,8 +5,8 @@ use anyhow::{Context, ensure};
 use crate::world::{SOON, START, World, ensure_running};
 
 pub(super) fn power_off(world: &mut World) -> anyhow::Result<()> {
-    let mut machine = world.take_machine()?;
-    ensure_running(&machine, "office")?;
+    let machine = world.machine()?;
+    ensure_running(machine, "office")?;
     machine.zones().power_off(machine.within(SOON))?;
     let deadline = machine.within(START);
     let status = machine.wait_for_end(deadline).context("the host did not power off in time")?;
@@ -16,5 +16,6 @@ pub(super) fn power_off(world: &mut World) -> anyhow::Result<()> {
         ensure!(!console.contains(bad), "the console says {bad:?}:\n{console}");
     }
     ensure!(console.contains("reboot: Power down"), "the kernel did not power down:\n{console}");
+    world.drop_machines();
     Ok(())
 }

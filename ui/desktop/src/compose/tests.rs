@@ -21,7 +21,7 @@ fn a_rect() -> impl Strategy<Value = Rect> {
 
 proptest! {
     #[test]
-    fn only_the_rectangle_is_written_and_it_is_written_right(
+    fn property_only_the_rectangle_is_written_and_it_is_written_right(
         rect in a_rect(), tip in (-20..60, -20..50), with_cursor: bool, slack in 0..3usize
     ) {
         let plane = picture();

@@ -101,7 +101,7 @@ fn an_event() -> impl Strategy<Value = DeviceEvent> {
 
 proptest! {
     #[test]
-    fn nothing_leaves_the_display_and_every_cursor_change_is_damage(
+    fn property_nothing_leaves_the_display_and_every_cursor_change_is_damage(
         events in proptest::collection::vec((0..4u8, an_event()), 0..60)
     ) {
         let mut router = Router::new(SIZE, Scale::Two);

@@ -112,7 +112,7 @@ fn covered(rects: &[Rect], at: Point) -> bool {
 
 proptest! {
     #[test]
-    fn damage_never_loses_a_pixel_and_stays_bounded(rects in proptest::collection::vec(a_rect(), 0..60)) {
+    fn property_damage_never_loses_a_pixel_and_stays_bounded(rects in proptest::collection::vec(a_rect(), 0..60)) {
         let mut list = DamageList::default();
         for rect in &rects {
             list.add(*rect);
@@ -129,7 +129,7 @@ proptest! {
     }
 
     #[test]
-    fn every_buffer_is_owed_what_came_since_it_was_drawn(ops in proptest::collection::vec((a_rect(), 0..3usize), 1..30)) {
+    fn property_every_buffer_is_owed_what_came_since_it_was_drawn(ops in proptest::collection::vec((a_rect(), 0..3usize), 1..30)) {
         // Model: a set of pixels for each buffer.
         let display = Rect { x: 0, y: 0, width: 100, height: 100 };
         let mut owed = Owed::all(2, display);
@@ -153,7 +153,7 @@ proptest! {
     }
 
     #[test]
-    fn layouts_hold_on_any_display(
+    fn property_layouts_hold_on_any_display(
         width in LEAST_DISPLAY.width..8000,
         height in LEAST_DISPLAY.height..8000,
         millimetres in proptest::option::of((0..900, 0..600)),

@@ -166,7 +166,7 @@ fn assert_invariants(picker: &Picker, now: u64) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn the_rules_hold_under_random_operations(ops in proptest::collection::vec(an_op(), 1..80)) {
+    fn property_the_rules_hold_under_random_operations(ops in proptest::collection::vec(an_op(), 1..80)) {
         run(ops)?;
     }
 }

@@ -72,7 +72,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
     #[test]
-    fn no_frame_of_the_zone_panics_or_leaks(
+    fn property_no_frame_of_the_zone_panics_or_leaks(
         frames in proptest::collection::vec((offloads(), damaged()), 1..20),
         raw in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
@@ -99,7 +99,7 @@ proptest! {
     }
 
     #[test]
-    fn no_datagram_of_a_peer_panics(
+    fn property_no_datagram_of_a_peer_panics(
         raw in proptest::collection::vec(any::<u8>(), 0..1600),
         kind in 0..6_u8,
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),

@@ -513,7 +513,7 @@ proptest! {
 
     /// Whatever arrives from wherever in whatever order: no panic, no endless wake-up, no leak.
     #[test]
-    fn hostile_input_neither_panics_nor_leaks(steps in prop::collection::vec(step(), 1..60)) {
+    fn property_hostile_input_neither_panics_nor_leaks(steps in prop::collection::vec(step(), 1..60)) {
         let mut simulation = Simulation::new();
         simulation.lan.lease_seconds = 300;
         simulation.run(2);

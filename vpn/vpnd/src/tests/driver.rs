@@ -114,6 +114,31 @@ impl Driver {
             (ring.available, ring.used) = (0, 0);
             self.memory.write_slice(&[0; 0x8000], GuestAddress(ring.base)).unwrap();
         }
+        self.hand_over([0, 0]);
+    }
+
+    /// Closes the conversation. The rings stay as they are.
+    pub(super) fn hang_up(&mut self) {
+        self.frontend = Frontend::from_stream(UnixStream::pair().unwrap().0, 2);
+    }
+
+    /// Lets another backend go on behind the buffers that the last one used.
+    pub(super) fn reconnect(&mut self, stream: UnixStream) {
+        self.frontend = Frontend::from_stream(stream, 2);
+        self.connect();
+        self.hand_over([&self.receive, &self.transmit].map(|ring| self.used_index(ring)));
+    }
+
+    /// Forgets all kicks, as if they had been taken.
+    pub(super) fn lose_kicks(&self) {
+        for ring in [&self.receive, &self.transmit] {
+            // Empty is as good as emptied.
+            let _count = ring.kick.read();
+        }
+    }
+
+    /// Gives both rings to the backend, which begins at these numbers.
+    fn hand_over(&mut self, bases: [u16; 2]) {
         let region = self.memory.iter().next().unwrap();
         let user = |guest: u64| region.as_ptr().addr() as u64 + guest - region.start_addr().0;
         for (index, ring) in [&self.receive, &self.transmit].into_iter().enumerate() {
@@ -128,7 +153,7 @@ impl Driver {
                 log_addr: None,
             };
             self.frontend.set_vring_addr(index, &config).unwrap();
-            self.frontend.set_vring_base(index, 0).unwrap();
+            self.frontend.set_vring_base(index, bases[index]).unwrap();
             self.frontend.set_vring_call(index, &ring.call).unwrap();
             self.frontend.set_vring_kick(index, &ring.kick).unwrap();
         }

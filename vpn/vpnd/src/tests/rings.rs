@@ -143,3 +143,36 @@ fn rings_go_on_where_they_were_stopped() {
     driver.send([0; 12], &arp_request());
     driver.receive();
 }
+
+#[test]
+fn another_process_goes_on_where_a_dead_one_stood() {
+    for features in [VERSION_1, EVENT_IDX, MERGEABLE] {
+        let mut world = World::new(features, 2048);
+        world.driver().offer(64);
+        for round in 0..4 {
+            for _ in 0..5 {
+                world.driver().send([0; 12], &arp_request());
+                assert_eq!(world.driver().receive().1[12..14], [8, 6]);
+            }
+            world.driver().await_sent();
+            let packet = udp((ZONE, 1), (SERVER, 2), &[round; 30]);
+            world.replace(|driver| {
+                // Offered while nobody is there, or taken by the dead one and not yet used.
+                driver.send([0; 12], &arp_request());
+                driver.send([0; 12], &frame(GATEWAY_MAC, 0x0800, &packet));
+                driver.lose_kicks();
+            });
+            assert_eq!(world.driver().receive().1[12..14], [8, 6]);
+            // The new process has no session: it makes one, and the packet passes. The gateway's side is a
+            // new one as well, so that no timer of the handshakes decides.
+            world.gateway = Tunn::new(StaticSecret::from(GATEWAY_KEY), public(ZONE_KEY), None, None, 1, None);
+            world.inner.clear();
+            world.until_inner(1);
+            assert_eq!(world.inner, [packet]);
+            world.answer(&numbered(round.into(), 4));
+            assert_eq!(number_of(&world.driver().receive().1), u32::from(round));
+            world.driver().offer(8);
+        }
+        assert_eq!(world.end(), Ended::MachineGone);
+    }
+}

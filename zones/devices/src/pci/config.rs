@@ -1,7 +1,7 @@
 //! Type-0 configuration space: bytes, and which of their bits the guest may write.
 
 /// Size of what a conventional function has. The rest of its 4 KiB reads as zero: no extended capabilities.
-const SIZE: usize = 256;
+pub const SIZE: usize = 256;
 
 const VENDOR_ID: usize = 0x00;
 const COMMAND: usize = 0x04;
@@ -47,6 +47,7 @@ pub struct Bar {
 #[derive(Debug)]
 pub struct ConfigSpace {
     bytes: [u8; SIZE],
+    at_power_on: [u8; SIZE],
     writable: [u8; SIZE],
     bar: Option<Bar>,
     /// The guest wrote all ones: the BAR reads as its size.
@@ -61,6 +62,7 @@ impl ConfigSpace {
     pub fn new(identity: Identity, bar: Option<Bar>) -> Self {
         let mut space = Self {
             bytes: [0; SIZE],
+            at_power_on: [0; SIZE],
             writable: [0; SIZE],
             bar,
             probing: false,
@@ -95,10 +97,13 @@ impl ConfigSpace {
         u16::from(link)
     }
 
-    /// Lets the guest write the bits of `mask` from `offset` on.
-    ///
-    /// # Panics
-    /// When they lie outside the space.
+    /// Back to the state at power-on.
+    pub fn reset(&mut self) {
+        self.bytes = self.at_power_on;
+        self.probing = false;
+    }
+
+    /// Lets the guest write the bits of `mask` from `offset` on. Those outside the space stay as they are.
     pub fn allow(&mut self, offset: usize, mask: &[u8]) {
         for (writable, bits) in self.writable.iter_mut().skip(offset).zip(mask) {
             *writable = *bits;
@@ -157,9 +162,11 @@ impl ConfigSpace {
     /// Sets bytes that the guest sees.
     fn put(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset.saturating_add(bytes.len());
-        self.bytes
-            .get_mut(offset..end)
-            .expect("the VMM's own registers lie in the first 256 bytes")
-            .copy_from_slice(bytes);
+        for space in [&mut self.bytes, &mut self.at_power_on] {
+            space
+                .get_mut(offset..end)
+                .expect("the VMM's own registers lie in the first 256 bytes")
+                .copy_from_slice(bytes);
+        }
     }
 }

@@ -36,5 +36,7 @@ impl PciFunction for HostBridge {
 
     fn bar_write(&mut self, _offset: u64, _data: &[u8]) {}
 
-    fn stop(&mut self) {}
+    fn reset(&mut self) {
+        self.config.reset();
+    }
 }

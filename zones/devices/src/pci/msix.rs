@@ -156,6 +156,14 @@ impl Msix {
         }
     }
 
+    /// Back to the state at power-on: every vector is masked and forgotten.
+    pub fn reset(&mut self) {
+        self.entries.fill(Entry::RESET);
+        // Disabled, no vector is live.
+        self.set_control(0);
+        self.discard_pending();
+    }
+
     /// Forgets what is pending: the device was reset. The table stays: it is the function's, not the device's.
     pub fn discard_pending(&self) {
         for vector in &self.vectors {

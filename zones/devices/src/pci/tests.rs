@@ -164,7 +164,7 @@ fn a_refused_message_leaves_the_vector_as_it_was() {
 proptest! {
     /// Whatever is read or written where: no panic, and what must not change does not.
     #[test]
-    fn any_access_is_survived(
+    fn property_any_access_is_survived(
         accesses in prop::collection::vec((any::<u64>(), 0_usize..=8, any::<u64>(), 0_u8..6), 0..200)
     ) {
         let (mut msix, _recorders) = table(3);
@@ -191,4 +191,31 @@ proptest! {
         let bar = space.word(0x10);
         prop_assert!(bar == 0xD002_0000 || bar == 0xFFFF_8000);
     }
+}
+
+#[test]
+fn a_reset_of_the_bus_reaches_every_function() {
+    let mut bus = PciBus::default();
+    bus.add(Box::new(HostBridge::default())).unwrap();
+    bus.add(Box::new(crate::pvpanic::Pvpanic::new(0xD001_0000, Arc::new(|| {})))).unwrap();
+    let read = |bus: &PciBus| {
+        let mut words = Vec::new();
+        for offset in (0..2 * FUNCTION_SIZE * FUNCTIONS).step_by(4) {
+            let mut word = [0; 4];
+            bus.config_read(offset, &mut word);
+            words.push(word);
+        }
+        words
+    };
+    let new = read(&bus);
+    for device in 0..2 {
+        for register in [4, 0x10, 0x3C] {
+            bus.config_write(device * FUNCTION_SIZE * FUNCTIONS + register, &[0xFF; 4]);
+        }
+    }
+    let changed = read(&bus).iter().zip(&new).filter(|(now, then)| now != then).count();
+    // Command and interrupt line of both, and the size of the one BAR.
+    assert_eq!(changed, 5);
+    bus.reset();
+    assert!(read(&bus) == new);
 }

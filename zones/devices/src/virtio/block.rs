@@ -1,25 +1,29 @@
-//! virtio-block (virtio 1.3, section 5.2) on a regular file.
+//! virtio-block (virtio 1.3, section 5.2) on a regular file or a block device.
 //!
 //! The capacity is the file's length when the device is made. A read-only device refuses every change by
-//! itself, whatever was negotiated. A completed flush is `fdatasync`; a driver that cannot flush gets
-//! write-through. The file's cursor is never used, so several processes may share one open file.
+//! itself, whatever was negotiated. Each queue is served by a thread of its own; they share the file and its
+//! flushes. A completed flush is `fdatasync`; a driver that cannot flush gets write-through. Nothing is read
+//! or written at the file's cursor, so several processes may share one open file.
 
+mod flush;
 mod request;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
-    VIRTIO_BLK_F_WRITE_ZEROES,
+    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_MQ, VIRTIO_BLK_F_RO,
+    VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_WRITE_ZEROES,
 };
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
-use self::request::{Disk, Durability};
+use self::flush::Flusher;
+use self::request::{Disk, Durability, Storage};
 use super::counters::Counters;
-use super::ring::Ring;
+use super::ring::serve_rings;
 use super::worker::{Stop, Worker};
 use super::{Activation, VirtioDevice};
 
@@ -29,7 +33,10 @@ pub const SECTOR: u64 = 512;
 /// Length of the serial that the guest can read.
 pub const SERIAL_SIZE: usize = 20;
 
-const QUEUE_SIZES: [u16; 1] = [256];
+/// The most queues of one disk: one for each processor that a zone can have.
+pub const MAX_QUEUES: u16 = 8;
+
+const QUEUE_SIZES: [u16; MAX_QUEUES as usize] = [256; MAX_QUEUES as usize];
 
 /// Data segments of one request: the queue's size less header and status.
 const SEGMENTS: u32 = 254;
@@ -58,8 +65,8 @@ pub enum OpenDiskError {
     /// Its length cannot be found out.
     #[error("length of the disk's file")]
     Length(#[from] io::Error),
-    /// It is not a regular file.
-    #[error("the disk is not a regular file")]
+    /// It is neither a regular file nor a block device.
+    #[error("the disk is neither a regular file nor a block device")]
     NotAFile,
     /// It does not hold one sector.
     #[error("the disk's file has {0} bytes, less than a sector")]
@@ -71,48 +78,41 @@ pub enum OpenDiskError {
 
 /// The device.
 pub struct Block {
-    file: Arc<File>,
-    access: Access,
-    sectors: u64,
-    serial: [u8; SERIAL_SIZE],
-    config: [u8; CONFIG_SIZE],
-    counters: Arc<Counters>,
-    worker: Option<Worker>,
+    storage: Arc<Storage>,
+    queues: u16,
+    workers: Vec<Worker>,
 }
 
 impl Block {
-    /// A disk of the length that `file` has now, rounded down to whole sectors.
+    /// A disk of the length that `file` has now, rounded down to whole sectors, with one queue.
     ///
     /// # Errors
     /// See [`OpenDiskError`].
     pub fn new(file: File, access: Access, serial: &str) -> Result<Self, OpenDiskError> {
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(OpenDiskError::NotAFile);
-        }
-        let sectors = metadata.len() / SECTOR;
+        let length = length(&file)?;
+        let sectors = length / SECTOR;
         if sectors == 0 {
-            return Err(OpenDiskError::Short(metadata.len()));
+            return Err(OpenDiskError::Short(length));
         }
         let mut padded = [0; SERIAL_SIZE];
         match padded.get_mut(..serial.len()) {
             Some(start) if serial.is_ascii() => start.copy_from_slice(serial.as_bytes()),
             _ => return Err(OpenDiskError::Serial(serial.to_owned())),
         }
-        Ok(Self {
-            file: Arc::new(file),
-            access,
-            sectors,
-            serial: padded,
-            config: config(sectors),
-            counters: Arc::default(),
-            worker: None,
-        })
+        let (flusher, counters) = (Flusher::default(), Arc::default());
+        let storage = Storage { file, sectors, access, serial: padded, flusher, counters };
+        Ok(Self { storage: Arc::new(storage), queues: 1, workers: Vec::new() })
+    }
+
+    /// The same disk with `count` queues, at least one and at most [`MAX_QUEUES`].
+    #[must_use]
+    pub fn with_queues(self, count: u16) -> Self {
+        Self { queues: count.clamp(1, MAX_QUEUES), ..self }
     }
 
     /// What the guest did wrong and the host failed so far.
     pub fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
+        Arc::clone(&self.storage.counters)
     }
 }
 
@@ -122,7 +122,7 @@ impl VirtioDevice for Block {
     }
 
     fn queue_sizes(&self) -> &[u16] {
-        &QUEUE_SIZES
+        QUEUE_SIZES.get(..usize::from(self.queues)).unwrap_or(&QUEUE_SIZES)
     }
 
     fn features(&self) -> u64 {
@@ -131,65 +131,69 @@ impl VirtioDevice for Block {
             | 1 << VIRTIO_BLK_F_FLUSH
             | 1 << VIRTIO_RING_F_EVENT_IDX
             | 1 << VIRTIO_RING_F_INDIRECT_DESC;
+        let several = if self.queues > 1 { 1 << VIRTIO_BLK_F_MQ } else { 0 };
         always
-            | match self.access {
+            | several
+            | match self.storage.access {
                 Access::ReadOnly => 1 << VIRTIO_BLK_F_RO,
                 Access::ReadWrite => 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES,
             }
     }
 
     fn read_config(&self, offset: u32, data: &mut [u8]) {
-        super::read_config_bytes(&self.config, offset, data);
+        super::read_config_bytes(&config(self.storage.sectors, self.queues), offset, data);
     }
 
     fn activate(&mut self, mut activation: Activation) -> io::Result<()> {
         self.reset();
-        let Activation { memory, features, queues, interrupt } = &mut activation;
-        let ring = Ring::take(queues, 0, memory, *features, &self.counters)?;
-        let stop = Stop::new()?;
-        let durability = if *features & (1 << VIRTIO_BLK_F_FLUSH) == 0 {
+        let durability = if activation.features & (1 << VIRTIO_BLK_F_FLUSH) == 0 {
             Durability::EachWrite
         } else {
             Durability::AtFlush
         };
-        let mut disk = Disk::new(
-            Arc::clone(&self.file),
-            self.sectors,
-            self.access,
-            self.serial,
-            durability,
-            Arc::clone(&self.counters),
-            stop.clone(),
-        );
-        let interrupt = Arc::clone(interrupt);
-        self.worker = Some(Worker::start("block", stop.clone(), Arc::clone(&interrupt), move || {
-            ring.serve_alone(&stop, &*interrupt, |chain| disk.serve(chain))
-        })?);
+        let stop = Stop::new()?;
+        let queues: Vec<_> = activation.queues.iter().map(|active| active.index).collect();
+        for index in queues {
+            let ring = activation.take_ring(index, &self.storage.counters)?;
+            let mut disk = Disk::new(Arc::clone(&self.storage), durability, stop.clone());
+            let (asked, interrupt) = (stop.clone(), Arc::clone(&activation.interrupt));
+            let body =
+                move || serve_rings(vec![ring], &asked, &*interrupt, |_queue, chain| disk.serve(chain));
+            let interrupt = Arc::clone(&activation.interrupt);
+            self.workers.push(Worker::start("block", stop.clone(), interrupt, body)?);
+        }
         Ok(())
     }
 
     fn reset(&mut self) {
-        if let Some(worker) = self.worker.take() {
-            worker.stop();
-        }
+        self.workers.clear();
     }
 }
 
-impl Drop for Block {
-    fn drop(&mut self) {
-        self.reset();
+/// How many bytes the disk has.
+fn length(file: &File) -> Result<u64, OpenDiskError> {
+    let metadata = file.metadata()?;
+    if metadata.file_type().is_block_device() {
+        // Its metadata says nothing; where the cursor stands matters to nobody.
+        let mut file = file;
+        Ok(file.seek(SeekFrom::End(0))?)
+    } else if metadata.is_file() {
+        Ok(metadata.len())
+    } else {
+        Err(OpenDiskError::NotAFile)
     }
 }
 
 const CONFIG_SIZE: usize = 60;
 
 /// The configuration space (virtio 1.3, section 5.2.4).
-fn config(sectors: u64) -> [u8; CONFIG_SIZE] {
+fn config(sectors: u64, queues: u16) -> [u8; CONFIG_SIZE] {
     let sector_size = u32::try_from(SECTOR).expect("a sector is small");
-    let fields: [(usize, u64, usize); 9] = [
+    let fields: [(usize, u64, usize); 10] = [
         (0, sectors, 8),                 // capacity
         (12, u64::from(SEGMENTS), 4),    // seg_max
         (20, u64::from(sector_size), 4), // blk_size
+        (34, u64::from(queues), 2),      // num_queues
         (36, u64::from(DISCARD_SECTORS), 4),
         (40, u64::from(RANGES), 4), // max_discard_seg
         (44, 8, 4),                 // discard_sector_alignment: a page

@@ -12,8 +12,8 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_CONSOLE;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
 use super::counters::Counters;
-use super::ring::{Chain, Ring};
-use super::worker::{Stop, Worker};
+use super::ring::Chain;
+use super::worker::Worker;
 use super::{Activation, VirtioDevice};
 
 const QUEUE_SIZES: [u16; 2] = [64, 64];
@@ -65,30 +65,18 @@ impl VirtioDevice for Console {
 
     fn activate(&mut self, mut activation: Activation) -> io::Result<()> {
         self.reset();
-        let Activation { memory, features, queues, interrupt } = &mut activation;
-        let ring = Ring::take(queues, TRANSMIT, memory, *features, &self.counters)?;
-        let stop = Stop::new()?;
-        let (interrupt, counters) = (Arc::clone(interrupt), Arc::clone(&self.counters));
-        let output = Arc::clone(&self.output);
-        self.worker = Some(Worker::start("console", stop.clone(), Arc::clone(&interrupt), move || {
-            ring.serve_alone(&stop, &*interrupt, |chain| {
-                print(chain, &output, &counters);
-                0
-            })
-        })?);
+        let (output, counters) = (Arc::clone(&self.output), Arc::clone(&self.counters));
+        let serve = move |_queue: u16, chain: &mut Chain| {
+            print(chain, &output, &counters);
+            0
+        };
+        self.worker =
+            Some(Worker::serve_queues("console", &mut activation, &[TRANSMIT], &self.counters, serve)?);
         Ok(())
     }
 
     fn reset(&mut self) {
-        if let Some(worker) = self.worker.take() {
-            worker.stop();
-        }
-    }
-}
-
-impl Drop for Console {
-    fn drop(&mut self) {
-        self.reset();
+        self.worker = None;
     }
 }
 

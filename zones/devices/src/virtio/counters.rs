@@ -13,6 +13,8 @@ pub struct Counters {
     pub dropped_bytes: Count,
     /// Requests that the host's own files or sockets failed.
     pub host_failures: Count,
+    /// Bytes of guest memory that the guest gave back.
+    pub released_bytes: Count,
     /// Times that a disk's file was brought to stable storage.
     pub flushes: Count,
 }

@@ -5,21 +5,22 @@
 //! through here.
 //!
 //! ```text
-//!            activate                       hang-up, refusal or silence of the back end
-//!   idle -----------------> served by the   ------------------------------------------> link down for good
-//!    ^                      back end                                                    (the guest runs on)
-//!    +------- reset ---------+
+//!               hang-up, refusal or silence of the back end
+//!   link up  -------------------------------------------------->  link down: the guest runs on,
+//!   (the back end serves     NetControl::reconnect                 its rings stand still
+//!    the driver's rings) <----------------------------------------
 //! ```
-//! The back end is not trusted to answer: every exchange has a deadline, after which the connection is cut.
+//! The driver may come, go and reset in either state. The back end is not trusted to answer: every exchange
+//! has a deadline, after which the connection is cut. The features that the guest was shown stay: another
+//! back end must have them all.
 
 mod backend;
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
 use virtio_bindings::virtio_net::{
@@ -31,8 +32,9 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-pub use self::backend::ConnectBackendError;
-use self::backend::{Backend, ExchangeError, Hangup};
+use self::backend::{Backend, Begin, Hangup};
+pub use self::backend::{ConnectBackendError, ExchangeError};
+pub use super::SharedRegion;
 use super::worker::{Stop, Waiter, Worker};
 use super::{Activation, Interrupt, VirtioDevice};
 
@@ -50,32 +52,55 @@ const BACKEND_FEATURES: u64 = 1 << VIRTIO_NET_F_CSUM
     | 1 << VIRTIO_RING_F_EVENT_IDX
     | 1 << VIRTIO_RING_F_INDIRECT_DESC;
 
-/// A part of guest memory that the back end may map.
-pub struct SharedRegion {
-    /// Where the guest sees it.
-    pub guest_address: u64,
-    /// Its length.
-    pub size: u64,
-    /// Where it begins in `file`.
-    pub offset: u64,
-    /// The memory file that holds it.
-    pub file: File,
-}
-
 /// The device.
 pub struct Net {
-    backend: Backend,
     mac: [u8; 6],
-    link: Arc<Link>,
-    worker: Option<Worker>,
-    /// The rings that the back end may be using.
-    running: Vec<u16>,
+    core: Arc<Core>,
 }
 
-/// Whether the back end is there. Once gone it stays gone.
+/// Gives a [`Net`], which its bus owns, another back end while the guest runs.
+#[derive(Clone)]
+pub struct NetControl(Arc<Core>);
+
+/// The new back end does not serve the guest. The link is down.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconnectError {
+    /// It cannot be the back end of this device.
+    #[error(transparent)]
+    Connect(#[from] ConnectBackendError),
+    /// It did not take the driver's rings over.
+    #[error(transparent)]
+    Start(#[from] ExchangeError),
+}
+
+/// What driver and VMM share.
+struct Core {
+    regions: Vec<SharedRegion>,
+    /// What the guest was offered of [`BACKEND_FEATURES`].
+    offered: u64,
+    link: Arc<Link>,
+    /// Held during exchanges, so that a reset and a new back end never meet half-way.
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The last one; it serves nobody while the link is down.
+    connection: Connection,
+    /// What the driver set up, while it is there.
+    active: Option<Activation>,
+}
+
+struct Connection {
+    backend: Backend,
+    failed: EventFd,
+    watcher: Option<Worker>,
+}
+
+/// Whether a back end is there, and who wants to know.
 struct Link {
     up: AtomicBool,
     lost: EventFd,
+    driver: Mutex<Option<Arc<dyn Interrupt>>>,
 }
 
 impl Link {
@@ -83,14 +108,28 @@ impl Link {
         self.up.load(Ordering::Acquire)
     }
 
-    /// Takes the link down; true the first time.
-    fn lose(&self) -> bool {
-        let first = self.up.swap(false, Ordering::AcqRel);
-        if first {
+    /// Takes the link down, unless it is, and says so to VMM and driver.
+    fn lose(&self) {
+        if self.up.swap(false, Ordering::AcqRel) {
             // A full counter is as readable as a fresh one.
             let _already_signalled = self.lost.write(1);
+            self.tell_driver();
         }
-        first
+    }
+
+    /// The link is not what it was.
+    fn tell_driver(&self) {
+        if let Some(driver) = self.driver() {
+            driver.signal_config();
+        }
+    }
+
+    fn driver(&self) -> Option<Arc<dyn Interrupt>> {
+        self.driver.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_driver(&self, driver: Option<Arc<dyn Interrupt>>) {
+        *self.driver.lock().unwrap_or_else(PoisonError::into_inner) = driver;
     }
 }
 
@@ -105,36 +144,137 @@ impl Net {
         mac: [u8; 6],
         regions: Vec<SharedRegion>,
     ) -> Result<Self, ConnectBackendError> {
-        let backend = Backend::connect(stream, regions)?;
-        let lost = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).map_err(ConnectBackendError::Socket)?;
-        let link = Arc::new(Link { up: AtomicBool::new(true), lost });
-        Ok(Self { backend, mac, link, worker: None, running: Vec::new() })
+        let lost = event().map_err(ConnectBackendError::Watch)?;
+        let link = Arc::new(Link { up: AtomicBool::new(true), lost, driver: Mutex::new(None) });
+        let mut connection = Connection::new(stream, 0)?;
+        connection.watch(&link)?;
+        let offered = connection.backend.features() & BACKEND_FEATURES;
+        let state = Mutex::new(State { connection, active: None });
+        Ok(Self { mac, core: Arc::new(Core { regions, offered, link, state }) })
     }
 
-    /// A descriptor that becomes readable, and stays so, when the back end was found to be gone. That is
-    /// noticed at once while the device is active, else when it is next activated.
+    /// For whoever finds a new back end when this one is lost.
+    pub fn control(&self) -> NetControl {
+        NetControl(Arc::clone(&self.core))
+    }
+
+    /// See [`NetControl::lost`].
     ///
     /// # Errors
     /// What duplicating the descriptor reports.
     pub fn lost(&self) -> io::Result<EventFd> {
-        self.link.lost.try_clone()
+        self.core.link.lost.try_clone()
     }
 
     fn config(&self) -> [u8; 8] {
         let [a, b, c, d, e, f] = self.mac;
         let link_up = u8::try_from(VIRTIO_NET_S_LINK_UP).expect("the link's status bit is the lowest");
-        [a, b, c, d, e, f, if self.link.is_up() { link_up } else { 0 }, 0]
+        [a, b, c, d, e, f, if self.core.link.is_up() { link_up } else { 0 }, 0]
+    }
+}
+
+impl NetControl {
+    /// A descriptor that becomes readable when there is no back end any more: at once when it hung up, and
+    /// when another one turned out to be of no use. Whoever reads it has taken note.
+    ///
+    /// # Errors
+    /// What duplicating the descriptor reports.
+    pub fn lost(&self) -> io::Result<EventFd> {
+        self.0.link.lost.try_clone()
+    }
+
+    /// Lets the back end at the other end of `stream` serve the guest from where the last one stood. The
+    /// last one is stopped first if it is still there. Three exchanges, each with its deadline: a driver that
+    /// resets meanwhile waits.
+    ///
+    /// # Errors
+    /// [`ReconnectError`]: the link is down, and another attempt may follow.
+    pub fn reconnect(&self, stream: UnixStream) -> Result<(), ReconnectError> {
+        let core = &*self.0;
+        let mut state = core.lock();
+        let State { connection, active } = &mut *state;
+        connection.end(&core.link, active.as_ref());
+        // A loss that nobody took note of is over, one way or the other.
+        let _count = core.link.lost.read();
+        let outcome = core.replace(connection, active.as_ref(), stream);
+        if outcome.is_err() {
+            // The counter is empty, so it takes one.
+            let _signalled = core.link.lost.write(1);
+        }
+        // Up again, or down now if it was not before.
+        core.link.tell_driver();
+        outcome
+    }
+}
+
+impl Core {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a new back end in the place of one that has ended.
+    fn replace(
+        &self,
+        connection: &mut Connection,
+        active: Option<&Activation>,
+        stream: UnixStream,
+    ) -> Result<(), ReconnectError> {
+        let mut next = Connection::new(stream, self.offered)?;
+        if let Some(active) = active {
+            next.backend.start(&self.regions, active, Begin::AfterUsed, &next.failed)?;
+        }
+        self.link.up.store(true, Ordering::Release);
+        next.watch(&self.link)?;
+        *connection = next;
+        for (active, queue) in active.iter().flat_map(|active| active.queues.iter().map(move |q| (active, q)))
+        {
+            // A notification may have died with the last back end, and so may an interrupt.
+            let _full = queue.kick.write(1);
+            active.interrupt.signal_queue(queue.index);
+        }
+        Ok(())
+    }
+}
+
+impl Connection {
+    fn new(stream: UnixStream, needed: u64) -> Result<Self, ConnectBackendError> {
+        let failed = event().map_err(ConnectBackendError::Watch)?;
+        Ok(Self { backend: Backend::connect(stream, needed)?, failed, watcher: None })
+    }
+
+    /// Has `link` learn of the back end's end.
+    fn watch(&mut self, link: &Arc<Link>) -> Result<(), ConnectBackendError> {
+        let start = || {
+            let stop = Stop::new()?;
+            let (hangup, failed) = (self.backend.hangup()?, self.failed.try_clone()?);
+            let (watched, abandoned, of_worker) = (Arc::clone(link), Arc::clone(link), stop.clone());
+            let body = move || Ok(watch(&hangup, &failed, &watched, &of_worker)?);
+            Worker::start_with("net", stop, body, move || abandoned.lose())
+        };
+        self.watcher = Some(start().map_err(|error| {
+            link.up.store(false, Ordering::Release);
+            ConnectBackendError::Watch(error)
+        })?);
+        Ok(())
+    }
+
+    /// Takes the rings away from the back end, if it can still be asked to, and ends the conversation.
+    fn end(&mut self, link: &Link, active: Option<&Activation>) {
+        self.watcher = None;
+        if link.up.swap(false, Ordering::AcqRel)
+            && let Some(active) = active
+            && let Err(error) = self.backend.stop(&active.queues)
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "replaced network back end");
+        }
+        self.backend.cut();
     }
 
     /// The back end failed: the guest keeps a NIC without a link.
-    fn lose(&self, error: &ExchangeError, interrupt: Option<&dyn Interrupt>) {
+    fn fail(&self, link: &Link, error: &ExchangeError) {
         self.backend.cut();
-        if self.link.lose() {
-            tracing::warn!(error = error as &dyn std::error::Error, "network back end lost");
-            if let Some(interrupt) = interrupt {
-                interrupt.signal_config();
-            }
-        }
+        tracing::warn!(error = error as &dyn std::error::Error, "network back end lost");
+        link.lose();
     }
 }
 
@@ -148,7 +288,7 @@ impl VirtioDevice for Net {
     }
 
     fn features(&self) -> u64 {
-        1 << VIRTIO_NET_F_MAC | 1 << VIRTIO_NET_F_STATUS | self.backend.features() & BACKEND_FEATURES
+        1 << VIRTIO_NET_F_MAC | 1 << VIRTIO_NET_F_STATUS | self.core.offered
     }
 
     fn read_config(&self, offset: u32, data: &mut [u8]) {
@@ -158,37 +298,30 @@ impl VirtioDevice for Net {
     /// Never fails for the back end's sake: without one the guest sees a link that is down.
     fn activate(&mut self, activation: Activation) -> io::Result<()> {
         self.reset();
-        let stop = Stop::new()?;
-        let Activation { features, queues, interrupt, .. } = activation;
-        if !self.link.is_up() {
-            return Ok(());
-        }
+        let core = &*self.core;
+        let State { connection, active } = &mut *core.lock();
+        core.link.set_driver(Some(Arc::clone(&activation.interrupt)));
         // From here on the back end may hold rings, whatever it answers.
-        self.running = queues.iter().map(|active| active.index).collect();
-        let failed = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
-        if let Err(error) = self.backend.start(features & BACKEND_FEATURES, &queues, &*interrupt, &failed) {
-            self.lose(&error, Some(&*interrupt));
-            return Ok(());
+        let activation = active.insert(activation);
+        if core.link.is_up() {
+            let started =
+                connection.backend.start(&core.regions, activation, Begin::Fresh, &connection.failed);
+            if let Err(error) = started {
+                connection.fail(&core.link, &error);
+            }
         }
-        let hangup = self.backend.hangup()?;
-        let (link, watched, worker_stop) = (Arc::clone(&self.link), Arc::clone(&interrupt), stop.clone());
-        self.worker = Some(Worker::start("net", stop, interrupt, move || {
-            watch(&hangup, &failed, &link, &*watched, &worker_stop)?;
-            Ok(())
-        })?);
         Ok(())
     }
 
     fn reset(&mut self) {
-        if let Some(worker) = self.worker.take() {
-            worker.stop();
-        }
-        let running = std::mem::take(&mut self.running);
-        if self.link.is_up()
-            && !running.is_empty()
-            && let Err(error) = self.backend.stop(&running)
+        let core = &*self.core;
+        let State { connection, active } = &mut *core.lock();
+        core.link.set_driver(None);
+        if let Some(active) = active.take()
+            && core.link.is_up()
+            && let Err(error) = connection.backend.stop(&active.queues)
         {
-            self.lose(&error, None);
+            connection.fail(&core.link, &error);
         }
     }
 }
@@ -196,17 +329,17 @@ impl VirtioDevice for Net {
 impl Drop for Net {
     fn drop(&mut self) {
         self.reset();
+        // Whoever holds a `NetControl` keeps no back end alive.
+        self.core.lock().connection.end(&self.core.link, None);
     }
 }
 
+fn event() -> io::Result<EventFd> {
+    EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)
+}
+
 /// Waits for the back end to hang up, or to give up a ring.
-fn watch(
-    hangup: &Hangup,
-    failed: &EventFd,
-    link: &Link,
-    interrupt: &dyn Interrupt,
-    stop: &Stop,
-) -> io::Result<()> {
+fn watch(hangup: &Hangup, failed: &EventFd, link: &Link, stop: &Stop) -> io::Result<()> {
     const HANGUP: u64 = 0;
     const FAILED: u64 = 1;
     let waiter = Waiter::new(stop)?;
@@ -216,14 +349,16 @@ fn watch(
         for (token, _) in ready.iter() {
             if token == HANGUP {
                 waiter.remove(hangup.descriptor())?;
-                if link.lose() {
+                if link.is_up() {
                     tracing::warn!("network back end hung up");
-                    interrupt.signal_config();
+                    link.lose();
                 }
             } else {
                 let _count = failed.read();
                 tracing::debug!("network back end gave a ring up");
-                interrupt.needs_reset();
+                if let Some(driver) = link.driver() {
+                    driver.needs_reset();
+                }
             }
         }
     }

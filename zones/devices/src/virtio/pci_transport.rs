@@ -163,7 +163,7 @@ impl PciTransport {
     fn apply(&mut self, change: Change) {
         match change {
             Change::None => {}
-            Change::Reset => self.reset(),
+            Change::Reset => self.reset_device(),
             Change::DriverOk => {
                 if let Err(error) = self.activate() {
                     tracing::debug!(device = self.device.device_type(), %error, "device not started");
@@ -198,8 +198,9 @@ impl PciTransport {
         self.device.activate(Activation { memory: self.memory.clone(), features, queues, interrupt })
     }
 
-    /// Back to the state at power-on.
-    fn reset(&mut self) {
+    /// The driver resets the device: it, its queues and its interrupts are as at power-on. The function
+    /// stays as it is, with its MSI-X table (section 4.1.4.3.1 and PCI know two resets).
+    fn reset_device(&mut self) {
         self.device.reset();
         self.common.reset();
         self.interrupt.reset();
@@ -213,7 +214,7 @@ impl PciTransport {
     /// Where an access to configuration space leads when it hits the data of the window (section 4.1.4.9):
     /// offset in the BAR and length, if the driver set them to something sensible.
     fn window(&self, offset: u16) -> Option<(u64, usize)> {
-        if offset != self.window_capability.saturating_add(16) {
+        if offset != self.window_data() {
             return None;
         }
         let bar = self.config.half_word(self.window_capability.saturating_add(4)) & 0xFF;
@@ -221,6 +222,11 @@ impl PciTransport {
         let length = self.config.word(self.window_capability.saturating_add(12));
         let valid = bar == 0 && matches!(length, 1 | 2 | 4) && start.is_multiple_of(length);
         valid.then_some((u64::from(start), usize::try_from(length).ok()?))
+    }
+
+    /// Where the data of the window is in configuration space.
+    fn window_data(&self) -> u16 {
+        self.window_capability.saturating_add(16)
     }
 
     /// The status byte: what the driver wrote, and what the device adds.
@@ -251,6 +257,11 @@ impl PciFunction for PciTransport {
         if offset & !3 == self.msix_capability {
             self.msix.set_control(self.config.half_word(self.msix_capability.saturating_add(2)));
         }
+    }
+
+    /// Not while the window leads somewhere.
+    fn config_is_plain(&self) -> bool {
+        self.window(self.window_data()).is_none()
     }
 
     fn bar_read(&mut self, offset: u64, data: &mut [u8]) {
@@ -296,8 +307,11 @@ impl PciFunction for PciTransport {
         }
     }
 
-    fn stop(&mut self) {
-        self.reset();
+    fn reset(&mut self) {
+        self.reset_device();
+        self.interrupt.restart_generation();
+        self.msix.reset();
+        self.config.reset();
     }
 }
 

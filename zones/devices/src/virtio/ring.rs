@@ -20,7 +20,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::counters::Counters;
 use super::worker::{Stop, Waiter, WorkerError};
-use super::{ActiveQueue, GuestMemory, Interrupt};
+use super::{Activation, ActiveQueue, Interrupt};
 
 /// The ring's own fields make no sense: the device needs a reset.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,11 @@ impl Buffers {
     /// How many bytes are left.
     pub(crate) fn left(&self) -> u64 {
         self.pieces.iter().map(|(_, size)| u64::from(*size)).fold(0, u64::saturating_add)
+    }
+
+    /// Where they are: address and size of each.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.pieces.iter().map(|(address, size)| (address.raw_value(), *size))
     }
 
     /// Copies as much as fits from the guest into `target`; says how much that was.
@@ -133,25 +138,24 @@ impl Buffers {
     }
 }
 
-impl Ring {
-    /// Takes queue `index` out of an activation.
-    pub(crate) fn take(
-        queues: &mut Vec<ActiveQueue>,
-        index: u16,
-        memory: &GuestMemory,
-        features: u64,
-        counters: &Arc<Counters>,
-    ) -> io::Result<Self> {
-        let position = queues.iter().position(|active| active.index == index);
+impl Activation {
+    /// Takes queue `index` out, to be served.
+    ///
+    /// # Errors
+    /// The driver did not enable it.
+    pub(crate) fn take_ring(&mut self, index: u16, counters: &Arc<Counters>) -> io::Result<Ring> {
+        let position = self.queues.iter().position(|active| active.index == index);
         let Some(position) = position else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("queue {index} is not enabled")));
         };
-        let ActiveQueue { mut queue, kick, .. } = queues.swap_remove(position);
-        queue.set_event_idx(features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0);
-        let memory = memory.memory().into_inner();
-        Ok(Self { index, queue, kick, memory, counters: Arc::clone(counters) })
+        let ActiveQueue { mut queue, kick, .. } = self.queues.swap_remove(position);
+        queue.set_event_idx(self.features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0);
+        let memory = self.memory.memory().into_inner();
+        Ok(Ring { index, queue, kick, memory, counters: Arc::clone(counters) })
     }
+}
 
+impl Ring {
     /// Has `waiter` report the guest's notifications as `token`.
     pub(crate) fn watch(&self, waiter: &Waiter, token: u64) -> io::Result<()> {
         waiter.add(self.kick.as_raw_fd(), token, EventSet::IN)
@@ -241,24 +245,32 @@ impl Ring {
             }
         }
     }
+}
 
-    /// Serves this queue, and nothing else, until the worker has to stop.
-    pub(crate) fn serve_alone(
-        mut self,
-        stop: &Stop,
-        interrupt: &dyn Interrupt,
-        mut serve: impl FnMut(&mut Chain) -> u32,
-    ) -> Result<(), WorkerError> {
-        let waiter = Waiter::new(stop)?;
-        self.watch(&waiter, 0)?;
+/// Serves `rings`, and nothing else, until the worker has to stop. `serve` is told the queue's number.
+pub(crate) fn serve_rings(
+    mut rings: Vec<Ring>,
+    stop: &Stop,
+    interrupt: &dyn Interrupt,
+    mut serve: impl FnMut(u16, &mut Chain) -> u32,
+) -> Result<(), WorkerError> {
+    let waiter = Waiter::new(stop)?;
+    for ring in &mut rings {
+        let index = ring.index;
+        ring.watch(&waiter, index.into())?;
         // Chains made available before the driver was ready may have come without a notification.
-        self.drain(stop, interrupt, &mut serve)?;
-        while waiter.wait()?.is_some() {
-            self.clear_kick();
-            self.drain(stop, interrupt, &mut serve)?;
-        }
-        Ok(())
+        ring.drain(stop, interrupt, |chain| serve(index, chain))?;
     }
+    while let Some(ready) = waiter.wait()? {
+        for (token, _) in ready.iter() {
+            for ring in rings.iter_mut().filter(|ring| u64::from(ring.index) == token) {
+                let index = ring.index;
+                ring.clear_kick();
+                ring.drain(stop, interrupt, |chain| serve(index, chain))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Walks a chain once. `None`: it is empty, broken off, longer than the queue (virtio 1.3, 2.7.5.3.1), has

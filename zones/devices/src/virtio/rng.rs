@@ -10,8 +10,8 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
 use super::counters::Counters;
-use super::ring::{Chain, Ring};
-use super::worker::{Stop, Worker};
+use super::ring::Chain;
+use super::worker::Worker;
 use super::{Activation, VirtioDevice};
 
 /// The most random bytes that one request yields.
@@ -57,26 +57,14 @@ impl VirtioDevice for Rng {
 
     fn activate(&mut self, mut activation: Activation) -> io::Result<()> {
         self.reset();
-        let Activation { memory, features, queues, interrupt } = &mut activation;
-        let ring = Ring::take(queues, 0, memory, *features, &self.counters)?;
-        let stop = Stop::new()?;
-        let (interrupt, counters) = (Arc::clone(interrupt), Arc::clone(&self.counters));
-        self.worker = Some(Worker::start("rng", stop.clone(), Arc::clone(&interrupt), move || {
-            ring.serve_alone(&stop, &*interrupt, |chain| fill(chain, &counters))
-        })?);
+        let counters = Arc::clone(&self.counters);
+        let serve = move |_queue: u16, chain: &mut Chain| fill(chain, &counters);
+        self.worker = Some(Worker::serve_queues("rng", &mut activation, &[0], &self.counters, serve)?);
         Ok(())
     }
 
     fn reset(&mut self) {
-        if let Some(worker) = self.worker.take() {
-            worker.stop();
-        }
-    }
-}
-
-impl Drop for Rng {
-    fn drop(&mut self) {
-        self.reset();
+        self.worker = None;
     }
 }
 

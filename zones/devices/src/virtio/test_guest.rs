@@ -28,10 +28,19 @@ pub(crate) const INDIRECT: u16 = VRING_DESC_F_INDIRECT as u16;
 /// How long a test waits for what must happen.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
+/// Waits for what no signal tells of.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < DEADLINE, "{what} did not happen in time");
+        std::thread::yield_now();
+    }
+}
+
 /// What a device told the guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Signals {
-    pub(crate) queues: [u64; 4],
+    pub(crate) queues: [u64; 8],
     pub(crate) config: u64,
     pub(crate) needs_reset: u64,
 }

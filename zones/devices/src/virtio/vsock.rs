@@ -19,7 +19,6 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 use self::connections::Connections;
 use self::pump::Pump;
 use super::counters::Counters;
-use super::ring::Ring;
 use super::worker::{Stop, Worker};
 use super::{Activation, VirtioDevice};
 
@@ -80,34 +79,25 @@ impl VirtioDevice for Vsock {
 
     fn activate(&mut self, mut activation: Activation) -> io::Result<()> {
         self.reset();
-        let Activation { memory, features, queues, interrupt } = &mut activation;
-        let receive = Ring::take(queues, RECEIVE, memory, *features, &self.counters)?;
-        let transmit = Ring::take(queues, TRANSMIT, memory, *features, &self.counters)?;
-        let stop = Stop::new()?;
+        let receive = activation.take_ring(RECEIVE, &self.counters)?;
+        let transmit = activation.take_ring(TRANSMIT, &self.counters)?;
+        let (stop, interrupt) = (Stop::new()?, activation.interrupt);
         let connections = Connections::new(u64::from(self.guest_cid), HOST_CID, self.ports.clone());
         let pump = Pump::new(
             receive,
             transmit,
             connections,
             Arc::clone(&self.connect),
-            Arc::clone(interrupt),
+            Arc::clone(&interrupt),
             Arc::clone(&self.counters),
             stop.clone(),
         );
-        self.worker = Some(Worker::start("vsock", stop, Arc::clone(interrupt), move || pump.run())?);
+        self.worker = Some(Worker::start("vsock", stop, interrupt, move || pump.run())?);
         Ok(())
     }
 
     fn reset(&mut self) {
-        if let Some(worker) = self.worker.take() {
-            worker.stop();
-        }
-    }
-}
-
-impl Drop for Vsock {
-    fn drop(&mut self) {
-        self.reset();
+        self.worker = None;
     }
 }
 

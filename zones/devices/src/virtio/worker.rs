@@ -1,4 +1,5 @@
-//! The thread of one active device: it starts with the activation and has ended when [`Worker::stop`] returns.
+//! The threads of one active device: each starts with the activation and has ended when its [`Worker`] is
+//! dropped.
 //!
 //! A worker waits in [`Waiter`] and never anywhere else, so that the stop always reaches it; long requests ask
 //! [`Stop::asked`] between their pieces.
@@ -12,8 +13,9 @@ use std::thread::JoinHandle;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::Interrupt;
-use super::ring::BrokenRing;
+use super::counters::Counters;
+use super::ring::{BrokenRing, Chain, serve_rings};
+use super::{Activation, Interrupt};
 
 /// Why a worker gave up before it was told to stop.
 #[derive(Debug, thiserror::Error)]
@@ -54,10 +56,10 @@ impl Stop {
     }
 }
 
-/// A running worker.
+/// A running worker. To drop it is to end it, and to wait until it has ended.
 pub(crate) struct Worker {
     stop: Stop,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Worker {
@@ -68,20 +70,51 @@ impl Worker {
         interrupt: Arc<dyn Interrupt>,
         body: impl FnOnce() -> Result<(), WorkerError> + Send + 'static,
     ) -> io::Result<Self> {
+        Self::start_with(name, stop, body, move || interrupt.needs_reset())
+    }
+
+    /// The same for a worker that outlives activations: `gave_up` is called when it fails.
+    pub(crate) fn start_with(
+        name: &'static str,
+        stop: Stop,
+        body: impl FnOnce() -> Result<(), WorkerError> + Send + 'static,
+        gave_up: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             if let Err(error) = body() {
                 // Once per activation, and an activation costs the guest a whole reset.
                 tracing::debug!(device = name, error = &error as &dyn std::error::Error, "worker gave up");
-                interrupt.needs_reset();
+                gave_up();
             }
         })?;
-        Ok(Self { stop, thread })
+        Ok(Self { stop, thread: Some(thread) })
     }
 
-    /// Ends the worker and waits until it has ended.
-    pub(crate) fn stop(self) {
+    /// Starts a worker that serves these queues of `activation`, and nothing else, with `serve`, which is told
+    /// the queue's number and says how many bytes it wrote.
+    pub(crate) fn serve_queues(
+        name: &'static str,
+        activation: &mut Activation,
+        queues: &[u16],
+        counters: &Arc<Counters>,
+        serve: impl FnMut(u16, &mut Chain) -> u32 + Send + 'static,
+    ) -> io::Result<Self> {
+        let rings = queues.iter().map(|index| activation.take_ring(*index, counters));
+        let rings = rings.collect::<io::Result<_>>()?;
+        let (stop, interrupt) = (Stop::new()?, Arc::clone(&activation.interrupt));
+        Self::start(name, stop.clone(), Arc::clone(&interrupt), move || {
+            serve_rings(rings, &stop, &*interrupt, serve)
+        })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
         self.stop.ask();
-        if let Err(panic) = self.thread.join() {
+        let ended = self.thread.take().map_or(Ok(()), JoinHandle::join);
+        if let Err(panic) = ended
+            && !std::thread::panicking()
+        {
             // Our bug: it must not look like an orderly end.
             std::panic::resume_unwind(panic);
         }
@@ -134,9 +167,18 @@ impl Waiter {
 
     /// Waits until something is ready; `None` when the worker has to stop.
     pub(crate) fn wait(&self) -> io::Result<Option<Ready>> {
+        self.wait_for(-1)
+    }
+
+    /// What is ready now; `None` when the worker has to stop.
+    pub(crate) fn look(&self) -> io::Result<Option<Ready>> {
+        self.wait_for(0)
+    }
+
+    fn wait_for(&self, milliseconds: i32) -> io::Result<Option<Ready>> {
         let mut events = [EpollEvent::default(); Self::BATCH];
         loop {
-            match self.epoll.wait(-1, &mut events) {
+            match self.epoll.wait(milliseconds, &mut events) {
                 Ok(_) if self.stop.asked() => return Ok(None),
                 Ok(count) => return Ok(Some(Ready { events, count })),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

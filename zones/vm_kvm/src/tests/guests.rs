@@ -63,6 +63,27 @@ pub(super) const IOEVENT: &[u8] = &[
     0xeb, 0xfe,                                                        // 1f: jmp 0x1f
 ];
 
+/// Loads from an address, stores to it, loads again (results at 0x3000 and 0x3004), and stops.
+#[rustfmt::skip]
+pub(super) const READ_PAGE: &[u8] = &[
+    0xa1, 0x04, 0x00, 0x00, 0xd0,                                      //  0: mov eax,ds:0xd0000004
+    0xa3, 0x00, 0x30, 0x00, 0x00,                                      //  5: mov ds:0x3000,eax
+    0xc7, 0x05, 0x04, 0x00, 0x00, 0xd0, 0xfe, 0xca, 0x00, 0x00,        //  a: mov dword 0xd0000004,0xcafe
+    0xa1, 0x04, 0x00, 0x00, 0xd0,                                      // 14: mov eax,ds:0xd0000004
+    0xa3, 0x04, 0x30, 0x00, 0x00,                                      // 19: mov ds:0x3004,eax
+    0x66, 0xba, 0x00, 0x06,                                            // 1e: mov dx,0x600
+    0xb0, 0x01,                                                        // 22: mov al,0x1
+    0xee,                                                              // 24: out dx,al
+    0xeb, 0xfe,                                                        // 25: jmp 25
+];
+
+/// Counts at 0x3000, for ever.
+#[rustfmt::skip]
+pub(super) const COUNT: &[u8] = &[
+    0xff, 0x05, 0x00, 0x30, 0x00, 0x00,                                //  0: inc dword 0x3000
+    0xeb, 0xf8,                                                        //  6: jmp 0
+];
+
 /// An invalid instruction without a descriptor table: a triple fault.
 #[rustfmt::skip]
 pub(super) const FAULT: &[u8] = &[

@@ -1,5 +1,5 @@
-//! A hand-made guest that drives a virtio device through the PCI transport, as bytes with their listing (Intel
-//! syntax). Integers only, no paging, no IRET: a KVM that interprets runs it too.
+//! Hand-made guests, as bytes with their listing (Intel syntax). Integers only, no paging, no IRET: a KVM that
+//! interprets runs them too.
 
 /// Finds at 0x7020 the function's configuration space and at 0x7024 its BAR. Turns memory access on, directs
 /// MSI-X vector 1 to interrupt 0x41, negotiates VERSION_1 alone, sets queue 0 up (8 entries; descriptors, driver
@@ -47,4 +47,73 @@ pub(super) const VIRTIO: &[u8] = &[
     0xff, 0x05, 0x30, 0x70, 0x00, 0x00,                                // cd: inc dword 0x7030
     0xc7, 0x05, 0xb0, 0x00, 0xe0, 0xfe, 0x00, 0x00, 0x00, 0x00,        // d3: mov dword 0xfee000b0,0x0
     0xeb, 0xd6,                                                        // dd: jmp b5
+];
+
+/// Wakes all other processors (INIT, SIPI to 0x8000). Each processor then carries out the script whose address is at
+/// 0x7040 + 4 * its number: entries of three words (what, address, value), where 1, 2 and 4 store as many bytes, 5 loads
+/// and 6 writes a byte to a port. At anything else the first processor powers off, another one sleeps.
+#[rustfmt::skip]
+pub(super) const SCRIPT: &[u8] = &[
+    0xc7, 0x05, 0xf0, 0x00, 0xe0, 0xfe, 0xff, 0x01, 0x00, 0x00,        //  0: mov dword 0xfee000f0,0x1ff
+    0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x00, 0x45, 0x0c, 0x00,        //  a: mov dword 0xfee00300,0xc4500
+    0xb9, 0xe8, 0x03, 0x00, 0x00,                                      // 14: mov ecx,0x3e8
+    0xf3, 0x90,                                                        // 19: pause
+    0xe2, 0xfc,                                                        // 1b: loop 19
+    0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x08, 0x46, 0x0c, 0x00,        // 1d: mov dword 0xfee00300,0xc4608
+    0xa1, 0x20, 0x00, 0xe0, 0xfe,                                      // 27: mov eax,0xfee00020
+    0xc1, 0xe8, 0x18,                                                  // 2c: shr eax,0x18
+    0x8b, 0x34, 0x85, 0x40, 0x70, 0x00, 0x00,                          // 2f: mov esi,dword [eax*4+0x7040]
+    0x8b, 0x06,                                                        // 36: mov eax,dword [esi]
+    0x8b, 0x7e, 0x04,                                                  // 38: mov edi,dword [esi+0x4]
+    0x8b, 0x56, 0x08,                                                  // 3b: mov edx,dword [esi+0x8]
+    0x83, 0xc6, 0x0c,                                                  // 3e: add esi,0xc
+    0x83, 0xf8, 0x01,                                                  // 41: cmp eax,0x1
+    0x74, 0x27,                                                        // 44: je 6d
+    0x83, 0xf8, 0x02,                                                  // 46: cmp eax,0x2
+    0x74, 0x26,                                                        // 49: je 71
+    0x83, 0xf8, 0x04,                                                  // 4b: cmp eax,0x4
+    0x74, 0x26,                                                        // 4e: je 76
+    0x83, 0xf8, 0x05,                                                  // 50: cmp eax,0x5
+    0x74, 0x25,                                                        // 53: je 7a
+    0x83, 0xf8, 0x06,                                                  // 55: cmp eax,0x6
+    0x74, 0x24,                                                        // 58: je 7e
+    0x83, 0x3d, 0x20, 0x00, 0xe0, 0xfe, 0x00,                          // 5a: cmp dword 0xfee00020,0x0
+    0x75, 0x07,                                                        // 61: jne 6a
+    0x66, 0xba, 0x00, 0x06,                                            // 63: mov dx,0x600
+    0xb0, 0x34,                                                        // 67: mov al,0x34
+    0xee,                                                              // 69: out dx,al
+    0xf4,                                                              // 6a: hlt
+    0xeb, 0xfd,                                                        // 6b: jmp 6a
+    0x88, 0x17,                                                        // 6d: mov byte [edi],dl
+    0xeb, 0xc5,                                                        // 6f: jmp 36
+    0x66, 0x89, 0x17,                                                  // 71: mov word [edi],dx
+    0xeb, 0xc0,                                                        // 74: jmp 36
+    0x89, 0x17,                                                        // 76: mov dword [edi],edx
+    0xeb, 0xbc,                                                        // 78: jmp 36
+    0x8b, 0x07,                                                        // 7a: mov eax,dword [edi]
+    0xeb, 0xb8,                                                        // 7c: jmp 36
+    0x89, 0xd0,                                                        // 7e: mov eax,edx
+    0x89, 0xfa,                                                        // 80: mov edx,edi
+    0xee,                                                              // 82: out dx,al
+    0xeb, 0xb1,                                                        // 83: jmp 36
+];
+
+/// What the other processors do first: protected mode, flat segments, local APIC; then on in [`SCRIPT`].
+#[rustfmt::skip]
+pub(super) const SCRIPT_OTHERS: &[u8] = &[
+    0x31, 0xc0,                                                        //  0: xor ax,ax
+    0x8e, 0xd8,                                                        //  2: mov ds,ax
+    0x0f, 0x01, 0x16, 0x00, 0x70,                                      //  4: lgdtw 0x7000
+    0x0f, 0x20, 0xc0,                                                  //  9: mov eax,cr0
+    0x0c, 0x01,                                                        //  c: or al,0x1
+    0x0f, 0x22, 0xc0,                                                  //  e: mov cr0,eax
+    0x66, 0xea, 0x20, 0x80, 0x00, 0x00, 0x08, 0x00,                    // 11: jmp 0x8:0x8020
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x66, 0xb8, 0x10, 0x00,                                            // 20: mov ax,0x10
+    0x8e, 0xd8,                                                        // 24: mov ds,eax
+    0x8e, 0xc0,                                                        // 26: mov es,eax
+    0x8e, 0xd0,                                                        // 28: mov ss,eax
+    0xc7, 0x05, 0xf0, 0x00, 0xe0, 0xfe, 0xff, 0x01, 0x00, 0x00,        // 2a: mov dword 0xfee000f0,0x1ff
+    0xb8, 0x27, 0x10, 0x00, 0x00,                                      // 34: mov eax,0x1027
+    0xff, 0xe0,                                                        // 39: jmp eax
 ];

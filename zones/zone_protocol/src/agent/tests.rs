@@ -31,7 +31,7 @@ fn a_body_with_something_behind_it_is_refused() {
 
 proptest! {
     #[test]
-    fn messages_survive_any_cut(outputs in prop::collection::vec(".{0,40}", 1..8), cut in 1_usize..64) {
+    fn property_messages_survive_any_cut(outputs in prop::collection::vec(".{0,40}", 1..8), cut in 1_usize..64) {
         let answer = |(number, output): (u32, &String)| FromAgent::Response {
             number,
             answer: Answer::Check { passed: number % 2 == 0, output: output.clone() },
@@ -51,7 +51,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..600), small: bool) {
+    fn property_any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..600), small: bool) {
         let mut bytes = bytes;
         if small && bytes.len() > 4 {
             // Lengths that random bytes would hardly ever make.

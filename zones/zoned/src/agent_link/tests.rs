@@ -91,7 +91,7 @@ fn a_guest_that_does_not_read_costs_a_bounded_amount() {
 
 proptest! {
     #[test]
-    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..4096)) {
+    fn property_random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..4096)) {
         let (mut link, guest) = link();
         rustix::io::write(&guest, &bytes).unwrap();
         drop(guest);

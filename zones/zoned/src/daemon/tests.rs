@@ -55,6 +55,7 @@ impl World {
         let paths = Paths {
             policy: data.0.join("policy.toml"),
             demo_keys: data.0.join("demo-keys.toml"),
+            template_rules: data.0.join("rules.toml"),
             data: data.0.clone(),
         };
         fs::write(&paths.policy, policy).unwrap();
@@ -100,7 +101,14 @@ impl World {
     }
 
     fn next_spawn(&mut self, expected: ZoneProfile, expected_slot: u8) -> Process {
-        let (request, descriptors) = self.init.receive().unwrap();
+        let (request, descriptors) = loop {
+            match self.init.receive().unwrap() {
+                (Request::Limit { slot, memory_mib }, _) => {
+                    assert_eq!((slot, memory_mib), (expected_slot, 64));
+                }
+                other => break other,
+            }
+        };
         let Request::Spawn { process, profile, slot, zone, descriptors: names } = request else {
             panic!("{request:?}")
         };
@@ -415,7 +423,7 @@ fn what_cannot_start_says_why() {
                     `./bulkhead run` to build it.";
     assert_eq!(reason.replace(folder, "/data"), expected);
     world.check_state(1, Phase::Failed, Some(&reason));
-    fs::write(world.data.template("initrd"), "").unwrap();
+    fs::write(world.data.template("initrd"), "initrd").unwrap();
     assert_eq!(world.call(Method::Start("vault".into())), Reply::Done);
     let process = world.next_spawn(ZoneProfile::Vmm, 1).number;
     world.tell_init(&InitEvent::Refused { process, reason: "out of memory".into() });

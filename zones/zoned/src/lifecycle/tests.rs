@@ -249,7 +249,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_operations_keep_the_invariants(
+    fn property_random_operations_keep_the_invariants(
         has_vpnd: bool,
         operations in prop::collection::vec((any_event(), 0_u64..20), 1..120),
     ) {

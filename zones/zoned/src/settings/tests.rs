@@ -14,6 +14,7 @@ fn check(name: &str, policy: Option<&str>, keys: Option<&str>, expected: &[&str]
     let paths = Paths {
         policy: data.0.join("policy.toml"),
         demo_keys: data.0.join("demo-keys.toml"),
+        template_rules: data.0.join("rules.toml"),
         data: data.0.clone(),
     };
     for (path, text) in [(&paths.policy, policy), (&paths.demo_keys, keys)] {

@@ -124,7 +124,7 @@ fn a_touch_where_the_last_reader_stopped_needs_no_position() {
 
 proptest! {
     #[test]
-    fn every_touch_that_begins_ends_once_whatever_the_device_says(
+    fn property_every_touch_that_begins_ends_once_whatever_the_device_says(
         events in proptest::collection::vec(a_raw_event(), 0..200)
     ) {
         let mut decoder = Decoder::new(MULTI);

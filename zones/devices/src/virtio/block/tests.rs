@@ -2,16 +2,17 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID,
-    VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
+    VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_MQ, VIRTIO_BLK_F_RO, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH,
+    VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
 };
 
 use super::{Access, Block, OpenDiskError, SECTOR};
 use crate::virtio::VirtioDevice;
-use crate::virtio::test_guest::{Guest, INDIRECT, NEXT, Raw, Seeded, WRITE, hostile_guest};
+use crate::virtio::test_guest::{Guest, INDIRECT, NEXT, Raw, Seeded, WRITE, hostile_guest, until};
 
 const OK: u8 = 0;
 const IOERR: u8 = 1;
@@ -377,11 +378,173 @@ fn event_index_spares_interrupts() {
         machine.guest.offer(0, 0);
     }
     machine.guest.kick(0);
-    while machine.guest.pending_used(0) < 10 {
-        std::thread::yield_now();
-    }
+    until("service", || machine.guest.pending_used(0) == 10);
     machine.device.reset();
     assert_eq!(machine.guest.interrupt.signals().queues[0], before);
+}
+
+/// The status byte of the next used request of `queue`, which was made by [`offer_request`].
+fn next_status(guest: &mut Guest, queue: usize) -> u8 {
+    let (head, _) = guest.await_used(queue);
+    guest.peek(status_of(queue, head), 1)[0]
+}
+
+/// Where the request at `slot` reports.
+fn status_of(queue: usize, slot: u16) -> u64 {
+    0x18_0000 + 0x4_0000 * queue as u64 + u64::from(slot) * 0x1000 + 0xF00
+}
+
+/// Makes a write or flush available in three descriptors from `slot` on, without a notification.
+fn offer_request(guest: &mut Guest, queue: usize, slot: u16, kind: u32, sector: u64, data: &[u8]) {
+    let status = status_of(queue, slot);
+    let start = status - 0xF00;
+    guest.poke(start, &header(kind, sector));
+    guest.poke(start + 16, data);
+    let size = 16 + data.len() as u32;
+    guest.describe(queue, slot, Raw { address: start, size, flags: NEXT, next: slot + 1 });
+    guest.describe(queue, slot + 1, Raw { address: status, size: 1, flags: WRITE, next: 0 });
+    guest.offer(queue, slot);
+}
+
+#[test]
+fn says_how_many_queues_it_has() {
+    for (asked, given) in [(0, 1), (1, 1), (3, 3), (8, 8), (9, 8), (u16::MAX, 8)] {
+        let device = Block::new(disk(), Access::ReadOnly, "").unwrap().with_queues(asked);
+        assert_eq!(device.queue_sizes(), vec![256; given]);
+        assert_eq!(device.features() >> VIRTIO_BLK_F_MQ & 1, u64::from(given > 1));
+        let mut queues = [0; 2];
+        device.read_config(34, &mut queues);
+        assert_eq!(usize::from(u16::from_le_bytes(queues)), given);
+    }
+}
+
+#[test]
+fn every_queue_is_served_and_a_driver_may_leave_some_out() {
+    const QUEUES: usize = 4;
+    let file = disk();
+    let mut device =
+        Block::new(file.try_clone().unwrap(), Access::ReadWrite, "").unwrap().with_queues(QUEUES as u16);
+    let mut guest = Guest::new(device.queue_sizes());
+    for enabled in [&[0, 1, 2, 3][..], &[2], &[0]] {
+        let mut activation = guest.activation(device.features() & PLAIN);
+        activation.queues.retain(|active| enabled.contains(&usize::from(active.index)));
+        device.activate(activation).unwrap();
+        for round in 0..20u8 {
+            for queue in enabled {
+                let sector = *queue as u64 * 100 + u64::from(round);
+                offer_request(&mut guest, *queue, 0, VIRTIO_BLK_T_OUT, sector, &[round; 512]);
+                guest.kick(*queue);
+            }
+            for queue in enabled {
+                assert_eq!(next_status(&mut guest, *queue), OK);
+                assert_eq!(sector_of(&file, *queue as u64 * 100 + u64::from(round)), [round; 512]);
+                assert!(guest.interrupt.signals().queues[*queue] > 0);
+            }
+        }
+        device.reset();
+    }
+}
+
+#[test]
+fn one_queue_waits_for_no_other() {
+    let file = disk();
+    let mut device = Block::new(file, Access::ReadWrite, "").unwrap().with_queues(2);
+    let mut guest = Guest::new(device.queue_sizes());
+    guest.activate(&mut device, PLAIN);
+    let storage = Arc::clone(&device.storage);
+    let held = storage.flusher.hold();
+    // The first queue's flush takes as long as it likes.
+    offer_request(&mut guest, 0, 0, VIRTIO_BLK_T_FLUSH, 0, &[]);
+    guest.kick(0);
+    for number in 0..10u8 {
+        offer_request(&mut guest, 1, 0, VIRTIO_BLK_T_OUT, 7, &[number; 512]);
+        guest.kick(1);
+        assert_eq!(next_status(&mut guest, 1), OK);
+    }
+    assert_eq!(guest.pending_used(0), 0);
+    drop(held);
+    assert_eq!(next_status(&mut guest, 0), OK);
+}
+
+#[test]
+fn queues_that_flush_at_once_lose_nothing() {
+    const QUEUES: usize = 4;
+    let file = disk();
+    let mut device =
+        Block::new(file.try_clone().unwrap(), Access::ReadWrite, "").unwrap().with_queues(QUEUES as u16);
+    let counters = device.counters();
+    let mut guest = Guest::new(device.queue_sizes());
+    guest.activate(&mut device, PLAIN);
+    for round in 0..50u8 {
+        for queue in 0..QUEUES {
+            // Behind each other in one queue, all queues at once.
+            offer_request(&mut guest, queue, 0, VIRTIO_BLK_T_OUT, queue as u64, &[round; 512]);
+            offer_request(&mut guest, queue, 4, VIRTIO_BLK_T_FLUSH, 0, &[]);
+        }
+        (0..QUEUES).for_each(|queue| guest.kick(queue));
+        for queue in 0..QUEUES {
+            assert_eq!([next_status(&mut guest, queue), next_status(&mut guest, queue)], [OK, OK]);
+            assert_eq!(sector_of(&file, queue as u64), [round; 512]);
+        }
+    }
+    // Each round needs one at least, and no more than each queue's own.
+    assert!((50..=50 * QUEUES as u64).contains(&counters.flushes.get()), "{counters:?}");
+}
+
+#[test]
+fn a_flush_that_fails_is_an_io_error_from_then_on() {
+    // The kernel cannot bring a pipe's end to stable storage: like a file whose disk is gone.
+    let mut device = Block::new(disk(), Access::ReadWrite, "").unwrap().with_queues(2);
+    let storage = Arc::get_mut(&mut device.storage).unwrap();
+    storage.file = File::from(rustix::pipe::pipe().unwrap().1);
+    let mut guest = Guest::new(device.queue_sizes());
+    for _ in 0..2 {
+        guest.activate(&mut device, PLAIN);
+        for queue in [0, 1, 0] {
+            offer_request(&mut guest, queue, 0, VIRTIO_BLK_T_FLUSH, 0, &[]);
+            guest.kick(queue);
+            assert_eq!(next_status(&mut guest, queue), IOERR);
+        }
+        device.reset();
+    }
+    assert_eq!((device.counters().flushes.get(), device.counters().host_failures.get()), (0, 6));
+}
+
+/// A loop device of at least 1 MiB, best one whose blocks are larger than a sector.
+#[test]
+#[ignore = "needs a block device to overwrite, named by BULKHEAD_TEST_BLOCK_DEVICE"]
+fn serves_a_block_device() {
+    let path = std::env::var_os("BULKHEAD_TEST_BLOCK_DEVICE").unwrap();
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    (0..SECTORS).for_each(|sector| file.write_all_at(&pattern(sector), sector * SECTOR).unwrap());
+    let mut device = Block::new(file.try_clone().unwrap(), Access::ReadWrite, "").unwrap();
+    let mut guest = Guest::new(device.queue_sizes());
+    guest.activate(&mut device, PLAIN);
+    let mut machine = Machine { guest, device, file };
+    assert!(machine.device.storage.sectors >= SECTORS);
+    assert_eq!(machine.status(&[&header(VIRTIO_BLK_T_OUT, 9), &[3; 512]], &[1]), OK);
+    let discard = header(VIRTIO_BLK_T_DISCARD, 0);
+    let zero = header(VIRTIO_BLK_T_WRITE_ZEROES, 0);
+    // Aligned to any block, then to none.
+    assert_eq!(machine.status(&[&discard, &range(64, 64, 0)], &[1]), OK);
+    assert_eq!(machine.status(&[&discard, &range(201, 3, 0)], &[1]), OK);
+    for flags in [0, 1] {
+        let start = 300 + u64::from(flags) * 100;
+        assert_eq!(machine.status(&[&zero, &range(start + 1, 3, flags)], &[1]), OK);
+        assert_eq!(machine.status(&[&zero, &range(start + 20, 64, flags)], &[1]), OK);
+    }
+    assert_eq!(machine.status(&[&header(VIRTIO_BLK_T_FLUSH, 0)], &[1]), OK);
+    for sector in 0..SECTORS {
+        let expected = match sector {
+            9 => [3; 512],
+            301..304 | 320..384 | 401..404 | 420..484 => [0; 512],
+            // A discard promises nothing.
+            64..128 | 201..204 => continue,
+            _ => pattern(sector),
+        };
+        assert_eq!(sector_of(&machine.file, sector), expected, "sector {sector}");
+    }
+    assert_eq!(machine.device.counters().host_failures.get(), 0);
 }
 
 #[test]
@@ -389,7 +552,7 @@ fn survives_a_hostile_guest() {
     for seed in [1, 2, 3, 0xb10c] {
         let file = disk();
         let access = if seed % 2 == 0 { Access::ReadOnly } else { Access::ReadWrite };
-        let device = Block::new(file.try_clone().unwrap(), access, "x").unwrap();
+        let device = Block::new(file.try_clone().unwrap(), access, "x").unwrap().with_queues(seed as u16 % 4);
         let counters = device.counters();
         hostile_guest(Box::new(device), seed, 400, |random: &mut Seeded| {
             let kind = [0, 1, 4, 8, 11, 13, 99][random.below(7) as usize];
@@ -406,4 +569,13 @@ fn survives_a_hostile_guest() {
             assert!((0..SECTORS).all(|sector| sector_of(&file, sector) == pattern(sector)));
         }
     }
+}
+
+#[test]
+fn returns_to_power_on() {
+    crate::virtio::test_power::returns_to_power_on(|| {
+        let device = Block::new(disk(), Access::ReadWrite, "x").unwrap().with_queues(3);
+        let guest = Guest::new(device.queue_sizes());
+        (Box::new(device), guest)
+    });
 }

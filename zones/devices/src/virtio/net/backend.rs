@@ -4,6 +4,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -12,13 +13,14 @@ use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_queue::QueueT;
+use vm_memory::GuestAddressSpace;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::SharedRegion;
-use crate::virtio::{ActiveQueue, Interrupt};
+use crate::virtio::{Activation, ActiveQueue};
 
 /// How long one exchange may take. A vCPU may be waiting for it.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(if cfg!(test) { 4 } else { 10 });
 
 /// The back end's own protocol features, in the place of a virtio feature.
 const PROTOCOL_FEATURES: u64 = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
@@ -40,22 +42,39 @@ pub enum ConnectBackendError {
         /// What it would have to offer, too.
         missing: u64,
     },
+    /// Waiting for its end.
+    #[error("watching the network back end")]
+    Watch(#[source] io::Error),
 }
 
 /// An exchange with a back end that had been agreed with went wrong.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ExchangeError {
+pub enum ExchangeError {
+    /// It refused, hung up or kept silent.
     #[error("network back end refused or did not answer")]
     Vhost(#[from] vhost::Error),
+    /// The guest's interrupt.
     #[error("interrupt descriptor")]
     Interrupt(#[from] io::Error),
+    /// The driver's ring.
+    #[error("used index of a ring")]
+    Ring(#[from] virtio_queue::Error),
+}
+
+/// Where the back end begins in the rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// The driver has just set them up.
+    Fresh,
+    /// After the last buffer that an earlier back end used. Network back ends use buffers in order, so this
+    /// is where that one stood; what it had taken and not yet used is served again.
+    AfterUsed,
 }
 
 /// A connected back end.
 pub(super) struct Backend {
     frontend: Frontend,
     stream: UnixStream,
-    regions: Vec<SharedRegion>,
     features: u64,
 }
 
@@ -70,11 +89,8 @@ impl Hangup {
 }
 
 impl Backend {
-    /// Agrees on everything that does not depend on the guest.
-    pub(super) fn connect(
-        stream: UnixStream,
-        regions: Vec<SharedRegion>,
-    ) -> Result<Self, ConnectBackendError> {
+    /// Agrees on everything that does not depend on the guest. The back end must have all of `needed`.
+    pub(super) fn connect(stream: UnixStream, needed: u64) -> Result<Self, ConnectBackendError> {
         let ours = stream.try_clone().map_err(ConnectBackendError::Socket)?;
         let queues = u64::try_from(super::QUEUE_SIZES.len()).expect("two queues");
         let mut frontend = Frontend::from_stream(stream, queues);
@@ -93,11 +109,11 @@ impl Backend {
             Ok(features)
         })
         .map_err(ConnectBackendError::Negotiation)?;
-        let missing = (PROTOCOL_FEATURES | 1 << VIRTIO_F_VERSION_1) & !features;
+        let missing = (PROTOCOL_FEATURES | 1 << VIRTIO_F_VERSION_1 | needed) & !features;
         if missing != 0 {
             return Err(ConnectBackendError::Features { offered: features, missing });
         }
-        Ok(Self { frontend, stream: ours, regions, features })
+        Ok(Self { frontend, stream: ours, features })
     }
 
     /// The virtio features that it has.
@@ -119,17 +135,16 @@ impl Backend {
     /// Hands the rings over. `failed` is written when the back end gives one up.
     pub(super) fn start(
         &mut self,
-        features: u64,
-        queues: &[ActiveQueue],
-        interrupt: &dyn Interrupt,
+        regions: &[SharedRegion],
+        active: &Activation,
+        begin: Begin,
         failed: &EventFd,
     ) -> Result<(), ExchangeError> {
         let always = PROTOCOL_FEATURES | 1 << VIRTIO_F_VERSION_1;
-        let features = features & self.features | always;
+        let features = active.features & super::BACKEND_FEATURES & self.features | always;
         // The back end translates ring addresses by this table alone, so the guest's own addresses serve as
         // ours: no address of this process leaves it.
-        let table: Vec<_> = self
-            .regions
+        let table: Vec<_> = regions
             .iter()
             .map(|region| VhostUserMemoryRegionInfo {
                 guest_phys_addr: region.guest_address,
@@ -143,21 +158,21 @@ impl Backend {
         with_deadline(&self.stream, || {
             frontend.set_features(features)?;
             frontend.set_mem_table(&table)?;
-            for active in queues {
-                start_ring(frontend, active, interrupt, failed)?;
+            for queue in &active.queues {
+                start_ring(frontend, active, queue, begin, failed)?;
             }
-            for active in queues {
-                frontend.set_vring_enable(usize::from(active.index), true)?;
+            for queue in &active.queues {
+                frontend.set_vring_enable(usize::from(queue.index), true)?;
             }
             Ok(())
         })
     }
 
     /// Takes rings back: when this returns the back end touches them no more.
-    pub(super) fn stop(&mut self, rings: &[u16]) -> Result<(), ExchangeError> {
+    pub(super) fn stop(&mut self, queues: &[ActiveQueue]) -> Result<(), ExchangeError> {
         let frontend = &mut self.frontend;
         with_deadline(&self.stream, || {
-            for index in rings.iter().copied().map(usize::from) {
+            for index in queues.iter().map(|queue| usize::from(queue.index)) {
                 frontend.set_vring_enable(index, false)?;
                 frontend.get_vring_base(index)?;
             }
@@ -168,12 +183,17 @@ impl Backend {
 
 fn start_ring(
     frontend: &Frontend,
-    active: &ActiveQueue,
-    interrupt: &dyn Interrupt,
+    active: &Activation,
+    ring: &ActiveQueue,
+    begin: Begin,
     failed: &EventFd,
 ) -> Result<(), ExchangeError> {
-    let index = usize::from(active.index);
-    let queue = &active.queue;
+    let index = usize::from(ring.index);
+    let queue = &ring.queue;
+    let base = match begin {
+        Begin::Fresh => queue.next_avail(),
+        Begin::AfterUsed => queue.used_idx(&*active.memory.memory(), Ordering::Acquire)?.0,
+    };
     let addresses = VringConfigData {
         queue_max_size: queue.max_size(),
         queue_size: queue.size(),
@@ -185,10 +205,10 @@ fn start_ring(
     };
     frontend.set_vring_num(index, queue.size())?;
     frontend.set_vring_addr(index, &addresses)?;
-    frontend.set_vring_base(index, queue.next_avail())?;
+    frontend.set_vring_base(index, base)?;
     frontend.set_vring_err(index, failed)?;
-    frontend.set_vring_call(index, &interrupt.queue_descriptor(active.index)?)?;
-    frontend.set_vring_kick(index, &active.kick)?;
+    frontend.set_vring_call(index, &active.interrupt.queue_descriptor(ring.index)?)?;
+    frontend.set_vring_kick(index, &ring.kick)?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The NIC against a small vhost-user back end that sends every packet back.
 
 mod echo;
+mod reconnect;
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -21,7 +22,7 @@ use vmm_sys_util::eventfd::EventFd;
 use self::echo::{Behaviour, Echo};
 use super::{ConnectBackendError, Net, QUEUE_SIZES, SharedRegion};
 use crate::virtio::VirtioDevice;
-use crate::virtio::test_guest::{DEADLINE, Guest, MEMORY, Seeded, hostile_guest};
+use crate::virtio::test_guest::{DEADLINE, Guest, MEMORY, Seeded, hostile_guest, until};
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
 const RX: usize = 0;
@@ -159,17 +160,18 @@ fn a_dead_back_end_is_a_link_that_is_down() {
     machine.device.reset();
     machine.activate();
     machine.device.reset();
-    assert_eq!(machine.guest.interrupt.signals().config, 1);
+    assert_eq!((machine.guest.interrupt.signals().config, lost.read().unwrap()), (1, 1));
 }
 
 #[test]
-fn a_back_end_that_died_before_activation_is_noticed_then() {
+fn a_back_end_that_died_without_a_driver_is_noticed_at_once() {
     let mut machine = machine(Behaviour::Honest);
+    let lost = machine.device.lost().unwrap();
     machine.kill_backend();
+    assert!(becomes_readable(&lost, DEADLINE));
     machine.activate();
     assert_eq!(machine.status(), 0);
-    assert_eq!(machine.guest.interrupt.signals().config, 1);
-    assert!(becomes_readable(&machine.device.lost().unwrap(), DEADLINE));
+    assert_eq!(machine.guest.interrupt.signals().config, 0);
 }
 
 #[test]
@@ -242,4 +244,13 @@ fn survives_a_hostile_guest() {
         backend.unwrap().join().unwrap();
         assert!(echo.lock().unwrap().starts > 2, "the attack attacked nothing");
     }
+}
+
+#[test]
+fn returns_to_power_on() {
+    crate::virtio::test_power::returns_to_power_on(|| {
+        let Machine { device, guest, echo, .. } = machine(Behaviour::Honest);
+        echo.lock().unwrap().deaf.store(true, Ordering::Relaxed);
+        (Box::new(device), guest)
+    });
 }

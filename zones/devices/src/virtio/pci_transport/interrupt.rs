@@ -51,6 +51,11 @@ impl TransportInterrupt {
         self.broken.store(false, Ordering::Release);
     }
 
+    /// The machine was reset: nobody remembers an earlier generation.
+    pub(super) fn restart_generation(&self) {
+        self.generation.store(0, Ordering::Release);
+    }
+
     /// Maps configuration changes. Returns what the driver reads back (section 4.1.5.1.2.1).
     pub(super) fn set_config_vector(&self, vector: u16) -> u16 {
         let accepted = self.accept(vector);

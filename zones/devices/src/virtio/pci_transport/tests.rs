@@ -286,7 +286,7 @@ fn the_bar_is_reached_through_configuration_space() {
 proptest! {
     /// A driver that writes anything anywhere: no panic, and the device is active only with DRIVER_OK.
     #[test]
-    fn any_driver_is_survived(
+    fn property_any_driver_is_survived(
         steps in prop::collection::vec((0_u64..0x8100, 0_usize..=8, any::<u64>(), 0_u8..8), 0..300)
     ) {
         let mut bench = Bench::new();

@@ -42,3 +42,12 @@ fn survives_a_hostile_guest() {
         assert!(counters.malformed.get() > 10, "the attack attacked nothing: {counters:?}");
     }
 }
+
+#[test]
+fn returns_to_power_on() {
+    crate::virtio::test_power::returns_to_power_on(|| {
+        let device = Rng::new();
+        let guest = Guest::new(device.queue_sizes());
+        (Box::new(device), guest)
+    });
+}

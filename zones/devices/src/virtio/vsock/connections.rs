@@ -11,8 +11,12 @@
 //! the host, and [`MAX_RESETS`] resets, with one more for each connection, that wait for room in the guest's
 //! receive queue. Bytes on their way to the
 //! guest are never held here: they stay in the host's socket until the guest has credit and a buffer.
+//!
+//! There is no clock: a guest that never resets a connection whose host's end is closed keeps its place only
+//! until the place is needed. Connections take turns: none waits for another's packets but one.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 use super::header::{Header, SHUT_RECEIVE, SHUT_SEND, STREAM, op};
 
@@ -65,6 +69,8 @@ pub(super) struct Connections {
     ports: Vec<u32>,
     open: BTreeMap<Key, Connection>,
     resets: VecDeque<(Key, u16)>,
+    /// Whose packet other than bytes was sent last.
+    last: Option<Key>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +108,7 @@ struct Connection {
 impl Connections {
     /// No connections; the guest may connect to `ports` of the host.
     pub(super) fn new(guest_cid: u64, host_cid: u64, ports: Vec<u32>) -> Self {
-        Self { guest_cid, host_cid, ports, open: BTreeMap::new(), resets: VecDeque::new() }
+        Self { guest_cid, host_cid, ports, open: BTreeMap::new(), resets: VecDeque::new(), last: None }
     }
 
     /// Whether a packet of the guest may be taken: it may cost one more reset.
@@ -110,9 +116,9 @@ impl Connections {
         self.resets.len() < MAX_RESETS
     }
 
-    /// Whether the connection is known, in whatever state.
-    pub(super) fn contains(&self, key: Key) -> bool {
-        self.open.contains_key(&key)
+    /// Whether the host's end of the connection is still of use.
+    pub(super) fn needs_stream(&self, key: Key) -> bool {
+        self.open.get(&key).is_some_and(|connection| connection.state != State::Closing)
     }
 
     /// Takes a packet of the guest. `payload` is what its chain held of the announced length.
@@ -158,12 +164,22 @@ impl Connections {
     }
 
     fn request(&mut self, key: Key, header: &Header) -> Taken {
-        if !self.ports.contains(&key.host_port) || self.open.len() >= MAX_CONNECTIONS {
+        if !self.ports.contains(&key.host_port) || !self.make_room() {
             self.resets.push_back((key, STREAM));
             return Taken::Refused;
         }
         self.open.insert(key, Connection::asked(header));
         Taken::Asks(key)
+    }
+
+    /// Whether there is a place for one more connection. One whose host's end is closed gives its place up.
+    fn make_room(&mut self) -> bool {
+        if self.open.len() < MAX_CONNECTIONS {
+            return true;
+        }
+        let closing = self.open.iter().find(|(_, connection)| connection.state == State::Closing);
+        let closing = closing.map(|(key, _)| *key);
+        closing.inspect(|key| self.reset(*key)).is_some()
     }
 
     /// A packet that belongs to no connection: answered by a reset unless it is one itself.
@@ -277,14 +293,18 @@ impl Connections {
         !self.resets.is_empty() || self.open.values().any(Connection::has_control)
     }
 
-    /// The next packet for the guest other than bytes.
+    /// The next packet for the guest other than bytes: resets first, then each connection in turn.
     pub(super) fn next_control(&mut self) -> Option<Header> {
         if let Some((key, kind)) = self.resets.pop_front() {
             let header = self.address(key, Header { op: op::RST, ..Header::default() });
             return Some(Header { kind, ..header });
         }
-        let (key, connection) = self.open.iter_mut().find(|(_, connection)| connection.has_control())?;
-        let (key, header) = (*key, connection.next_control()?);
+        let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let waits = |(key, connection): (&Key, &Connection)| connection.has_control().then_some(*key);
+        let key = self.open.range((after, Bound::Unbounded)).find_map(waits);
+        let key = key.or_else(|| self.open.iter().find_map(waits))?;
+        self.last = Some(key);
+        let header = self.open.get_mut(&key)?.next_control()?;
         Some(self.address(key, header))
     }
 

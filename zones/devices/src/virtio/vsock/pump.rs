@@ -24,6 +24,10 @@ const RECEIVE_KICK: u64 = 0;
 const TRANSMIT_KICK: u64 = 1;
 const FIRST_STREAM: u64 = 2;
 
+/// Rounds of packets before the streams are looked at again: a guest that never stops sending must not keep
+/// them waiting.
+const ROUNDS: u32 = 16;
+
 /// The host's end of one connection.
 struct Stream {
     key: Key,
@@ -47,6 +51,8 @@ pub(super) struct Pump {
     turn: usize,
     /// Something is ready for the guest, but it has no receive buffer.
     starved: bool,
+    /// Bytes come before the next packet of another kind, if there are some.
+    bytes_first: bool,
     connect: Arc<Mutex<Connect>>,
     interrupt: Arc<dyn Interrupt>,
     counters: Arc<Counters>,
@@ -71,6 +77,7 @@ impl Pump {
             streams: [const { None }; MAX_CONNECTIONS],
             turn: 0,
             starved: false,
+            bytes_first: false,
             connect,
             interrupt,
             counters,
@@ -85,9 +92,10 @@ impl Pump {
         self.receive.watch(&waiter, RECEIVE_KICK)?;
         self.transmit.watch(&waiter, TRANSMIT_KICK)?;
         loop {
-            self.move_all(&waiter)?;
+            let more = self.move_packets(&waiter)?;
             self.update_waits(&waiter)?;
-            let Some(ready) = waiter.wait()? else { return Ok(()) };
+            let ready = if more { waiter.look()? } else { waiter.wait()? };
+            let Some(ready) = ready else { return Ok(()) };
             for (token, events) in ready.iter() {
                 match token {
                     RECEIVE_KICK => self.receive.clear_kick(),
@@ -107,18 +115,19 @@ impl Pump {
         }
     }
 
-    /// Moves until nothing moves any more.
-    fn move_all(&mut self, waiter: &Waiter) -> Result<(), WorkerError> {
+    /// Moves until nothing moves any more, or for a while: true when there may be more.
+    fn move_packets(&mut self, waiter: &Waiter) -> Result<bool, WorkerError> {
         self.transmit.refuse_kicks()?;
         self.receive.refuse_kicks()?;
-        loop {
+        for _round in 0..ROUNDS {
             if self.stop.asked() {
-                return Ok(());
+                break;
             }
             let mut moved = self.take_guest_packet()?;
             moved |= self.write_streams();
             self.drop_closed(waiter)?;
             moved |= self.send_to_guest()?;
+            self.drop_closed(waiter)?;
             if moved {
                 continue;
             }
@@ -128,9 +137,10 @@ impl Pump {
             let more_packets = self.transmit.ask_kicks()? && self.connections.can_take();
             let more_buffers = self.starved && self.receive.ask_kicks()?;
             if !more_packets && !more_buffers {
-                return Ok(());
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 
     /// Takes one packet of the guest. False when there is none or none may be taken.
@@ -239,11 +249,11 @@ impl Pump {
         moved
     }
 
-    /// Forgets the streams of connections that are over.
+    /// Closes the streams that are of no more use.
     fn drop_closed(&mut self, waiter: &Waiter) -> Result<(), WorkerError> {
         for slot in &mut self.streams {
             if let Some(stream) = slot
-                && !self.connections.contains(stream.key)
+                && !self.connections.needs_stream(stream.key)
             {
                 if !stream.waited_for.is_empty() {
                     waiter.remove(stream.socket.as_raw_fd())?;
@@ -254,7 +264,8 @@ impl Pump {
         Ok(())
     }
 
-    /// Sends one packet to the guest. False when nothing is ready or no buffer is there.
+    /// Sends one packet to the guest. False when nothing is ready or no buffer is there. Bytes and packets of
+    /// other kinds alternate, so that a guest that asks for many of these does not starve its own streams.
     fn send_to_guest(&mut self) -> Result<bool, BrokenRing> {
         let stream = self.next_readable();
         self.starved = false;
@@ -265,16 +276,19 @@ impl Pump {
             self.starved = true;
             return Ok(false);
         };
-        let room = usize::try_from(chain.writable.left()).unwrap_or(usize::MAX);
-        let control = self.connections.has_control();
-        let Some(room) = room.checked_sub(header::SIZE).filter(|room| control || *room > 0) else {
+        let room = usize::try_from(chain.writable.left()).unwrap_or(usize::MAX).checked_sub(header::SIZE);
+        let for_bytes = room.filter(|room| *room > 0).and(stream);
+        let control = self.connections.has_control() && !(self.bytes_first && for_bytes.is_some());
+        let Some(room) = room.filter(|_| control || for_bytes.is_some()) else {
             if self.counters.malformed.add(1) {
                 tracing::warn!("guest offers vsock buffers that are too small for a packet");
             }
             self.receive.give_back(chain.head(), 0)?;
             return Ok(true);
         };
-        let written = match (self.connections.next_control(), stream) {
+        self.bytes_first = control;
+        let packet = if control { self.connections.next_control() } else { None };
+        let written = match (packet, for_bytes) {
             (Some(header), _) => chain.writable.write(&header.to_bytes()),
             (None, Some(index)) => self.send_bytes(index, room, &mut chain),
             (None, None) => 0,

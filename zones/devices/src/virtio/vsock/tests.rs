@@ -296,6 +296,54 @@ fn small_buffers_are_given_back() {
 }
 
 #[test]
+fn a_closed_stream_keeps_no_place_from_a_new_one() {
+    let mut machine = machine(!(1 << 29));
+    let mut held = vec![machine.connect()];
+    for port in 1..40 {
+        // The host closes; the guest is told, and never resets.
+        drop(held.pop());
+        machine.receive_op(op::SHUTDOWN);
+        let request = Header { source_port: 1000 + port, ..machine.packet(op::REQUEST) };
+        machine.send(request, &[]);
+        let answer = machine.receive().0;
+        let answer = if answer.op == op::RST { machine.receive().0 } else { answer };
+        assert_eq!((answer.op, answer.destination_port), (op::RESPONSE, 1000 + port));
+        held.push(UnixStream::from(machine.streams.recv_timeout(DEADLINE).unwrap().1));
+    }
+}
+
+#[test]
+fn questions_of_the_guest_do_not_starve_its_streams() {
+    const QUESTIONS: u16 = 100;
+    let mut machine = machine(!(1 << 29));
+    let mut stream = machine.connect();
+    // Take every receive buffer away: the stream is ready, and waits.
+    for _ in 0..7 {
+        machine.send(machine.packet(op::CREDIT_REQUEST), &[]);
+        let (_, written) = machine.guest.await_used(RX);
+        assert_eq!(written as usize, SIZE);
+    }
+    machine.send(machine.packet(op::CREDIT_REQUEST), &[]);
+    assert_eq!(machine.guest.await_used(RX).1 as usize, SIZE);
+    stream.write_all(&[7; 100]).unwrap();
+    // Many questions at once, and a buffer for every answer.
+    let header = machine.packet(op::CREDIT_REQUEST).to_bytes();
+    machine.guest.build(TX, 0, &[&header], &[]);
+    (0..QUESTIONS).for_each(|_| machine.guest.offer(TX, 0));
+    for slot in 0..=QUESTIONS {
+        let address = BUFFERS + u64::from(slot) * u64::from(BUFFER);
+        machine.guest.describe(RX, slot, Raw { address, size: BUFFER, flags: WRITE, next: 0 });
+        machine.guest.offer(RX, slot);
+    }
+    machine.guest.kick(TX);
+    let position = (0..=QUESTIONS).find(|_| {
+        let (_, written) = machine.guest.await_used(RX);
+        written as usize == SIZE + 100
+    });
+    assert!(position.is_some_and(|position| position < 50), "bytes came at {position:?}");
+}
+
+#[test]
 fn survives_a_hostile_guest() {
     for seed in [8, 9, 10] {
         let (sender, streams) = channel();
@@ -330,4 +378,13 @@ fn survives_a_hostile_guest() {
         host.join().unwrap();
         assert!(counters.refused.get() > 10, "the attack attacked nothing: {counters:?}");
     }
+}
+
+#[test]
+fn returns_to_power_on() {
+    crate::virtio::test_power::returns_to_power_on(|| {
+        let device = Vsock::new(GUEST_CID, &[PORT], Box::new(|_, _| true));
+        let guest = Guest::new(device.queue_sizes());
+        (Box::new(device), guest)
+    });
 }

@@ -34,6 +34,8 @@ pub(super) struct Echo {
     rings: [Ring; 2],
     pub(super) acknowledged: u64,
     pub(super) starts: u32,
+    /// Packets that were sent back.
+    pub(super) echoed: u32,
     /// Kicks are ignored.
     pub(super) deaf: AtomicBool,
 }
@@ -52,7 +54,7 @@ impl Echo {
             || Ring { queue: Queue::new(256).unwrap(), kick: None, call: None, failed: None, enabled: false };
         let deaf = AtomicBool::new(false);
         let rings = [ring(), ring()];
-        Self { features, behaviour, memory: None, rings, acknowledged: 0, starts: 0, deaf }
+        Self { features, behaviour, memory: None, rings, acknowledged: 0, starts: 0, echoed: 0, deaf }
     }
 
     /// No ring is in use.
@@ -77,6 +79,7 @@ impl Echo {
             return;
         }
         while let Some(sent) = transmit.queue.pop_descriptor_chain(&*memory) {
+            self.echoed += 1;
             let head = sent.head_index();
             let mut packet = Vec::new();
             sent.reader(&memory).unwrap().read_to_end(&mut packet).unwrap();

@@ -1,0 +1,163 @@
+//! A disposable zone: what it writes is nowhere, and gone.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use harness::Machine;
+
+use crate::artifacts::Artifacts;
+use crate::cpio;
+use crate::world::{BOOT, SOON, START, World, ensure_running, ensure_stopped, test_machine};
+
+/// What the disposable zone writes, and what an ordinary one does.
+const SECRET: &str = "BULKHEAD-WRITTEN-BY-A-DISPOSABLE-ZONE";
+const PLAIN: &str = "BULKHEAD-WRITTEN-BY-AN-ORDINARY-ZONE";
+
+/// Bytes of noise that the check writes beside its text.
+const WRITTEN: u64 = 16 << 20;
+
+const POLICY: &str = r#"
+schema = 1
+version = 1
+name = "Disposable"
+
+[zone.once]
+colour = "red"
+template = "micro"
+memory = "128 MiB"
+vcpus = 1
+disk = "64 MiB"
+disposable = true
+network = "none"
+
+[zone.kept]
+colour = "green"
+template = "micro"
+memory = "128 MiB"
+vcpus = 1
+disk = "64 MiB"
+network = "none"
+"#;
+
+/// A copy of the data disk, removed at the end.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn copy(artifacts: &Artifacts) -> anyhow::Result<Self> {
+        let disk = Self(artifacts.logs().join("disposable.img"));
+        let copied = std::process::Command::new("cp")
+            .arg("--sparse=always")
+            .args([&artifacts.test_data_disk(), &disk.0])
+            .status()
+            .context("start cp")?;
+        ensure!(copied.success(), "copy the data disk");
+        Ok(disk)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+fn boot(artifacts: &Artifacts, disk: &Path) -> anyhow::Result<Machine> {
+    let mut config = test_machine(artifacts)?;
+    let segment = artifacts.logs().join("disposable-policy.cpio");
+    std::fs::write(&segment, cpio::single("etc/bulkhead/policy.toml", POLICY.as_bytes())?)?;
+    config.initramfs.push(segment);
+    // The harness's own disk forgets what is written; this one is looked at.
+    config.data_disk = None;
+    let drive = format!("if=none,id=kept,format=raw,discard=unmap,file={}", disk.display());
+    config.more = ["-drive", &drive, "-device", "virtio-blk-pci,drive=kept"].map(Into::into).to_vec();
+    config.network = None;
+    config.name = "disposable".to_owned();
+    Machine::boot(config).context("boot the host")
+}
+
+pub(super) fn leaves_nothing(world: &mut World) -> anyhow::Result<()> {
+    let disk = Disk::copy(&world.artifacts)?;
+    let mut machine = boot(&world.artifacts, &disk.0)?;
+    machine.zones().wait_until("two zones", machine.within(BOOT), |status| status.zones.len() == 2)?;
+    ensure_running(&machine, "kept")?;
+    home(&machine, "kept", &["write", PLAIN])?;
+    let before = space(&machine)?;
+
+    ensure_running(&machine, "once")?;
+    home(&machine, "once", &["write", SECRET])?;
+    let names = home(&machine, "once", &["list"])?;
+    ensure!(names.contains("marker") && names.contains("noise"), "/home holds {names:?}");
+    let with = space(&machine)?;
+    ensure!(with + WRITTEN <= before, "{with} bytes free, {before} before: nothing was written");
+    ensure!(mapped(&machine)? == 1, "the disk is no mapped device");
+    ensure!(contains(&disk.0, PLAIN)?, "the look at the disk does not even find what an ordinary zone wrote");
+    ensure!(!contains(&disk.0, SECRET)?, "the text is on the disk while the zone runs");
+
+    ensure_stopped(&machine, "once")?;
+    let deadline = machine.within(SOON);
+    // The kernel gives space back when it comes to it; nothing tells when.
+    while space(&machine)? + (1 << 20) < before {
+        ensure!(Instant::now() < deadline, "{} bytes free, {before} before", space(&machine)?);
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+    ensure!(mapped(&machine)? == 0, "a mapped device is left");
+    let groups = machine.zones().files("/sys/fs/cgroup", machine.within(SOON))?;
+    let left = |zone: &str| groups.iter().any(|entry| entry.path == format!("/sys/fs/cgroup/{zone}"));
+    ensure!(!left("zone-0") && left("zone-1"), "groups of zones that run, and no others");
+    ensure!(!contains(&disk.0, SECRET)?, "the text is on the disk after the zone's end");
+
+    ensure_running(&machine, "once")?;
+    let names = home(&machine, "once", &["list"])?;
+    ensure!(names.trim() == "lost+found", "a new start's /home holds {names:?}");
+
+    // The machine ends with the disk in use: it does not hold up the data disk.
+    machine.zones().power_off(machine.within(SOON))?;
+    let deadline = machine.within(START);
+    machine.wait_for_end(deadline).context("the host did not power off in time")?;
+    let console = machine.serial().tail(400);
+    ensure!(console.contains("reboot: Power down"), "the host did not end in order:\n{console}");
+    ensure!(!console.contains("data disk not released"), "the data disk was still in use");
+    Ok(())
+}
+
+/// Runs the template's check `home`.
+fn home(machine: &Machine, zone: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    let result = machine.zones().run_check(zone, "home", arguments, machine.within(2 * SOON))?;
+    ensure!(result.passed, "home {arguments:?} in {zone}: {}", result.output);
+    Ok(result.output)
+}
+
+fn space(machine: &Machine) -> anyhow::Result<u64> {
+    Ok(machine.zones().space("/data", machine.within(SOON))?)
+}
+
+/// Number of mapped devices on the host.
+fn mapped(machine: &Machine) -> anyhow::Result<usize> {
+    let devices = machine.zones().files("/dev", machine.within(SOON))?;
+    Ok(devices.iter().filter(|entry| entry.path.starts_with("/dev/dm-")).count())
+}
+
+/// Whether a file contains a text anywhere.
+fn contains(path: &Path, text: &str) -> anyhow::Result<bool> {
+    const CHUNK: usize = 4 << 20;
+    let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    let mut bytes = vec![0; CHUNK];
+    loop {
+        let mut filled = 0;
+        while let length @ 1.. = file.read(bytes.get_mut(filled..).unwrap_or_default())? {
+            filled += length;
+        }
+        let chunk = bytes.get(..filled).unwrap_or_default();
+        // A text may lie across two chunks.
+        if chunk.windows(text.len()).any(|window| window == text.as_bytes()) {
+            return Ok(true);
+        }
+        if filled < CHUNK {
+            return Ok(false);
+        }
+        file.seek(SeekFrom::Current(-i64::try_from(text.len())?))?;
+    }
+}

@@ -1,0 +1,254 @@
+//! What a zone has fsynced is there after its VMM was killed, and after the machine's power was cut.
+//!
+//! A guest appends numbered records and fsyncs each. A kill happens while it writes. A power cut is made afterwards from
+//! the log of everything that reached the host's disk: the disk keeps what was flushed before the cut and a random part
+//! of what was not. Then both file systems replay their journals, the host's with the zone's disk in it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use control_api::Phase;
+use harness::Machine;
+
+use crate::artifacts::Artifacts;
+use crate::disk::DataDisk;
+use crate::plan::Dice;
+use crate::records::count;
+use crate::world::{BOOT, SOON, START, World, ZONES, ensure_running, process_of, test_machine};
+use crate::write_log::{SECTOR, WriteLog};
+
+/// It has no tunnel, so it starts fastest.
+const ZONE: &str = "vault";
+
+/// Kills and cuts: as a sample, and in full.
+const SAMPLE: usize = 3;
+const CUTS: usize = 20;
+const SOAK: usize = 200;
+
+/// Records that are confirmed together, and how many such batches a power-cut series has.
+const BATCH: &str = "8";
+const BATCHES: usize = 12;
+
+/// Waits between the begin of a batch and the kill, in milliseconds.
+const WAITS: [u64; 6] = [0, 50, 120, 250, 400, 700];
+
+/// SIGKILL.
+const KILL: i32 = 9;
+
+fn records(machine: &Machine, arguments: &[&str]) -> anyhow::Result<u64> {
+    let result = machine.zones().run_check(ZONE, "records", arguments, machine.within(START))?;
+    ensure!(result.passed, "records {arguments:?}: {}", result.output);
+    result.output.trim().parse().with_context(|| format!("records printed {:?}", result.output))
+}
+
+pub(super) fn kills(world: &mut World) -> anyhow::Result<()> {
+    let (mut dice, seed) = (world.plan.dice(), world.plan.seed);
+    let kills = if world.plan.soak { SOAK } else { SAMPLE };
+    let machine = world.machine()?;
+    let mut more = 0;
+    for number in 1..=kills {
+        more += kill_once(machine, &mut dice)
+            .with_context(|| format!("kill {number} of {kills} (--seed {seed} repeats it)"))?;
+    }
+    world.remark(format!("{kills} kills, {more} records in flight survived, seed {seed}"));
+    Ok(())
+}
+
+/// Returns how many records survived that nobody had been promised.
+fn kill_once(machine: &Machine, dice: &mut Dice) -> anyhow::Result<u64> {
+    ensure_running(machine, ZONE)?;
+    let promised = records(machine, &["write", BATCH])?;
+    let running = machine.zones().begin_check(ZONE, "records", &["write", "100000"])?;
+    machine.serial().pause(Duration::from_millis(dice.pick(&WAITS)));
+    machine.zones().kill(process_of(machine, "vmm", ZONE)?, KILL, machine.within(SOON))?;
+    machine.zones().wait_for_phase(ZONE, Phase::Failed, machine.within(SOON))?;
+    // It died with its zone.
+    drop(running);
+    ensure_running(machine, ZONE)?;
+    let there = records(machine, &["count"])?;
+    ensure!(there >= promised, "{promised} records were confirmed, {there} survived the kill");
+    Ok(there - promised)
+}
+
+/// A disk and what happened to it.
+struct Session {
+    /// The disk before.
+    base: PathBuf,
+    log: WriteLog,
+    /// How many records were confirmed when the log had this length.
+    promises: Vec<(u64, u64)>,
+}
+
+pub(super) fn power_cuts(world: &mut World) -> anyhow::Result<()> {
+    let (mut dice, seed) = (world.plan.dice(), world.plan.seed);
+    let cuts = if world.plan.soak { SOAK } else { CUTS };
+    let session = write_and_log(&world.artifacts).context("write records")?;
+    let first = session.promises.first().context("nothing was confirmed")?.0;
+    let begin =
+        session.log.entries.iter().position(|entry| entry.end > first).context("the log is too short")?;
+    let places: Vec<usize> = (begin..=session.log.entries.len()).collect();
+    let (mut uncertain, mut last) = (0, PathBuf::new());
+    for number in 1..=cuts {
+        let place = dice.pick(&places);
+        last = world.artifacts.logs().join("cut.img");
+        uncertain += cut_once(&world.artifacts, &session, &last, place, &mut dice)
+            .with_context(|| format!("power cut {number} of {cuts} (--seed {seed} repeats it)"))?;
+    }
+    // The last one is mended by the host and the zone themselves.
+    let (promised, _) = cut_disk(&session, &last, dice.pick(&places), &mut dice)?;
+    boots_again(world, &last, promised).context("start after a power cut")?;
+    let log = session.log.summary();
+    for path in [&session.base, &last] {
+        std::fs::remove_file(path).with_context(|| format!("remove {}", path.display()))?;
+    }
+    world.remark(format!(
+        "{cuts} cuts, {uncertain} unflushed writes left to the dice, log {log:?}, seed {seed}"
+    ));
+    Ok(())
+}
+
+/// Boots a host on a disk whose writes are logged, lets a zone write records, and kills QEMU.
+fn write_and_log(artifacts: &Artifacts) -> anyhow::Result<Session> {
+    let disk = DataDisk::new(artifacts, "cut-base")?;
+    disk.copy_micro(artifacts, "micro")?;
+    let base = disk.finish(artifacts)?;
+    let written = artifacts.logs().join("cut-written.img");
+    copy(&base, &written)?;
+    let log_path = artifacts.logs().join("cut.writes");
+    std::fs::write(&log_path, []).context("make the log")?;
+    let mut config = test_machine(artifacts)?;
+    config.name = "cut".to_owned();
+    config.network = None;
+    config.data_disk = None;
+    config.memory_mib = 1536;
+    let comma = |path: &Path| path.display().to_string().replace(',', ",,");
+    let node = format!(
+        "driver=blklogwrites,node-name=data,log.driver=file,log.filename={},log.cache.no-flush=on,file.driver=file,\
+         file.filename={},file.cache.no-flush=on",
+        comma(&log_path),
+        comma(&written)
+    );
+    config.more =
+        ["-blockdev", &node, "-device", "virtio-blk-pci,drive=data,serial=data"].map(Into::into).to_vec();
+    let machine = Machine::boot(config).context("boot the host")?;
+    machine
+        .zones()
+        .wait_until("the zones", machine.within(BOOT), |status| status.zones.len() == ZONES.len())?;
+    ensure_running(&machine, ZONE)?;
+    let mut promises = Vec::new();
+    for _ in 0..BATCHES {
+        let promised = records(&machine, &["write", BATCH])?;
+        promises.push((std::fs::metadata(&log_path)?.len(), promised));
+    }
+    // Some that nobody is promised, then the end comes at once.
+    drop(machine.zones().begin_check(ZONE, "records", &["write", "100000"])?);
+    machine.serial().pause(Duration::from_millis(500));
+    drop(machine);
+    std::fs::remove_file(&written)?;
+    Ok(Session { base, log: WriteLog::read(&log_path)?, promises })
+}
+
+/// Makes the disk of a power cut after so many requests: what was promised by then, and how much chance had a say in.
+fn cut_disk(session: &Session, disk: &Path, place: usize, dice: &mut Dice) -> anyhow::Result<(u64, usize)> {
+    copy(&session.base, disk)?;
+    let end =
+        place.checked_sub(1).and_then(|last| session.log.entries.get(last)).map_or(SECTOR, |entry| entry.end);
+    let promised = session.promises.iter().take_while(|(length, _)| *length <= end).last();
+    Ok((promised.map_or(0, |(_, number)| *number), session.log.cut(disk, place, dice)?))
+}
+
+fn cut_once(
+    artifacts: &Artifacts,
+    session: &Session,
+    disk: &Path,
+    place: usize,
+    dice: &mut Dice,
+) -> anyhow::Result<usize> {
+    let (promised, uncertain) = cut_disk(session, disk, place, dice)?;
+    let there = survived(artifacts, disk)?;
+    ensure!(
+        there >= promised,
+        "{promised} records were confirmed, {there} survived a cut after request {place} of {}",
+        session.log.entries.len()
+    );
+    Ok(uncertain)
+}
+
+/// Replays both journals and counts the records on the zone's disk.
+fn survived(artifacts: &Artifacts, disk: &Path) -> anyhow::Result<u64> {
+    let private = disk.with_extension("private");
+    let file = disk.with_extension("records");
+    tool(artifacts, "usr/sbin/e2fsck", &["-fy"], disk, &[0, 1])?;
+    dump(artifacts, disk, &format!("/zones/{ZONE}/private.img"), &private)?;
+    tool(artifacts, "usr/sbin/e2fsck", &["-fy"], &private, &[0, 1])?;
+    dump(artifacts, &private, "/records", &file)?;
+    let there = count(&std::fs::read(&file)?);
+    for path in [private, file] {
+        std::fs::remove_file(path)?;
+    }
+    Ok(there)
+}
+
+fn dump(artifacts: &Artifacts, image: &Path, from: &str, to: &Path) -> anyhow::Result<()> {
+    drop(std::fs::remove_file(to));
+    let request = format!("dump {from} {}", to.display());
+    tool(artifacts, "usr/sbin/debugfs", &["-R", &request], image, &[0])?;
+    ensure!(to.exists(), "{from} is not on {}", image.display());
+    Ok(())
+}
+
+fn tool(
+    artifacts: &Artifacts,
+    program: &str,
+    options: &[&str],
+    image: &Path,
+    good: &[i32],
+) -> anyhow::Result<()> {
+    let tools = artifacts.tools();
+    let output = Command::new(tools.join("lib64/ld-linux-x86-64.so.2"))
+        .arg("--library-path")
+        .arg(tools.join("usr/lib/x86_64-linux-gnu"))
+        .arg(tools.join(program))
+        .args(options)
+        .arg(image)
+        .output()
+        .with_context(|| format!("start {program}"))?;
+    let text = [&output.stdout[..], &output.stderr].concat();
+    let well = output.status.code().is_some_and(|code| good.contains(&code));
+    ensure!(well, "{program} {}: {}: {}", image.display(), output.status, String::from_utf8_lossy(&text));
+    Ok(())
+}
+
+/// A sparse copy.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let status =
+        Command::new("cp").args(["--sparse=always", "--"]).arg(from).arg(to).status().context("start cp")?;
+    if !status.success() {
+        bail!("cp could not copy {} to {}", from.display(), to.display());
+    }
+    Ok(())
+}
+
+fn boots_again(world: &mut World, disk: &Path, promised: u64) -> anyhow::Result<()> {
+    let mut config = test_machine(&world.artifacts)?;
+    config.name = "after-cut".to_owned();
+    config.network = None;
+    config.memory_mib = 1536;
+    config.data_disk = Some(disk.to_owned());
+    let machine = Machine::boot(config).context("boot the host")?;
+    machine
+        .zones()
+        .wait_until("the zones", machine.within(BOOT), |status| status.zones.len() == ZONES.len())?;
+    ensure_running(&machine, ZONE)?;
+    let there = records(&machine, &["count"])?;
+    ensure!(there >= promised, "{promised} records were confirmed, {there} are there");
+    let log = machine.zones().run_check(ZONE, "dmesg", &[], machine.within(SOON))?;
+    ensure!(
+        log.output.contains("was not unmounted in order"),
+        "the zone did not check its disk: {}",
+        log.output
+    );
+    Ok(())
+}

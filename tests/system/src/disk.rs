@@ -1,0 +1,102 @@
+//! Data disks with templates of a test's own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use template::{MANIFEST, SIGNATURE, SigningKey};
+
+use crate::artifacts::Artifacts;
+
+/// A folder that becomes a data disk.
+#[derive(Debug)]
+pub struct DataDisk {
+    folder: PathBuf,
+}
+
+impl DataDisk {
+    /// An empty one; `name` is that of its folder among the logs.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn new(artifacts: &Artifacts, name: &str) -> anyhow::Result<Self> {
+        let folder = artifacts.logs().join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
+        }
+        fs::create_dir_all(folder.join("templates")).with_context(|| format!("make {}", folder.display()))?;
+        Ok(Self { folder })
+    }
+
+    /// Puts a copy of the build's `micro` on it under a name; returns its folder.
+    ///
+    /// # Errors
+    /// The build has no such template, or there is no room.
+    pub fn copy_micro(&self, artifacts: &Artifacts, name: &str) -> anyhow::Result<PathBuf> {
+        let source = artifacts.file("templates-test/micro");
+        let target = self.folder.join("templates").join(name);
+        fs::create_dir(&target).with_context(|| format!("make {}", target.display()))?;
+        for entry in fs::read_dir(&source).with_context(|| format!("list {}", source.display()))? {
+            let entry = entry?;
+            fs::copy(entry.path(), target.join(entry.file_name())).context("copy the template")?;
+        }
+        Ok(target)
+    }
+
+    /// Makes the disk and removes the folder.
+    ///
+    /// # Errors
+    /// `mke2fs` says why.
+    pub fn finish(self, artifacts: &Artifacts) -> anyhow::Result<PathBuf> {
+        let image = self.folder.with_extension("img");
+        drop(fs::remove_file(&image));
+        let tools = artifacts.tools();
+        let output = std::process::Command::new(tools.join("lib64/ld-linux-x86-64.so.2"))
+            .arg("--library-path")
+            .arg(tools.join("usr/lib/x86_64-linux-gnu"))
+            .arg(tools.join("usr/sbin/mke2fs"))
+            .args(["-q", "-t", "ext4", "-L", "bulkhead-data", "-E", "root_owner=0:0", "-d"])
+            .arg(&self.folder)
+            .arg(&image)
+            .arg("1G")
+            .output()
+            .context("start mke2fs")?;
+        ensure!(output.status.success(), "mke2fs: {}", String::from_utf8_lossy(&output.stderr));
+        fs::remove_dir_all(&self.folder)?;
+        Ok(image)
+    }
+}
+
+/// The development key of this build.
+///
+/// # Errors
+/// It is not there: the build was signed with another.
+pub fn build_key(artifacts: &Artifacts) -> anyhow::Result<SigningKey> {
+    let path = artifacts.file("keys/template.key");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    SigningKey::parse(&text).with_context(|| format!("read {}", path.display()))
+}
+
+/// Changes a template's manifest and signs it anew.
+///
+/// # Errors
+/// The manifest does not hold `from`.
+pub fn sign_anew(template: &Path, key: &SigningKey, changes: &[(&str, &str)]) -> anyhow::Result<()> {
+    let mut text = fs::read_to_string(template.join(MANIFEST)).context("read the manifest")?;
+    for (from, to) in changes {
+        ensure!(text.contains(from), "the manifest says {from} nowhere");
+        text = text.replacen(from, to, 1);
+    }
+    fs::write(template.join(MANIFEST), &text).context("write the manifest")?;
+    fs::write(template.join(SIGNATURE), key.sign(text.as_bytes())).context("write the signature")
+}
+
+/// Turns one bit of a file.
+///
+/// # Errors
+/// The file is shorter.
+pub fn flip(path: &Path, at: usize) -> anyhow::Result<()> {
+    let mut bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    *bytes.get_mut(at).with_context(|| format!("{} ends before {at}", path.display()))? ^= 0x10;
+    fs::write(path, bytes).with_context(|| format!("write {}", path.display()))
+}

@@ -1,0 +1,51 @@
+//! A zone template's signed manifest: what it says, how it is written, who may have signed it.
+//!
+//! A template is a folder with `vmlinux`, `initrd`, `root.img`, the manifest `template.toml` and its signature
+//! `template.toml.minisig`. The manifest names the other files by size and SHA-256, and the root image also by the
+//! root of its dm-verity tree, so that one signature covers every byte that a zone runs.
+//!
+//! ```text
+//! build: Manifest -- encode --> bytes -- SigningKey::sign --> signature     (image/builder)
+//! host:  bytes + signature + Rules -- verify --> VerifiedTemplate           (zoned)
+//! ```
+//!
+//! A [`VerifiedTemplate`] comes from [`verify`] and from nowhere else; a manifest that nobody checked has no
+//! command line to start a zone with. The crate does no I/O: bytes come in as arguments. It does not look at the files
+//! that a manifest names: who opens them compares them ([`FileSum`]).
+
+mod manifest;
+mod rules;
+mod signing;
+mod verify;
+
+/// The Merkle tree that dm-verity checks a root image with.
+pub mod verity;
+
+pub use manifest::{FileSum, Manifest, ManifestError, Recipe, Root, Summer};
+pub use rules::{Rules, RulesError};
+pub use signing::{KeyError, SigningKey};
+pub use verify::{VerifiedTemplate, VerifyError, verify};
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "template.toml";
+
+/// The file name of its signature.
+pub const SIGNATURE: &str = "template.toml.minisig";
+
+/// The file name of the kernel, an uncompressed ELF image with a PVH entry.
+pub const KERNEL: &str = "vmlinux";
+
+/// The file name of the initrd.
+pub const INITRD: &str = "initrd";
+
+/// The file name of the root image: a file system, then its hash tree.
+pub const ROOT: &str = "root.img";
+
+/// Bytes that a manifest or a signature has at most; a longer file is not read.
+pub const MAX_SIZE: usize = 16 * 1024;
+
+/// The word of the kernel's command line that tells the agent the verity tree: `bulkhead.root=BLOCKS,HASH`.
+pub const ROOT_PARAMETER: &str = "bulkhead.root";
+
+#[cfg(test)]
+mod tests;

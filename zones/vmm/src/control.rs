@@ -1,0 +1,116 @@
+//! What the main thread does while processors run: it obeys `zoned`, and tells it what it must know.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use anyhow::Context;
+use devices::virtio::net::NetControl;
+use ipc::{Channel, ReceiveError};
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::EventFd;
+use zone_protocol::vmm::{Command, End, Event};
+
+use crate::machine::{Machine, Running};
+
+/// What the main thread waits for.
+const ENDING: u64 = 0;
+const COMMAND: u64 = 1;
+const NETWORK_LOST: u64 = 2;
+
+/// The main thread's view of a zone.
+pub(crate) struct Controlled<'a> {
+    pub(crate) machine: &'a Machine,
+    pub(crate) network: Option<&'a NetControl>,
+    pub(crate) running: &'a Running,
+    pub(crate) events: &'a Channel,
+}
+
+impl Controlled<'_> {
+    /// Serves `zoned` until something ends the machine.
+    ///
+    /// # Errors
+    /// The main thread cannot do its part any more: the machine has to end.
+    pub(crate) fn until_end(&self) -> anyhow::Result<()> {
+        let ending = self.machine.ending();
+        let lost = self.network.map(NetControl::lost).transpose().context("watch the network")?;
+        let waiter = self.waiter(lost.as_ref()).context("watch events")?;
+        let mut ready = [EpollEvent::default(); 3];
+        while !ending.is_over() {
+            let count = match waiter.wait(-1, &mut ready) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).context("wait for events"),
+            };
+            for event in ready.iter().take(count) {
+                match (event.data(), &lost) {
+                    (COMMAND, _) => self.obey()?,
+                    // When another back end came meanwhile there is nothing to tell.
+                    (NETWORK_LOST, Some(lost)) if lost.read().is_ok() => self.say(&Event::NetworkLost)?,
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn waiter(&self, lost: Option<&EventFd>) -> io::Result<Epoll> {
+        let waiter = Epoll::new()?;
+        let add = |descriptor, token| {
+            waiter.ctl(ControlOperation::Add, descriptor, EpollEvent::new(EventSet::IN, token))
+        };
+        add(self.machine.ending().event().as_raw_fd(), ENDING)?;
+        add(self.events.as_fd().as_raw_fd(), COMMAND)?;
+        if let Some(lost) = lost {
+            add(lost.as_raw_fd(), NETWORK_LOST)?;
+        }
+        Ok(waiter)
+    }
+
+    /// Takes one command.
+    fn obey(&self) -> anyhow::Result<()> {
+        let end = |reason: &str| self.machine.ending().end(End::Failed(reason.to_owned()));
+        match self.events.receive::<Command>() {
+            Ok((Command::Pause, _)) => {
+                self.running.pause();
+                self.say(&Event::Paused)?;
+            }
+            Ok((Command::Resume, _)) => {
+                self.running.resume();
+                self.say(&Event::Resumed)?;
+            }
+            Ok((Command::Network, descriptors)) => self.reconnect(descriptors),
+            Ok((Command::Kill, _)) => end("killed on request"),
+            Err(ReceiveError::Closed) => end("zoned is gone"),
+            Err(error @ ReceiveError::Malformed) => tracing::warn!(%error, "command dropped"),
+            Err(ReceiveError::WouldBlock) => {}
+            Err(error @ ReceiveError::Io(_)) => return Err(error).context("receive a command"),
+        }
+        Ok(())
+    }
+
+    /// Another back end for the NIC. One that is of no use is as good as one that was lost.
+    fn reconnect(&self, descriptors: Vec<OwnedFd>) {
+        match (self.network, descriptors.into_iter().next()) {
+            (Some(network), Some(stream)) => {
+                if let Err(error) = network.reconnect(UnixStream::from(stream)) {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "network not connected");
+                }
+            }
+            (network, stream) => tracing::warn!(
+                nic = network.is_some(),
+                stream = stream.is_some(),
+                "command to connect a network dropped"
+            ),
+        }
+    }
+
+    fn say(&self, event: &Event) -> anyhow::Result<()> {
+        match self.events.send(event, &[]) {
+            Ok(()) => Ok(()),
+            // The next command will say so, too.
+            Err(ipc::SendError::Closed) => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("report {event:?}")),
+        }
+    }
+}
