@@ -32,7 +32,6 @@ fn peak_memory() -> u64 {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-#[expect(clippy::print_stdout, reason = "the test runner shows it when the test fails")]
 fn replay(name: &str) {
     let target = fuzz::find(name).unwrap_or_else(|| panic!("no target {name}"));
     let inputs = inputs(name);
@@ -60,6 +59,7 @@ macro_rules! replays {
 
 replays! {
     replay_agent_link agent_link
+    replay_balloon balloon
     replay_block block
     replay_chains chains
     replay_configs configs
