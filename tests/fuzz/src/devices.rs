@@ -8,6 +8,8 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
+use devices::virtio::SharedRegion;
+use devices::virtio::balloon::Balloon;
 use devices::virtio::block::{Access, Block};
 use devices::virtio::console::Console;
 use devices::virtio::rng::Rng;
@@ -16,7 +18,7 @@ use rustix::fs::MemfdFlags;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use crate::cursor::Cursor;
-use crate::guest::Guest;
+use crate::guest::{Guest, HIGH, HIGH_SIZE, LOW_SIZE, PLACES, SIZES};
 
 /// A file in memory.
 pub(crate) fn file_of(bytes: &[u8]) -> File {
@@ -131,6 +133,49 @@ pub(crate) fn rng(bytes: &[u8]) {
     guest.stop();
 }
 
+/// Reports of free pages, and registers. What lies beside the guest's memory in its file stays as it was.
+pub(crate) fn balloon(bytes: &[u8]) {
+    const PAGE: u64 = 4096;
+    let mut cursor = Cursor::new(bytes);
+    let choice = cursor.u8();
+    let (low, high) = (LOW_SIZE + PAGE, LOW_SIZE + 2 * PAGE);
+    let file = file_of(&[]);
+    let end = high + HIGH_SIZE;
+    file.set_len(end + PAGE).expect("memory");
+    let guards = [0, low, end];
+    let guard = [0xA5; 4096];
+    guards.iter().for_each(|at| file.write_all_at(&guard, *at).expect("memory"));
+    let region = |guest_address, size, offset| {
+        let file = file.try_clone().expect("descriptor");
+        SharedRegion { guest_address, size, offset, file }
+    };
+    let regions = vec![region(0, LOW_SIZE, PAGE), region(HIGH, HIGH_SIZE, high)];
+    let mut guest = Guest::new(Box::new(Balloon::new(regions)), &[0, 1, 2, 3, 4]);
+    guest.start(cursor.u64());
+    guest.attack(
+        &mut cursor,
+        |guest, cursor| {
+            let queue = cursor.below(5);
+            let slot = u16::from(cursor.u8() % 8);
+            let (address, size) = (cursor.number(PLACES), cursor.number(SIZES));
+            let size = u32::try_from(size & 0xFFFF_FFFF).expect("32 bits");
+            guest.describe(queue, slot, address, size, u16::from(cursor.u8() & 3), slot + 1);
+            guest.offer(queue, u16::from(cursor.u8() % 8));
+            guest.settle(queue);
+        },
+        |_| {},
+    );
+    if choice & 2 != 0 {
+        guest.works_after_reset(4, &[], &[4096]);
+    }
+    guest.stop();
+    for at in guards {
+        let mut now = [0; 4096];
+        file.read_exact_at(&mut now, at).expect("memory");
+        assert_eq!(now, guard, "memory beside the guest's changed");
+    }
+}
+
 /// A whole descriptor table, an available ring and an indirect table, as the input has them: chains that loop,
 /// overlap, leave memory, end nowhere or go through tables in tables.
 pub(crate) fn chains(bytes: &[u8]) {
@@ -142,7 +187,7 @@ pub(crate) fn chains(bytes: &[u8]) {
     while !cursor.is_empty() {
         let in_table = cursor.below(4);
         let slot = u16::from(cursor.u8() % 32);
-        let (address, size) = (cursor.number(crate::guest::PLACES), cursor.number(crate::guest::SIZES));
+        let (address, size) = (cursor.number(PLACES), cursor.number(SIZES));
         let flags = u16::from(cursor.u8() & 7);
         let next = u16::from(cursor.u8() % 40);
         guest.describe_in(in_table, slot, address, size, flags, next);

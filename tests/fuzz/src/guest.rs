@@ -17,9 +17,9 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::cursor::Cursor;
 
 /// Memory in two pieces with a hole between: both ends of both are worth pointing at.
-const LOW_SIZE: u64 = 0x4_0000;
-const HIGH: u64 = 0x8_0000;
-const HIGH_SIZE: u64 = 0x1_0000;
+pub(crate) const LOW_SIZE: u64 = 0x4_0000;
+pub(crate) const HIGH: u64 = 0x8_0000;
+pub(crate) const HIGH_SIZE: u64 = 0x1_0000;
 
 /// Where the driver puts its rings, one after the other, and the buffers of whole requests.
 const RINGS: u64 = 0x1000;
@@ -263,7 +263,7 @@ impl Guest {
     }
 
     /// Writes one descriptor.
-    fn describe(&self, queue: usize, slot: u16, address: u64, size: u32, flags: u16, next: u16) {
+    pub(crate) fn describe(&self, queue: usize, slot: u16, address: u64, size: u32, flags: u16, next: u16) {
         let mut bytes = address.to_le_bytes().to_vec();
         bytes.extend_from_slice(&size.to_le_bytes());
         bytes.extend_from_slice(&flags.to_le_bytes());

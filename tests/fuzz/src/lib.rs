@@ -34,6 +34,7 @@ pub struct Target {
 /// Every target.
 pub const TARGETS: &[Target] = &[
     Target { name: "agent_link", attacks: "zoned's agent link, by a guest's stream", run: zones::agent_link },
+    Target { name: "balloon", attacks: "free page reporting, by a guest's reports", run: devices::balloon },
     Target { name: "block", attacks: "the disk, by a guest's requests and registers", run: devices::block },
     Target {
         name: "chains",

@@ -41,10 +41,9 @@ const SCRIPT: &[(u32, u32)] = &[
 const HONEST: u64 =
     1 << 32 | 1 << 30 | 1 << 29 | 1 << 28 | 1 << 15 | 0x3 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 12;
 
-/// Answers that were written before the device asks: honest ones up to a point, then anything, then the end.
-/// Whatever they are, the device is made or refused, and the guest sees at most a link that is down.
-pub(crate) fn net_front(bytes: &[u8]) {
-    let mut cursor = Cursor::new(bytes);
+/// A back end whose answers were written before it is asked: honest ones up to a point, then anything, then the
+/// end. The device's side comes first; the other one takes what the device says.
+fn backend(cursor: &mut Cursor<'_>) -> (UnixStream, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
     theirs.set_nonblocking(true).expect("a socket");
     let file = file_of(&[0; 4096]);
@@ -86,10 +85,24 @@ pub(crate) fn net_front(bytes: &[u8]) {
         }
     }
     theirs.shutdown(std::net::Shutdown::Write).expect("a socket");
+    (ours, theirs)
+}
+
+/// Whatever the first back end and the one after it answer, the device is made or refused, and the guest sees at
+/// most a link that is down.
+pub(crate) fn net_front(bytes: &[u8]) {
+    let mut cursor = Cursor::new(bytes);
+    let file = file_of(&[0; 4096]);
     let region = SharedRegion { guest_address: 0, size: 4096, offset: 0, file };
-    let Ok(net) = Net::new(ours, [2, 0, 0, 0, 0, 9], vec![region]) else { return };
+    let (stream, _first) = backend(&mut cursor);
+    let Ok(net) = Net::new(stream, [2, 0, 0, 0, 0, 9], vec![region]) else { return };
+    let control = net.control();
     let mut guest = Guest::new(Box::new(net), &[]);
     guest.start(u64::MAX);
+    if !cursor.is_empty() {
+        let (stream, _second) = backend(&mut cursor);
+        let _refused = control.reconnect(stream);
+    }
     guest.start(0);
     guest.stop();
 }
