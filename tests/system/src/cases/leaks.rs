@@ -56,13 +56,14 @@ pub(super) fn gateway_silent(world: &mut World) -> anyhow::Result<()> {
     let machine = world.machine()?;
     ensure_connected(machine, ZONE)?;
     let mark = machine.gateway().mark();
+    let ignored = || machine.gateway().counters().sites[Site::Office.index()].ignored_silent;
+    let before = ignored();
     machine.gateway().set_silent(Site::Office, Silence::Silent);
     let outcome = attack(machine).and_then(|()| no_page(machine));
     machine.gateway().set_silent(Site::Office, Silence::Answering);
     outcome?;
     ensure_no_leak(machine, mark, MARKER)?;
-    let ignored = machine.gateway().counters().sites[Site::Office.index()].ignored_silent;
-    ensure!(ignored > 0, "the silent gateway heard nothing: was the tunnel in use?");
+    ensure!(ignored() > before, "the silent gateway heard nothing: was the tunnel in use?");
     Ok(())
 }
 
@@ -70,10 +71,12 @@ pub(super) fn vpnd_killed(world: &mut World) -> anyhow::Result<()> {
     let machine = world.machine()?;
     ensure_connected(machine, ZONE)?;
     let victim = process_of(machine, "vpnd", ZONE)?;
+    let last = machine.zones().status(machine.within(SOON))?.notices.last().map_or(0, |notice| notice.number);
     machine.zones().kill(victim, KILL, machine.within(SOON))?;
     machine.zones().wait_until("a notice about office's tunnel process", machine.within(SOON), |status| {
-        status.notices.iter().any(|notice| notice.process == "vpnd office")
+        status.notices.iter().any(|notice| notice.number > last && notice.process == "vpnd office")
     })?;
+    ensure!(process_of(machine, "vpnd", ZONE).is_err(), "office still has a tunnel process");
     let mark = machine.gateway().mark();
     attack(machine)?;
     no_page(machine)?;
