@@ -1,6 +1,8 @@
 //! All processes of the host: which run, how they are started, what follows when they end.
 
-use std::collections::VecDeque;
+mod provide;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -9,16 +11,19 @@ use std::time::Duration;
 use anyhow::Context;
 use init_protocol::{Event, ExitCause};
 use ipc::Channel;
+use jail::host::Proc;
 use jail::{Instance, Network, Profile};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::console::{Console, show_on_screen};
+use crate::disposable::Disposable;
+use crate::groups::{Group, Groups};
 use crate::link::Link;
 use crate::nic::Nic;
 use crate::outputs::{self, Output};
 use crate::restarts::{Restarts, Verdict};
 use crate::table::{SERVICES, Service};
-use crate::{audit, devices};
+use crate::{audit, devices, spawn, table};
 
 /// How long the desktop waits for a display and an input device.
 const DEVICES_DEADLINE: Duration = Duration::from_secs(15);
@@ -49,6 +54,8 @@ struct ServiceState {
     service: Service,
     phase: Phase,
     restarts: Restarts,
+    /// What bounds it while it runs.
+    group: Option<Group>,
 }
 
 /// A process of a zone.
@@ -72,6 +79,13 @@ pub(crate) struct Host {
     pub(crate) outputs: Vec<Output>,
     services: Vec<ServiceState>,
     zones: Vec<(Pid, ZoneProcess)>,
+    proc: Proc,
+    groups: Groups,
+    /// Groups of zones that have a process, by slot.
+    zone_groups: BTreeMap<u8, Group>,
+    /// Memory of the zones' guests in MiB, by slot.
+    guests: BTreeMap<u8, u32>,
+    disks: Disposable,
     dead: VecDeque<(Pid, String)>,
     nic: Option<Nic>,
     varlink: UnixListener,
@@ -84,6 +98,8 @@ impl Host {
     /// The services are due at once; nothing runs yet.
     pub(crate) fn new(console: Console, nic: Option<Nic>, varlink: UnixListener) -> anyhow::Result<Self> {
         let (uplink_end, zoned_end) = Channel::pair().context("make the uplink's channel")?;
+        let proc = Proc::private().context("mount a proc file system of init's own")?;
+        let groups = Groups::mount()?;
         let now = now();
         let services = SERVICES
             .map(|service| {
@@ -92,7 +108,7 @@ impl Host {
                     Service::Desktop => Phase::WaitsForDevices(now.saturating_add(DEVICES_DEADLINE)),
                     Service::Uplink | Service::Zoned | Service::TestBridge => Phase::Due(now),
                 };
-                ServiceState { service, phase, restarts: Restarts::default() }
+                ServiceState { service, phase, restarts: Restarts::default(), group: None }
             })
             .into();
         Ok(Self {
@@ -101,6 +117,11 @@ impl Host {
             outputs: Vec::new(),
             services,
             zones: Vec::new(),
+            proc,
+            groups,
+            zone_groups: BTreeMap::new(),
+            guests: BTreeMap::new(),
+            disks: Disposable::default(),
             dead: VecDeque::new(),
             nic,
             varlink,
@@ -182,7 +203,13 @@ impl Host {
             (Some(nic), Service::Uplink) => Network::Joined(nic.namespace().as_fd()),
             _ => Network::Empty,
         };
-        start(&mut self.outputs, profile, service.user(), network, &borrowed, profile.name)
+        let group = self.groups.make(profile.name, table::service_limits(service))?;
+        let jail = Jail { user: service.user(), network, group: &group, proc: &self.proc };
+        let pid = start(&mut self.outputs, profile, &jail, &borrowed, profile.name)?;
+        if let Some(state) = self.services.iter_mut().find(|state| state.service == service) {
+            state.group = Some(group);
+        }
+        Ok(pid)
     }
 
     /// The zones' processes.
@@ -197,9 +224,29 @@ impl Host {
         row: ZoneProcess,
         descriptors: &[(String, BorrowedFd<'_>)],
     ) -> anyhow::Result<Pid> {
-        let pid = start(&mut self.outputs, profile, row.user, Network::Empty, descriptors, &row.label)?;
-        self.zones.push((pid, row));
-        Ok(pid)
+        let slot = spawn::slot(row.user);
+        let group = match self.zone_groups.remove(&slot) {
+            Some(group) => group,
+            None => {
+                let guest = self.guests.get(&slot).context("nobody said how much memory the zone has")?;
+                self.groups.make(&format!("zone-{slot}"), table::zone_limits(*guest))?
+            }
+        };
+        let jail = Jail { user: row.user, network: Network::Empty, group: &group, proc: &self.proc };
+        let started = start(&mut self.outputs, profile, &jail, descriptors, &row.label);
+        if let Ok(pid) = started {
+            self.zones.push((pid, row));
+        }
+        // Without any process of the zone the group goes at once.
+        if self.has_process(slot) {
+            self.zone_groups.insert(slot, group);
+        }
+        started
+    }
+
+    /// Whether a zone's process is left.
+    fn has_process(&self, slot: u8) -> bool {
+        self.zones.iter().any(|(_, zone)| spawn::slot(zone.user) == slot)
     }
 
     /// Collects every child that ended.
@@ -221,6 +268,7 @@ impl Host {
         if let Some(place) = self.zones.iter().position(|(zone_pid, _)| *zone_pid == pid) {
             let (_, zone) = self.zones.remove(place);
             self.note_end(pid, &zone.label, cause);
+            self.clean_up(&zone);
             // A later `zoned` knows nothing of the processes of a dead one.
             if self.link.channel().is_some() {
                 self.link.tell(Event::Exited { process: zone.process, cause });
@@ -246,11 +294,12 @@ impl Host {
             self.link.cut();
             self.signal_zones(Signal::KILL);
         }
+        let Some(state) = self.services.iter_mut().find(|state| state.service == service) else { return };
+        state.group = None;
         if self.ending {
-            self.set_phase(service, Phase::Off);
+            state.phase = Phase::Off;
             return;
         }
-        let Some(state) = self.services.iter_mut().find(|state| state.service == service) else { return };
         let verdict = state.restarts.died(now());
         state.phase = match verdict {
             Verdict::At(time) => Phase::Due(time),
@@ -327,17 +376,32 @@ impl ZoneProcess {
     }
 }
 
+/// Who a process is, and what bounds it.
+struct Jail<'a> {
+    user: u32,
+    network: Network<'a>,
+    group: &'a Group,
+    proc: &'a Proc,
+}
+
 /// Starts a program and listens to what it says.
 fn start(
     outputs: &mut Vec<Output>,
     profile: &Profile,
-    user: u32,
-    network: Network<'_>,
+    jail: &Jail<'_>,
     descriptors: &[(String, BorrowedFd<'_>)],
     label: &str,
 ) -> anyhow::Result<Pid> {
     let (ours, theirs) = outputs::pipe().context("make an output pipe")?;
-    let instance = Instance { user, network, descriptors, output: theirs.as_fd(), environment: &[] };
+    let instance = Instance {
+        user: jail.user,
+        network: jail.network,
+        descriptors,
+        output: theirs.as_fd(),
+        group: Some(jail.group.as_fd()),
+        proc: jail.proc,
+        environment: &[],
+    };
     let pid = jail::start(profile, &instance)?;
     outputs.push(Output::new(ours, pid, label.to_owned(), now()));
     Ok(pid)

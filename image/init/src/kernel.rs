@@ -67,7 +67,10 @@ const SWITCHES: &[(&str, &str)] = &[
     ("kernel/modprobe", "/nonexistent"),
     ("kernel/ctrl-alt-del", "0"),
     ("vm/unprivileged_userfaultfd", "0"),
-    ("user/max_user_namespaces", "0"),
+    // One for each process in a jail: three services and two for each of 32 zones. A jail's filter lets nobody
+    // ask for another, and without a capability of the host's own users the second switch refuses it too.
+    ("user/max_user_namespaces", "96"),
+    ("kernel/unprivileged_userns_clone", "0"),
     ("fs/protected_symlinks", "1"),
     ("fs/protected_hardlinks", "1"),
     ("fs/protected_fifos", "2"),

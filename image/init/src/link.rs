@@ -1,7 +1,7 @@
 //! The channel to `zoned`, and the events that wait for it.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use init_protocol::{Event, Request};
 use ipc::{Channel, ReceiveError, SendError};
@@ -24,7 +24,7 @@ pub(crate) enum Incoming {
 #[derive(Debug, Default)]
 pub(crate) struct Link {
     channel: Option<Channel>,
-    waiting: VecDeque<Event>,
+    waiting: VecDeque<(Event, Option<OwnedFd>)>,
 }
 
 impl Link {
@@ -39,7 +39,7 @@ impl Link {
     /// The peer died: what it was told about its processes means nothing to the next one.
     pub(crate) fn cut(&mut self) {
         self.channel = None;
-        self.waiting.retain(|event| matches!(event, Event::ServiceExited { .. }));
+        self.waiting.retain(|(event, _)| matches!(event, Event::ServiceExited { .. }));
     }
 
     /// The channel, while there is one.
@@ -54,19 +54,29 @@ impl Link {
 
     /// Sends an event, or lets it wait; the oldest is forgotten when too many wait.
     pub(crate) fn tell(&mut self, event: Event) {
+        self.send(event, None);
+    }
+
+    /// The same with a descriptor, which lives until it was sent.
+    pub(crate) fn hand(&mut self, event: Event, descriptor: OwnedFd) {
+        self.send(event, Some(descriptor));
+    }
+
+    fn send(&mut self, event: Event, descriptor: Option<OwnedFd>) {
         if self.waiting.len() == MOST_WAITING {
             self.waiting.pop_front();
         }
-        self.waiting.push_back(event);
+        self.waiting.push_back((event, descriptor));
         self.flush();
     }
 
     /// Sends what waits as far as the peer takes it.
     pub(crate) fn flush(&mut self) {
-        while let (Some(channel), Some(event)) = (&self.channel, self.waiting.front()) {
-            match channel.send(event, &[]) {
+        while let (Some(channel), Some((event, descriptor))) = (&self.channel, self.waiting.front()) {
+            let carried: Vec<BorrowedFd<'_>> = descriptor.iter().map(AsFd::as_fd).collect();
+            match channel.send(event, &carried) {
                 Err(SendError::WouldBlock | SendError::Closed) => return,
-                // Events are small and carry no descriptor: nothing else is worth a second try.
+                // Events are small: nothing else is worth a second try.
                 Ok(()) | Err(SendError::TooLarge | SendError::TooManyDescriptors(_) | SendError::Io(_)) => {
                     self.waiting.pop_front();
                 }

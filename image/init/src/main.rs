@@ -17,6 +17,8 @@ mod audit;
 mod console;
 mod devices;
 mod disk;
+mod disposable;
+mod groups;
 mod host;
 mod kernel;
 mod kernel_log;

@@ -206,6 +206,12 @@ impl Runtime {
                         let _gone = rustix::process::kill_process(*pid, Signal::KILL);
                     }
                 }
+                Incoming::Request(
+                    request @ (Request::Limit { .. }
+                    | Request::OpenDisposable { .. }
+                    | Request::CloseDisk { .. }),
+                    _,
+                ) => self.host.provide(request),
                 Incoming::Request(Request::PowerOff, _) => self.end(Ending::PowerOff, "zoned"),
                 Incoming::Malformed => self.complain("zoned sent something that is no request"),
                 Incoming::Nothing => return,

@@ -61,6 +61,22 @@ pub(crate) enum RefuseError {
     },
 }
 
+/// The slot that a per-zone process's user belongs to.
+pub(crate) fn slot(user: u32) -> u8 {
+    u8::try_from(user.saturating_sub(FIRST_USER) / USERS_PER_ZONE).unwrap_or(MAX_ZONES)
+}
+
+/// Whether this is the user of a zone's VMM.
+pub(crate) fn is_vmm(user: u32) -> bool {
+    user >= FIRST_USER && (user - FIRST_USER).is_multiple_of(USERS_PER_ZONE)
+}
+
+/// Whether this can be a zone's name.
+pub(crate) fn is_name(zone: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !zone.is_empty() && zone.len() <= LONGEST_NAME && zone.bytes().all(plain)
+}
+
 /// The profile's word in labels.
 pub(crate) fn word(profile: ZoneProfile) -> &'static str {
     match profile {
@@ -81,8 +97,7 @@ pub(crate) fn check(
     if slot >= MAX_ZONES {
         return Err(RefuseError::Slot(slot));
     }
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if zone.is_empty() || zone.len() > LONGEST_NAME || !zone.bytes().all(plain) {
+    if !is_name(zone) {
         return Err(RefuseError::Zone);
     }
     if names.len() != count {

@@ -11,6 +11,7 @@ use jail::calls::{
 };
 use jail::{Isolation, PathAccess, PathRule, Profile};
 
+use crate::groups::Limits;
 use crate::mounts::{DESKTOP_ROOT, EMPTY_ROOT, VARLINK, ZONED_ROOT};
 
 /// User of `zoned`.
@@ -57,6 +58,26 @@ impl Service {
     }
 }
 
+/// What a service may use. A zone's limit is made from its guest's memory, see [`zone_limits`].
+pub(crate) fn service_limits(service: Service) -> Limits {
+    let memory_mib = match service {
+        Service::Uplink => 64,
+        Service::Zoned => 128,
+        // Frame buffers of a large screen count.
+        Service::Desktop => 512,
+        Service::TestBridge => 256,
+    };
+    Limits { memory_mib, tasks: service.profile().threads, weight: 400 }
+}
+
+/// What both processes of a zone may use together. Beside the guest's memory: their own, buffers, and tables of
+/// pages (one word for each page of the guest, in each process and in KVM). The kernel takes back what caches
+/// the zone's files before it comes to that.
+pub(crate) fn zone_limits(guest_mib: u32) -> Limits {
+    let memory_mib = u64::from(guest_mib) + u64::from(guest_mib) / 32 + 64;
+    Limits { memory_mib, tasks: VMM.threads + VPND.threads, weight: 100 }
+}
+
 /// The row of a per-zone profile.
 pub(crate) fn zone_profile(profile: ZoneProfile) -> &'static Profile {
     match profile {
@@ -74,6 +95,7 @@ const UPLINK: Profile = Profile {
     calls: &[BASIC, THREADS, SOCKET_IO, INTERFACE_STATE],
     capabilities: &[],
     threads: 8,
+    files: 128,
 };
 
 const ZONED: Profile = Profile {
@@ -89,6 +111,7 @@ const ZONED: Profile = Profile {
     calls: &[BASIC, THREADS, SOCKET_IO, ACCEPT, FILE_IO, OPEN_PATHS, CHANGE_PATHS, MEMORY_SIZE],
     capabilities: &[],
     threads: 64,
+    files: 1000,
 };
 
 const DESKTOP: Profile = Profile {
@@ -100,6 +123,7 @@ const DESKTOP: Profile = Profile {
     calls: &[BASIC, THREADS, SOCKET_IO, UNIX_CONNECT, DRM, EVDEV],
     capabilities: &[],
     threads: 32,
+    files: 256,
 };
 
 /// The bridge kills processes and photographs /proc, the kernel's log and folders: CAP_DAC_READ_SEARCH, CAP_KILL,
@@ -113,6 +137,7 @@ const TEST_BRIDGE: Profile = Profile {
     calls: &[BASIC, THREADS, SOCKET_IO, UNIX_CONNECT, FILE_IO, OPEN_PATHS, KILL],
     capabilities: &[2, 5, 19, 34],
     threads: 32,
+    files: 256,
 };
 
 const VMM: Profile = Profile {
@@ -124,6 +149,7 @@ const VMM: Profile = Profile {
     calls: &[BASIC, THREADS, SOCKET_IO, FILE_IO, KVM],
     capabilities: &[],
     threads: 64,
+    files: 512,
 };
 
 const VPND: Profile = Profile {
@@ -135,4 +161,5 @@ const VPND: Profile = Profile {
     calls: &[BASIC, THREADS, SOCKET_IO, FILE_IO],
     capabilities: &[],
     threads: 16,
+    files: 256,
 };

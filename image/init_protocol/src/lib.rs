@@ -39,6 +39,31 @@ pub enum Request {
         /// Its number.
         process: u32,
     },
+    /// How much memory the guest of the zone in `slot` has: bounds the zone's control group. Comes before the
+    /// first [`Request::Spawn`] of a slot, which is refused without it.
+    Limit {
+        /// The zone's place in the policy.
+        slot: u8,
+        /// The guest's memory in MiB.
+        memory_mib: u32,
+    },
+    /// Make the private disk of a disposable zone: empty, under a key that `init` draws, never stores and never
+    /// hands out. Answered by [`Event::DiskOpened`] or [`Event::DiskRefused`]. A disk that the slot had is
+    /// closed before.
+    OpenDisposable {
+        /// The zone's place in the policy.
+        slot: u8,
+        /// The zone's name, for messages.
+        zone: String,
+        /// Size of the disk in MiB.
+        size_mib: u32,
+    },
+    /// Close the slot's disk, if it has one: mapping, key and space are gone when the last process that has it
+    /// open is. `init` does the same by itself when the slot's VMM ends.
+    CloseDisk {
+        /// The zone's place in the policy.
+        slot: u8,
+    },
     /// Power the machine off, in order.
     PowerOff,
 }
@@ -66,6 +91,18 @@ pub enum Event {
         process: u32,
         /// How it ended.
         cause: ExitCause,
+    },
+    /// The slot's disk is there; the message carries one descriptor: a block device, for the VMM.
+    DiskOpened {
+        /// The slot from the request.
+        slot: u8,
+    },
+    /// There is no disk: the reason in words.
+    DiskRefused {
+        /// The slot from the request.
+        slot: u8,
+        /// A lower-case fragment.
+        reason: String,
     },
     /// A service of the host died.
     ServiceExited {

@@ -34,6 +34,8 @@ pub struct Zone {
     pub vcpus: u8,
     /// Size of the private disk in MiB, 16..=1048576.
     pub disk_mib: u32,
+    /// The private disk is empty at each start, its key is never stored, and its space comes back at the stop.
+    pub disposable: bool,
     /// The zone's only way out.
     pub network: Network,
 }

@@ -8,7 +8,7 @@ use crate::read::{Field, Place};
 use crate::types::{Colour, Network, Zone};
 use crate::values::{self, NAME};
 
-const KEYS: &[&str] = &["label", "colour", "template", "memory", "vcpus", "disk", "network"];
+const KEYS: &[&str] = &["label", "colour", "template", "memory", "vcpus", "disk", "disposable", "network"];
 
 const COLOURS: &[(&str, Colour)] = &[
     ("red", Colour::Red),
@@ -79,6 +79,7 @@ fn zone(
     let disk_mib = place.required(report, "disk", DISK).and_then(|field| {
         field.text(report, DISK, |text| values::mebibytes(text).filter(|size| DISK_MIB.contains(size)))
     });
+    let disposable = place.field("disposable").map_or(Some(false), |field| field.truth(report));
     let network = place.required(report, "network", NETWORK);
     let network = network.and_then(|field| network_of(report, &field, tunnels, taken));
     Some(Zone {
@@ -89,6 +90,7 @@ fn zone(
         memory_mib: memory_mib?,
         vcpus: vcpus?,
         disk_mib: disk_mib?,
+        disposable: disposable?,
         network: network?,
     })
 }

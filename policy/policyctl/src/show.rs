@@ -28,6 +28,9 @@ fn show_zone(out: &mut impl Write, zone: &Zone) -> io::Result<()> {
         "  template {}, memory {} MiB, {} vcpus, disk {} MiB",
         zone.template, zone.memory_mib, zone.vcpus, zone.disk_mib
     )?;
+    if zone.disposable {
+        writeln!(out, "  disposable: the disk is empty at each start")?;
+    }
     match &zone.network {
         Network::None => writeln!(out, "  network: none, the zone has no NIC"),
         Network::Tunnel(tunnel) => writeln!(out, "  network: tunnel {tunnel} and nothing else"),

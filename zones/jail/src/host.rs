@@ -1,9 +1,11 @@
 //! System calls of `init` that have no safe interface elsewhere: signals as a descriptor, a network
-//! namespace of its own, the raw packet socket.
+//! namespace of its own, the raw packet socket; and the proc file system that a start needs.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
@@ -56,6 +58,37 @@ impl Signals {
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
+    }
+}
+
+/// A proc file system that only this process reaches: it stays writable when `/proc` is not.
+#[derive(Debug)]
+pub struct Proc {
+    mount: OwnedFd,
+}
+
+impl Proc {
+    /// Mounts one nowhere. It shows the process namespace of the caller.
+    ///
+    /// # Errors
+    /// What the kernel reports.
+    pub fn private() -> io::Result<Self> {
+        let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(context.as_fd())?;
+        let no_specials = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        Ok(Self { mount: fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, no_specials)? })
+    }
+
+    /// Writes `text` to a file of it at once.
+    ///
+    /// # Errors
+    /// What the kernel reports; also when it took only a part.
+    pub(crate) fn write(&self, path: &str, text: &str) -> io::Result<()> {
+        let file = rustix::fs::openat(&self.mount, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let written = rustix::io::write(&file, text.as_bytes())?;
+        if written == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 }
 

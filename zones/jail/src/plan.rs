@@ -11,6 +11,10 @@ use crate::inherited::FIRST;
 use crate::profile::{Instance, Isolation, Network, PROGRAM_DESCRIPTOR, Profile};
 use crate::start::number;
 
+/// What the child reports when it waits for the mapping of its user: the place of no step, no errno.
+const MAP_ME: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+/// The place in [`MAP_ME`].
+pub(crate) const MAP_ME_PLACE: u32 = u32::MAX;
 /// Where the report pipe and the ruleset lie while the plan runs; closed by the execution.
 const REPORT: RawFd = PROGRAM_DESCRIPTOR + 1;
 const RULESET: RawFd = PROGRAM_DESCRIPTOR + 2;
@@ -58,6 +62,8 @@ struct Kept {
     zeros: Option<Box<[u8; SIGNAL_ACTION]>>,
     programs: Vec<Box<[libc::sock_fprog]>>,
     pointers: Vec<Box<[*const libc::c_char]>>,
+    /// Written to by the kernel, in the child's copy of the memory.
+    answer: Box<std::cell::UnsafeCell<u8>>,
 }
 
 fn address<T: ?Sized>(value: &T) -> usize {
@@ -81,7 +87,7 @@ impl<'a> Plan<'a> {
             kept: Kept::default(),
             borrowed: std::marker::PhantomData,
         };
-        // Numbers above the final limit are needed for a moment.
+        // Numbers above the final limit are needed for a moment; init's own limit is that of the kernel.
         plan.limit("raise the limit of open files", limits::NOFILE, 4096);
         plan.duplicate("keep the report pipe", write_end.as_raw_fd(), REPORT, true);
         plan
@@ -111,12 +117,14 @@ impl<'a> Plan<'a> {
         self.step(name, libc::SYS_dup3, [small(from), small(to), small(mode)]);
     }
 
-    /// Signals as in a fresh process, an own session, own mounts, the network, the root folder.
+    /// Signals as in a fresh process, an own session, the network, the control group, own mounts, own users,
+    /// the root folder. `mapping` is the pipe, its reading end first, on which the child waits for its user.
     pub(crate) fn leave_the_host(
         &mut self,
         profile: &Profile,
         instance: &'a Instance<'a>,
         root: &'a CString,
+        mapping: [&OwnedFd; 2],
     ) {
         let zeros = Box::new([0; SIGNAL_ACTION]);
         let zero = address(zeros.as_ref());
@@ -132,9 +140,25 @@ impl<'a> Plan<'a> {
             let kind = small(libc::CLONE_NEWNET);
             self.step("join the network namespace", libc::SYS_setns, [number(namespace), kind]);
         }
+        if let Some(group) = instance.group {
+            // The kernel reads 0 as "whoever writes this".
+            self.step("enter the control group", libc::SYS_write, [number(group), address(c"0"), 1]);
+        }
         if profile.isolation == Isolation::Full {
             let private = usize::try_from(libc::MS_REC | libc::MS_PRIVATE).expect("usize has 64 bits here");
             self.step("make mounts private", libc::SYS_mount, [0, address(c"/"), 0, private, 0]);
+            // Only now, so that the group that it entered is the root of what it could ever see.
+            let groups = [small(libc::CLONE_NEWCGROUP)];
+            self.step("make a cgroup namespace", libc::SYS_unshare, groups);
+            // The last namespace: the others belong to the host's, so that even a process with every
+            // capability in its own could do nothing to them. Not possible any more behind chroot.
+            self.step("make a user namespace", libc::SYS_unshare, [small(libc::CLONE_NEWUSER)]);
+            let [our_end, far_end] = mapping.map(number);
+            self.step("close the far end", libc::SYS_close, [far_end]);
+            let request = [small(REPORT), address(&MAP_ME), MAP_ME.len()];
+            self.step("ask for the user", libc::SYS_write, request);
+            let answer = self.kept.answer.get().addr();
+            self.step("wait for the user", libc::SYS_read, [our_end, answer, 1]);
         }
         self.step("enter the root folder", libc::SYS_chroot, [root.as_ptr().addr()]);
         self.step("enter the root folder", libc::SYS_chdir, [address(c"/")]);
@@ -174,7 +198,7 @@ impl<'a> Plan<'a> {
         self.limit("limit priority", limits::RTPRIO, 0);
         self.limit("limit priority", limits::NICE, 0);
         self.limit("limit threads", limits::NPROC, u64::from(profile.threads));
-        self.limit("limit open files", limits::NOFILE, u64::from(PROGRAM_DESCRIPTOR.unsigned_abs()));
+        self.limit("limit open files", limits::NOFILE, u64::from(profile.files));
 
         let ambient = [small(libc::PR_CAP_AMBIENT), small(libc::PR_CAP_AMBIENT_CLEAR_ALL)];
         self.step("clear ambient capabilities", libc::SYS_prctl, ambient);

@@ -3,10 +3,11 @@
 use std::os::fd::{BorrowedFd, RawFd};
 
 use crate::calls::Call;
+use crate::host::Proc;
 
-/// Number of the descriptor through which the program is executed. The limit of open files is set to the
-/// same number, so no descriptor of the running program can ever have it: the filter allows `execveat` on
-/// this number only, which makes the start the last execution.
+/// Number of the descriptor through which the program is executed. No row's limit of open files is above it,
+/// so no descriptor of the running program can ever have this number: the filter allows `execveat` on it
+/// only, which makes the start the last execution.
 pub const PROGRAM_DESCRIPTOR: RawFd = 1000;
 
 /// One row of the table of profiles.
@@ -29,15 +30,18 @@ pub struct Profile {
     pub capabilities: &'static [u8],
     /// How many threads it may have.
     pub threads: u32,
+    /// How many descriptors it may have, at most [`PROGRAM_DESCRIPTOR`].
+    pub files: u16,
 }
 
 /// Which namespaces of the host a process shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
-    /// None: its own mounts, processes, System V objects and host name; signals go nowhere.
+    /// None: its own users (its one user, and nobody else), mounts, processes, cgroups, System V objects and
+    /// host name; signals go nowhere.
     Full,
     /// The tests' bridge: it sees the host's processes and mounts and may send signals (still no network).
-    /// It does not enter Landlock, which would hide every process but itself from it.
+    /// It enters neither a user namespace nor Landlock, which would hide every process but itself from it.
     SeesProcesses,
 }
 
@@ -72,6 +76,11 @@ pub struct Instance<'a> {
     pub descriptors: &'a [(String, BorrowedFd<'a>)],
     /// Becomes stdout and stderr.
     pub output: BorrowedFd<'a>,
+    /// The `cgroup.procs` file, open for writing, of the group that bounds it. Without one it stays in the
+    /// group of its parent.
+    pub group: Option<BorrowedFd<'a>>,
+    /// The proc file system through which its user is mapped.
+    pub proc: &'a Proc,
     /// Variables beside [`crate::inherited::VARIABLE`].
     pub environment: &'a [(&'a str, &'a str)],
 }

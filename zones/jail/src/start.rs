@@ -6,15 +6,15 @@
 //! executes the program, which closes the pipe.
 
 use std::ffi::CString;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::filter::CompileFilterError;
 use crate::inherited;
-use crate::plan::Plan;
+use crate::plan::{MAP_ME_PLACE, Plan};
 use crate::profile::{Instance, Isolation, Network, PROGRAM_DESCRIPTOR, Profile};
 use crate::rules::MakeRulesetError;
 
@@ -45,6 +45,12 @@ pub enum StartError {
     /// The kernel made no process.
     #[error("make a process")]
     Fork(#[source] io::Error),
+    /// The row's limit of open files is above [`PROGRAM_DESCRIPTOR`]: the program could be executed again.
+    #[error("limit of {0} descriptors is above {PROGRAM_DESCRIPTOR}")]
+    Files(u16),
+    /// The process's one user cannot be mapped into its namespace.
+    #[error("map the user")]
+    Map(#[source] io::Error),
     /// A step of the start failed in the new process.
     #[error("{step}")]
     Step {
@@ -64,10 +70,13 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`]; the process does not exist then and was reaped.
 pub fn start(profile: &Profile, instance: &Instance<'_>) -> Result<Pid, StartError> {
+    if i32::from(profile.files) > PROGRAM_DESCRIPTOR {
+        return Err(StartError::Files(profile.files));
+    }
     let program = open(profile.program, OFlags::PATH)?;
     let null = open("/dev/null", OFlags::RDWR)?;
-    let (report, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|cause| StartError::Open { what: "report pipe".to_owned(), cause: cause.into() })?;
+    let (report, write_end) = pipe("report pipe")?;
+    let (waits, answers) = pipe("mapping pipe")?;
     let ruleset = crate::rules::make(profile, program.as_fd())?;
     let filters = crate::filter::compile(profile.calls)?;
     let environment = environment(instance)?;
@@ -75,12 +84,16 @@ pub fn start(profile: &Profile, instance: &Instance<'_>) -> Result<Pid, StartErr
     let root = text(profile.root)?;
 
     let passed = instance.descriptors.iter().map(|(_, descriptor)| descriptor.as_raw_fd());
-    let ours = [write_end.as_raw_fd(), program.as_raw_fd(), ruleset.as_raw_fd(), null.as_raw_fd()];
-    if let Some(high) = passed.chain(ours).find(|number| *number >= PROGRAM_DESCRIPTOR) {
+    let ours = [&report, &write_end, &waits, &answers].map(AsRawFd::as_raw_fd);
+    let more = [program.as_raw_fd(), ruleset.as_raw_fd(), null.as_raw_fd()];
+    let group = instance.group.map(|group| group.as_raw_fd());
+    if let Some(high) =
+        passed.chain(ours).chain(more).chain(group).find(|number| *number >= PROGRAM_DESCRIPTOR)
+    {
         return Err(StartError::TooManyFiles(high));
     }
     let mut plan = Plan::new(&write_end);
-    plan.leave_the_host(profile, instance, &root);
+    plan.leave_the_host(profile, instance, &root, [&waits, &answers]);
     plan.place_descriptors(&null, instance, &program, &ruleset);
     plan.drop_rights(profile, instance);
     plan.confine(profile, &filters);
@@ -88,21 +101,45 @@ pub fn start(profile: &Profile, instance: &Instance<'_>) -> Result<Pid, StartErr
 
     let pid = crate::plan::fork(namespaces(profile, instance), &plan)
         .map_err(|cause| StartError::Fork(cause.into()))?;
-    drop(write_end);
-    match read_report(report) {
-        None => Ok(pid),
-        Some((place, errno)) => {
-            // It ends right after its report; nobody else waits for it.
-            while matches!(
-                rustix::process::waitpid(Some(pid), WaitOptions::empty()),
-                Err(rustix::io::Errno::INTR)
-            ) {}
-            Err(StartError::Step {
-                step: plan.step_name(place).to_owned(),
-                cause: io::Error::from_raw_os_error(errno),
-            })
-        }
+    drop((write_end, waits));
+    let failure = match read_report(&report) {
+        Some((MAP_ME_PLACE, _)) => match map_user(instance, pid, &answers) {
+            Ok(()) => read_report(&report),
+            Err(cause) => {
+                // It waits for an answer that cannot be given.
+                let _gone = rustix::process::kill_process(pid, Signal::KILL);
+                reap(pid);
+                return Err(StartError::Map(cause));
+            }
+        },
+        other => other,
+    };
+    let Some((place, errno)) = failure else { return Ok(pid) };
+    // It ends right after its report.
+    reap(pid);
+    let step = usize::try_from(place).map_or("unknown step", |place| plan.step_name(place)).to_owned();
+    Err(StartError::Step { step, cause: io::Error::from_raw_os_error(errno) })
+}
+
+/// Gives the process, which waits, its one user and group, and lets it go on.
+fn map_user(instance: &Instance<'_>, pid: Pid, answers: &OwnedFd) -> io::Result<()> {
+    let user = instance.user;
+    let map = format!("{user} {user} 1");
+    for file in ["gid_map", "uid_map"] {
+        instance.proc.write(&format!("{}/{file}", pid.as_raw_nonzero()), &map)?;
     }
+    rustix::io::write(answers, &[1])?;
+    Ok(())
+}
+
+/// Collects a child of this start; nobody else waits for it.
+fn reap(pid: Pid) {
+    while matches!(rustix::process::waitpid(Some(pid), WaitOptions::empty()), Err(rustix::io::Errno::INTR)) {}
+}
+
+fn pipe(what: &str) -> Result<(OwnedFd, OwnedFd), StartError> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|cause| StartError::Open { what: what.to_owned(), cause: cause.into() })
 }
 
 fn open(path: &str, flags: OFlags) -> Result<OwnedFd, StartError> {
@@ -129,11 +166,8 @@ fn environment(instance: &Instance<'_>) -> Result<Vec<CString>, StartError> {
 fn namespaces(profile: &Profile, instance: &Instance<'_>) -> libc::c_int {
     let own = match profile.isolation {
         Isolation::Full => {
-            libc::CLONE_NEWNS
-                | libc::CLONE_NEWPID
-                | libc::CLONE_NEWIPC
-                | libc::CLONE_NEWUTS
-                | libc::CLONE_NEWCGROUP
+            // Those of cgroups and users the process makes itself, later.
+            libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS
         }
         Isolation::SeesProcesses => libc::CLONE_NEWIPC | libc::CLONE_NEWUTS,
     };
@@ -143,15 +177,23 @@ fn namespaces(profile: &Profile, instance: &Instance<'_>) -> libc::c_int {
     }
 }
 
-/// Place of the failed step and errno; `None` when the pipe closed without a report.
-fn read_report(report: OwnedFd) -> Option<(usize, i32)> {
+/// The child's next word: a place and an errno; `None` when the pipe closed without one.
+fn read_report(report: &OwnedFd) -> Option<(u32, i32)> {
     let mut bytes = [0_u8; 8];
-    std::fs::File::from(report).read_exact(&mut bytes).ok()?;
+    loop {
+        // Eight bytes are written at once, and a pipe keeps them together.
+        match rustix::io::read(report, &mut bytes) {
+            Ok(8) => break,
+            Ok(_) => return None,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
     let [a, b, c, d, rest @ ..] = bytes;
-    Some((usize::try_from(u32::from_ne_bytes([a, b, c, d])).ok()?, i32::from_ne_bytes(rest)))
+    Some((u32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes(rest)))
 }
 
 /// The number under which the child knows a descriptor of the parent.
-pub(crate) fn number(descriptor: impl AsRawFd) -> usize {
-    usize::try_from(descriptor.as_raw_fd()).expect("an open descriptor has a number >= 0")
+pub(crate) fn number(descriptor: impl AsFd) -> usize {
+    usize::try_from(descriptor.as_fd().as_raw_fd()).expect("an open descriptor has a number >= 0")
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use jail::calls::{BASIC, Call, OPEN_PATHS, THREADS};
+use jail::host::Proc;
 use jail::{Instance, Isolation, Network, PathAccess, PathRule, Profile, StartError};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
@@ -78,6 +79,7 @@ fn profile(ground: &'static Ground, calls: &'static [&'static [Call]]) -> Profil
         calls,
         capabilities: &[],
         threads: 16,
+        files: 100,
     }
 }
 
@@ -99,12 +101,15 @@ fn begin_as(
     let (output, write_end) = rustix::pipe::pipe().unwrap();
     let (passed, source) = rustix::pipe::pipe().unwrap();
     std::fs::File::from(source).write_all(message.unwrap_or_default().as_bytes()).unwrap();
+    let proc = Proc::private().unwrap();
     let named = [("message".to_owned(), passed.as_fd())];
     let instance = Instance {
         user,
         network: Network::Empty,
         descriptors: if message.is_some() { &named } else { &[] },
         output: write_end.as_fd(),
+        group: None,
+        proc: &proc,
         environment: &[("TRY", attempt)],
     };
     Ok((jail::start(profile, &instance)?, output.into()))
@@ -233,12 +238,17 @@ fn the_running_process_has_no_rights() {
         let line = limits.lines().find(|line| line.starts_with(name)).unwrap_or_default();
         line.split_whitespace().rev().nth(1).unwrap_or_default().to_owned()
     };
-    assert_eq!((limit("Max open files").as_str(), limit("Max processes").as_str()), ("1000", "16"));
+    assert_eq!((limit("Max open files").as_str(), limit("Max processes").as_str()), ("100", "16"));
     assert!(limits.lines().any(|line| line.starts_with("Max core file size") && line.contains(" 0 ")));
+    // Its user namespace knows its user and nobody else, and nothing changes that.
+    for map in ["uid_map", "gid_map"] {
+        let map = std::fs::read_to_string(format!("{process}/{map}")).unwrap();
+        assert_eq!(map.split_whitespace().collect::<Vec<_>>(), [&USER.to_string(), &USER.to_string(), "1"]);
+    }
     // Not dumpable: what /proc shows of it belongs to root.
     let owner = std::fs::metadata(format!("{process}/environ")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&owner), 0);
-    for namespace in ["net", "ipc", "uts", "mnt", "pid", "cgroup"] {
+    for namespace in ["net", "ipc", "uts", "mnt", "pid", "cgroup", "user"] {
         let of = |whose: &str| std::fs::read_link(format!("{whose}/ns/{namespace}")).unwrap();
         assert_ne!(of(&process), of("/proc/self"), "{namespace}");
     }

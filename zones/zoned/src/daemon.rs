@@ -7,6 +7,7 @@
 mod act;
 mod calls;
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,8 @@ pub(crate) struct Daemon {
     shown: Option<Status>,
     next_process: u32,
     power_off: PowerOff,
+    /// What `init` said while an answer of it was awaited.
+    earlier: VecDeque<InitEvent>,
 }
 
 /// Whether the host is to go off.
@@ -109,6 +112,7 @@ impl Daemon {
             shown: None,
             next_process: first_process,
             power_off: PowerOff::No,
+            earlier: VecDeque::new(),
         })
     }
 
@@ -121,6 +125,9 @@ impl Daemon {
             self.dispatch(source, flags, Instant::now())?;
         }
         let now = Instant::now();
+        while let Some(event) = self.earlier.pop_front() {
+            self.init_said(event, now)?;
+        }
         for client in self.server.backlog() {
             self.client(client, PollFlags::empty(), now)?;
         }
@@ -250,6 +257,10 @@ impl Daemon {
             Err(ReceiveError::WouldBlock) => return Ok(()),
             Err(error) => return Err(error).context("receive from init"),
         };
+        self.init_said(event, now)
+    }
+
+    fn init_said(&mut self, event: InitEvent, now: Instant) -> anyhow::Result<()> {
         match event {
             InitEvent::Spawned { process, pid } => tracing::info!(process, pid, "process runs"),
             InitEvent::Refused { process, reason } => {
@@ -261,6 +272,11 @@ impl Daemon {
                 if let Some((zone, role)) = self.find_process(process) {
                     self.exited(zone, role, cause, now)?;
                 }
+            }
+            // An answer that came too late: nobody waits for it any more.
+            InitEvent::DiskOpened { slot } | InitEvent::DiskRefused { slot, .. } => {
+                tracing::warn!(slot, "late answer about a disk");
+                self.init.send(&Request::CloseDisk { slot }, &[]).context("close a disk")?;
             }
             InitEvent::ServiceExited { service, cause, restarts } => {
                 let then =

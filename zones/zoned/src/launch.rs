@@ -53,6 +53,9 @@ pub(crate) enum LaunchError {
         "tunnel {0:?} has no private key on this host; add it to demo-keys.toml and build the image again"
     )]
     NoKey(String),
+    /// `init` made no disposable disk.
+    #[error("the host made no disposable disk: {0}")]
+    Disposable(String),
     /// Any other failure with a file.
     #[error("{path}: {source}; check the data disk")]
     File { path: String, source: io::Error },
@@ -87,6 +90,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) tunnel: Option<(&'a Tunnel, [u8; 32])>,
     /// MiB that zones with a VMM take now.
     pub(crate) memory_taken_mib: u64,
+    /// The disk of a disposable zone, in place of a private one.
+    pub(crate) disposable: Option<OwnedFd>,
 }
 
 /// Named descriptors of one process.
@@ -161,7 +166,7 @@ pub(crate) fn prepare(data: &Path, plan: &Plan<'_>) -> Result<Prepared, LaunchEr
         ("kernel".to_owned(), open_template(zone, &folder.join("vmlinux"))?),
         ("initrd".to_owned(), open_template(zone, &folder.join("initrd"))?),
         ("disk0".to_owned(), open_template(zone, &folder.join("root.img"))?),
-        ("disk1".to_owned(), open_private(data, zone)?),
+        ("disk1".to_owned(), private_disk(data, plan)?),
     ];
     let mut vpnd = None;
     let mut ends = Ends { events, agent, console, tunnel: None };
@@ -275,6 +280,14 @@ fn template_error(zone: &Zone, path: &Path, source: io::Error) -> LaunchError {
         return LaunchError::TemplateMissing { template: zone.template.clone(), path };
     }
     LaunchError::File { path, source }
+}
+
+/// The zone's second disk: what `init` made for a disposable zone, the private disk of any other.
+fn private_disk(data: &Path, plan: &Plan<'_>) -> Result<OwnedFd, LaunchError> {
+    match &plan.disposable {
+        Some(disk) => disk.try_clone().map_err(|source| LaunchError::Host { what: "descriptors", source }),
+        None => open_private(data, plan.zone),
+    }
 }
 
 /// Opens the zone's private disk; makes it at the first start, grows it when the policy did.

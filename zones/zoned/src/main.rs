@@ -13,6 +13,7 @@ mod console;
 mod daemon;
 mod launch;
 mod lifecycle;
+mod private_disk;
 mod server;
 mod settings;
 mod status;

@@ -39,3 +39,13 @@ fn every_rule_refuses() {
     }
     refused(vmm(0, "office", &["config"], 1), "vmm needs descriptor events");
 }
+
+#[test]
+fn users_lead_back_to_their_slot() {
+    for slot in [0, 3, 31] {
+        let user = vmm(slot, "office", GOOD, GOOD.len()).unwrap().user;
+        assert_eq!((super::slot(user), super::slot(user + 1)), (slot, slot));
+        assert_eq!((is_vmm(user), is_vmm(user + 1)), (true, false));
+    }
+    assert!(!is_vmm(101));
+}

@@ -131,7 +131,7 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
         "23: tunnel.office.adress: found an unknown key, allowed the keys address, dns, mtu, peer (did you mean \"address\"?)",
     ]),
     ("unknown_zone_key", &[
-        "7: zone.office.memroy: found an unknown key, allowed the keys label, colour, template, memory, vcpus, disk, network (did you mean \"memory\"?)",
+        "7: zone.office.memroy: found an unknown key, allowed the keys label, colour, template, memory, vcpus, disk, disposable, network (did you mean \"memory\"?)",
     ]),
     ("version", &[
         "2: version: found 0, allowed a whole number from 1 to 4294967295",
@@ -153,6 +153,9 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
     ]),
     ("zone_disk_missing", &[
         "5: zone.office.disk: found nothing, allowed a size from \"16 MiB\" to \"1024 GiB\"",
+    ]),
+    ("zone_disposable", &[
+        "12: zone.office.disposable: found \"yes\", allowed true or false",
     ]),
     ("zone_label", &[
         "6: zone.office.label: found \"An office with a label that is too long\", allowed 1 to 32 printable ASCII characters",

@@ -7,7 +7,8 @@
 mod request;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _, SeekFrom};
+use std::os::unix::fs::FileTypeExt as _;
 use std::sync::Arc;
 
 use virtio_bindings::virtio_blk::{
@@ -86,13 +87,15 @@ impl Block {
     /// # Errors
     /// See [`OpenDiskError`].
     pub fn new(file: File, access: Access, serial: &str) -> Result<Self, OpenDiskError> {
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
+        let kind = file.metadata()?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
             return Err(OpenDiskError::NotAFile);
         }
-        let sectors = metadata.len() / SECTOR;
+        // Only this tells the length of a file and of a block device alike.
+        let length = (&file).seek(SeekFrom::End(0))?;
+        let sectors = length / SECTOR;
         if sectors == 0 {
-            return Err(OpenDiskError::Short(metadata.len()));
+            return Err(OpenDiskError::Short(length));
         }
         let mut padded = [0; SERIAL_SIZE];
         match padded.get_mut(..serial.len()) {

@@ -1,6 +1,6 @@
 //! What a zone's machine wants done, done.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -96,10 +96,13 @@ impl Daemon {
     }
 
     fn launch(&mut self, zone: usize) -> anyhow::Result<Result<(), LaunchError>> {
-        let prepared = match self.prepare(zone) {
+        let prepared = match self.bound_and_prepare(zone) {
             Ok(Some(prepared)) => prepared,
             Ok(None) => return Ok(Ok(())),
-            Err(error) => return Ok(Err(error)),
+            Err(error) => {
+                self.close_disk(zone);
+                return Ok(Err(error));
+            }
         };
         let vpnd = match &prepared.vpnd {
             Some(descriptors) => Some(self.spawn(zone, ZoneProfile::Vpnd, descriptors)?),
@@ -114,7 +117,37 @@ impl Daemon {
         Ok(Ok(()))
     }
 
-    fn prepare(&self, index: usize) -> Result<Option<crate::launch::Prepared>, LaunchError> {
+    /// Lets `init` bound the zone and make its disposable disk, then makes the rest.
+    fn bound_and_prepare(&mut self, index: usize) -> Result<Option<crate::launch::Prepared>, LaunchError> {
+        let policy = self.settings.policy.as_deref();
+        let Some(zone) = policy.and_then(|policy| policy.zones.get(index)) else { return Ok(None) };
+        let slot = u8::try_from(index).expect("settings admit no more zones than slots");
+        // A channel that takes no message is noticed when the processes are asked for.
+        if let Err(error) = self.init.send(&Request::Limit { slot, memory_mib: zone.memory_mib }, &[]) {
+            tracing::warn!(zone = zone.name, "tell init the zone's memory: {error}");
+        }
+        let disk = match zone.disposable {
+            true => Some(crate::private_disk::open(&self.init, slot, zone, &mut self.earlier)?),
+            false => None,
+        };
+        self.prepare(index, disk)
+    }
+
+    /// Tells `init` that a disposable zone does not need its disk any more.
+    fn close_disk(&self, index: usize) {
+        let zone = self.policy().and_then(|policy| policy.zones.get(index));
+        if let (Some(zone), Ok(slot)) = (zone.filter(|zone| zone.disposable), u8::try_from(index))
+            && let Err(error) = self.init.send(&Request::CloseDisk { slot }, &[])
+        {
+            tracing::warn!(zone = zone.name, "tell init to close a disk: {error}");
+        }
+    }
+
+    fn prepare(
+        &self,
+        index: usize,
+        disposable: Option<OwnedFd>,
+    ) -> Result<Option<crate::launch::Prepared>, LaunchError> {
         let Some(policy) = self.policy() else { return Ok(None) };
         let Some(zone) = policy.zones.get(index) else { return Ok(None) };
         let running = policy.zones.iter().zip(&self.zones).filter(|(_, state)| state.run.is_some());
@@ -123,6 +156,7 @@ impl Daemon {
             slot: u8::try_from(index).expect("settings admit no more zones than slots"),
             tunnel: tunnel_of(policy, zone, |name| self.settings.keys.get(name).copied())?,
             memory_taken_mib: running.map(|(zone, _)| u64::from(zone.memory_mib)).sum(),
+            disposable,
         };
         prepare(&self.paths.data, &plan).map(Some)
     }
@@ -164,6 +198,7 @@ impl Daemon {
         self.drop_checks(zone, now);
         let Some(state) = self.zones.get_mut(zone) else { return };
         let Some(run) = state.run.take() else { return };
+        self.close_disk(zone);
         if run.uplink.is_some()
             && let Ok(tunnel) = u32::try_from(zone)
             && let Err(error) = self.uplink.send(&ToUplink::RemoveTunnel { tunnel }, &[])

@@ -100,7 +100,14 @@ impl World {
     }
 
     fn next_spawn(&mut self, expected: ZoneProfile, expected_slot: u8) -> Process {
-        let (request, descriptors) = self.init.receive().unwrap();
+        let (request, descriptors) = loop {
+            match self.init.receive().unwrap() {
+                (Request::Limit { slot, memory_mib }, _) => {
+                    assert_eq!((slot, memory_mib), (expected_slot, 64));
+                }
+                other => break other,
+            }
+        };
         let Request::Spawn { process, profile, slot, zone, descriptors: names } = request else {
             panic!("{request:?}")
         };

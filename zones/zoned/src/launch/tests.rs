@@ -78,7 +78,7 @@ fn policy() -> VerifiedPolicy {
 fn plan(policy: &Policy, zone: usize) -> Plan<'_> {
     let slot = u8::try_from(zone).unwrap();
     let tunnel = tunnel_of(policy, &policy.zones[zone], |_| Some([7; 32])).unwrap();
-    Plan { zone: &policy.zones[zone], slot, tunnel, memory_taken_mib: 0 }
+    Plan { zone: &policy.zones[zone], slot, tunnel, memory_taken_mib: 0, disposable: None }
 }
 
 fn names(descriptors: &Descriptors) -> Vec<&str> {
