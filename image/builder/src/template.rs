@@ -52,7 +52,7 @@ const APPLETS: &[&str] = &["sh", "ip", "cat", "ls", "mount", "umount", "ifconfig
 const TEST_PROGRAMS: &[&str] = &["raw_frames"];
 
 /// Checks that only the test template has: files of `recipes/micro-test`.
-const TEST_SCRIPTS: &[&str] = &["end_guest"];
+const TEST_SCRIPTS: &[&str] = &["end_guest", "uptime"];
 
 /// The kernel's command line, as in `template.toml`. Nothing specific to a zone stands on it.
 const COMMAND_LINE: &str = "console=hvc0 pci=noearly quiet loglevel=4 panic=-1 no_timer_check nomodule_sig_check \
