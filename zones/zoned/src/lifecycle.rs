@@ -315,7 +315,9 @@ impl Lifecycle {
             Event::Paused => self.paused(),
             Event::Resumed => self.resumed(),
             Event::NetworkLost => {
-                if let Vpnd::Lives { hung_up: hung_up @ HungUp::No, .. } = &mut self.vpnd {
+                if self.is_on()
+                    && let Vpnd::Lives { hung_up: hung_up @ HungUp::No, .. } = &mut self.vpnd
+                {
                     *hung_up = HungUp::Since { deadline: now + HANG_UP_PATIENCE };
                 }
                 Vec::new()
@@ -349,9 +351,10 @@ impl Lifecycle {
     }
 
     fn stopping(&mut self, step: Step, after: After, now: Instant) {
-        // A tunnel process that is gone is not started again for an end.
-        if !self.alive(Role::Vpnd) {
-            self.vpnd = Vpnd::Off;
+        // A tunnel process that is gone is not started again for an end, and one that lives goes with the rest.
+        match &mut self.vpnd {
+            Vpnd::Lives { hung_up, .. } => *hung_up = HungUp::No,
+            gone @ (Vpnd::Off | Vpnd::Waits { .. } | Vpnd::GivenUp { .. }) => *gone = Vpnd::Off,
         }
         self.state = State::Stopping { deadline: now + step.patience(), step, after };
     }
@@ -437,8 +440,9 @@ impl Lifecycle {
     }
 
     fn tick(&mut self, now: Instant) -> Vec<Action> {
-        let mut actions = self.tick_vpnd(now);
-        actions.extend(self.tick_state(now));
+        // A zone that ends now needs no tunnel process any more.
+        let mut actions = self.tick_state(now);
+        actions.extend(self.tick_vpnd(now));
         actions
     }
 

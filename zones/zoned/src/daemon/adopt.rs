@@ -33,10 +33,13 @@ struct Saved {
     life: SavedLife,
 }
 
+/// State and named descriptors of one zone.
+type Stored = (Vec<u8>, Vec<(String, OwnedFd)>);
+
 /// What an earlier `zoned` left, as far as `init` told it.
 #[derive(Debug, Default)]
 pub(super) struct Past {
-    stored: BTreeMap<u8, (Vec<u8>, Vec<(String, OwnedFd)>)>,
+    stored: BTreeMap<u8, Stored>,
     /// Processes that live: profile, slot and zone by number.
     living: BTreeMap<u32, (ZoneProfile, u8, String)>,
     gone: BTreeMap<u32, ExitCause>,

@@ -17,6 +17,9 @@ use zone_protocol::vmm::{Command, Connected, End};
 use super::*;
 use crate::launch::tests::{Data, POLICY};
 
+/// State, names and descriptors.
+type Stored = (Vec<u8>, Vec<String>, Vec<OwnedFd>);
+
 struct World {
     daemon: Daemon,
     init: Channel,
@@ -24,7 +27,7 @@ struct World {
     socket: PathBuf,
     data: Data,
     /// What the daemon keeps with `init`.
-    stored: BTreeMap<u8, (Vec<u8>, Vec<String>, Vec<OwnedFd>)>,
+    stored: BTreeMap<u8, Stored>,
 }
 
 /// A process that `init` was asked for.
