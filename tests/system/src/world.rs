@@ -286,6 +286,16 @@ pub fn process_of(machine: &Machine, program: &str, zone: &str) -> anyhow::Resul
         .with_context(|| format!("no process of {program} {zone} (user {user})"))
 }
 
+/// For how many seconds a zone's guest has run, by its own clock.
+///
+/// # Errors
+/// It does not say.
+pub fn uptime(machine: &Machine, zone: &str) -> anyhow::Result<f64> {
+    let result = machine.zones().run_check(zone, "uptime", &[], machine.within(SOON))?;
+    let first = result.output.split_whitespace().next().unwrap_or_default();
+    first.parse().with_context(|| format!("the uptime of {zone}: {:?}", result.output))
+}
+
 /// Services of the host and their users (ARCHITECTURE.md, "Processes").
 pub const SERVICES: [(&str, u32); 3] = [("uplink", 100), ("zoned", 101), ("desktop", 102)];
 

@@ -1,10 +1,12 @@
 //! A guest ends by itself, by root's hand inside it: each way to end is told apart, and the zone starts again.
 
+use std::time::Instant;
+
 use anyhow::{Context, ensure};
 use control_api::Phase;
 use harness::Machine;
 
-use crate::world::{SOON, START, World, ensure_running, process_of};
+use crate::world::{SOON, START, World, ensure_running, process_of, uptime};
 
 /// It has no tunnel, so it starts fastest.
 const ZONE: &str = "vault";
@@ -28,16 +30,17 @@ fn panic(machine: &Machine) -> anyhow::Result<String> {
     Ok(reason)
 }
 
+/// The machine process carries a reset out itself: the same process, a guest that runs anew.
 fn reboot(machine: &Machine) -> anyhow::Result<()> {
     ensure_running(machine, ZONE)?;
-    let before = process_of(machine, "vmm", ZONE)?;
+    let before = (process_of(machine, "vmm", ZONE)?, Instant::now(), uptime(machine, ZONE)?);
     end(machine, "reboot")?;
-    let wanted = format!("{ZONE} running in a new process");
-    machine.zones().wait_until(&wanted, machine.within(START), |status| {
-        let running = |zone: &control_api::Zone| zone.name == ZONE && zone.state.phase == Phase::Running;
-        status.zones.iter().any(running)
-            && process_of(machine, "vmm", ZONE).is_ok_and(|process| process != before)
-    })?;
+    machine.zones().wait_for_phase(ZONE, Phase::Starting, machine.within(START))?;
+    machine.zones().wait_for_phase(ZONE, Phase::Running, machine.within(START))?;
+    ensure!(process_of(machine, "vmm", ZONE)? == before.0, "a reset ended the machine process");
+    let now = uptime(machine, ZONE)?;
+    let without = before.2 + before.1.elapsed().as_secs_f64();
+    ensure!(now < without - 1.0, "the guest runs for {now} s, without a reset {without} s");
     Ok(())
 }
 

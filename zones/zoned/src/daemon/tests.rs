@@ -386,7 +386,8 @@ fn deaths_in_the_gap_are_not_lost() {
 
 #[test]
 fn a_zone_that_is_not_as_it_was_stored_is_ended_with_a_reason() {
-    let spoilt: [(&str, fn(&mut World), &str); 3] = [
+    type Spoil = fn(&mut World);
+    let spoilt: [(&str, Spoil, &str); 3] = [
         (
             "state",
             |world| world.stored.get_mut(&0).unwrap().0.truncate(3),

@@ -421,7 +421,11 @@ fn zone_waits(zone: &Lifecycle) -> bool {
     let hung_up = matches!(zone.vpnd, Vpnd::Lives { hung_up: HungUp::Since { .. }, .. });
     let own = match zone.state {
         State::Up { mode: Mode::Runs | Mode::Paused, .. } => matches!(zone.vpnd, Vpnd::Waits { .. }),
-        _ => true,
+        State::Up { .. }
+        | State::Stopped { .. }
+        | State::Starting { .. }
+        | State::Stopping { .. }
+        | State::Failed { .. } => true,
     };
     assert!(!hung_up || zone.deadline().is_some());
     own
