@@ -84,6 +84,11 @@ pub(crate) fn for_test_bridge() -> anyhow::Result<Vec<(String, OwnedFd)>> {
     anyhow::bail!("no virtio port is named org.bulkhead.test")
 }
 
+/// The kernel's account of memory, for `zoned`, which sees no /proc.
+pub(crate) fn memory_state() -> anyhow::Result<OwnedFd> {
+    Ok(std::fs::File::open("/proc/meminfo").context("open /proc/meminfo")?.into())
+}
+
 /// /dev/kvm.
 pub(crate) fn kvm() -> anyhow::Result<OwnedFd> {
     let file = OpenOptions::new().read(true).write(true).open("/dev/kvm");

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use init_protocol::restarts::{Restarts, Verdict};
 use init_protocol::{Event, ExitCause};
 use ipc::Channel;
 use jail::host::Proc;
@@ -21,7 +22,7 @@ use crate::groups::{Group, Groups};
 use crate::link::Link;
 use crate::nic::Nic;
 use crate::outputs::{self, Output};
-use crate::restarts::{Restarts, Verdict};
+use crate::stored::Stored;
 use crate::table::{SERVICES, Service};
 use crate::{audit, devices, spawn, table};
 
@@ -86,6 +87,8 @@ pub(crate) struct Host {
     /// Memory of the zones' guests in MiB, by slot.
     guests: BTreeMap<u8, u32>,
     disks: Disposable,
+    /// What `zoned` keeps here for the next one.
+    pub(crate) stored: Stored,
     dead: VecDeque<(Pid, String)>,
     nic: Option<Nic>,
     varlink: UnixListener,
@@ -122,6 +125,7 @@ impl Host {
             zone_groups: BTreeMap::new(),
             guests: BTreeMap::new(),
             disks: Disposable::default(),
+            stored: Stored::default(),
             dead: VecDeque::new(),
             nic,
             varlink,
@@ -134,8 +138,6 @@ impl Host {
     /// When [`Host::start_due`] has something to do next.
     pub(crate) fn next_start(&self) -> Option<Duration> {
         let times = self.services.iter().filter_map(|state| match state.phase {
-            // It also waits for the last process of the dead one: that is no matter of time.
-            Phase::Due(_) if state.service == Service::Zoned && !self.zones.is_empty() => None,
             Phase::Due(at) | Phase::WaitsForDevices(at) => Some(at),
             Phase::Off | Phase::Runs(_) => None,
         });
@@ -147,7 +149,6 @@ impl Host {
         for place in 0..self.services.len() {
             let (now, Some(state)) = (now(), self.services.get(place)) else { return };
             let due = match state.phase {
-                Phase::Due(_) if state.service == Service::Zoned && !self.zones.is_empty() => false,
                 Phase::Due(at) => at <= now,
                 Phase::WaitsForDevices(at) => at <= now || devices::desktop_ready(),
                 Phase::Off | Phase::Runs(_) => false,
@@ -191,8 +192,10 @@ impl Host {
             }
             Service::Zoned => {
                 named("init", self.link.renew().context("make zoned's channel")?);
+                self.hand_over().context("copy what zoned stored")?;
                 named("uplink", copy(&self.zoned_end)?);
                 named("varlink", self.varlink.as_fd().try_clone_to_owned()?);
+                named("meminfo", devices::memory_state()?);
             }
             Service::Desktop => descriptors = devices::for_desktop()?,
             Service::TestBridge => descriptors = devices::for_test_bridge()?,
@@ -249,6 +252,24 @@ impl Host {
         self.zones.iter().any(|(_, zone)| spawn::slot(zone.user) == slot)
     }
 
+    /// Tells a new `zoned` of what runs and what was stored.
+    fn hand_over(&mut self) -> anyhow::Result<()> {
+        for (event, descriptors) in self.stored.tell()? {
+            self.link.hand(event, descriptors);
+        }
+        for (pid, zone) in &self.zones {
+            self.link.tell(Event::Lives {
+                process: zone.process,
+                profile: spawn::profile(zone.user),
+                slot: spawn::slot(zone.user),
+                zone: zone.label.split_once(' ').map(|(_, name)| name.to_owned()).unwrap_or_default(),
+                pid: pid.as_raw_nonzero().get().unsigned_abs(),
+            });
+        }
+        self.link.tell(Event::HandedOver);
+        Ok(())
+    }
+
     /// Collects every child that ended.
     pub(crate) fn reap(&mut self) {
         loop {
@@ -269,7 +290,8 @@ impl Host {
             let (_, zone) = self.zones.remove(place);
             self.note_end(pid, &zone.label, cause);
             self.clean_up(&zone);
-            // A later `zoned` knows nothing of the processes of a dead one.
+            self.stored.note_exit(zone.user, zone.process, cause);
+            // Without a `zoned`, the next one hears of it when it takes over.
             if self.link.channel().is_some() {
                 self.link.tell(Event::Exited { process: zone.process, cause });
             }
@@ -291,8 +313,8 @@ impl Host {
 
     fn service_ended(&mut self, service: Service, cause: ExitCause, why: &str) {
         if service == Service::Zoned {
+            // Its zones run on: the next one takes them over.
             self.link.cut();
-            self.signal_zones(Signal::KILL);
         }
         let Some(state) = self.services.iter_mut().find(|state| state.service == service) else { return };
         state.group = None;
@@ -309,8 +331,13 @@ impl Host {
         if verdict == Verdict::GiveUp {
             let text = format!("{name} is given up after too many restarts. The last time: {name} {why}");
             self.console.say(&text);
-            if matches!(service, Service::Desktop | Service::Zoned) {
-                show_on_screen(&format!("{text}. Press the power button."));
+            match service {
+                Service::Desktop => show_on_screen(&format!("{text}. Press the power button.")),
+                Service::Zoned => show_on_screen(&format!(
+                    "{text}. Zones that run stay as they are, and nothing can start or stop one. Save your work, \
+                     then press the power button."
+                )),
+                Service::Uplink | Service::TestBridge => {}
             }
         }
         let restarts = verdict != Verdict::GiveUp;

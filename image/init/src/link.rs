@@ -7,7 +7,7 @@ use init_protocol::{Event, Request};
 use ipc::{Channel, ReceiveError, SendError};
 
 /// Events that may wait. A `zoned` that leaves so many unread is stuck.
-const MOST_WAITING: usize = 256;
+const MOST_WAITING: usize = 512;
 
 /// What came in.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) enum Incoming {
 #[derive(Debug, Default)]
 pub(crate) struct Link {
     channel: Option<Channel>,
-    waiting: VecDeque<(Event, Option<OwnedFd>)>,
+    waiting: VecDeque<(Event, Vec<OwnedFd>)>,
 }
 
 impl Link {
@@ -36,7 +36,7 @@ impl Link {
         Ok(theirs.into_descriptor())
     }
 
-    /// The peer died: what it was told about its processes means nothing to the next one.
+    /// The peer died: the next one is told about processes anew.
     pub(crate) fn cut(&mut self) {
         self.channel = None;
         self.waiting.retain(|(event, _)| matches!(event, Event::ServiceExited { .. }));
@@ -54,26 +54,22 @@ impl Link {
 
     /// Sends an event, or lets it wait; the oldest is forgotten when too many wait.
     pub(crate) fn tell(&mut self, event: Event) {
-        self.send(event, None);
+        self.hand(event, Vec::new());
     }
 
-    /// The same with a descriptor, which lives until it was sent.
-    pub(crate) fn hand(&mut self, event: Event, descriptor: OwnedFd) {
-        self.send(event, Some(descriptor));
-    }
-
-    fn send(&mut self, event: Event, descriptor: Option<OwnedFd>) {
+    /// The same with descriptors, which live until they were sent.
+    pub(crate) fn hand(&mut self, event: Event, descriptors: Vec<OwnedFd>) {
         if self.waiting.len() == MOST_WAITING {
             self.waiting.pop_front();
         }
-        self.waiting.push_back((event, descriptor));
+        self.waiting.push_back((event, descriptors));
         self.flush();
     }
 
     /// Sends what waits as far as the peer takes it.
     pub(crate) fn flush(&mut self) {
-        while let (Some(channel), Some((event, descriptor))) = (&self.channel, self.waiting.front()) {
-            let carried: Vec<BorrowedFd<'_>> = descriptor.iter().map(AsFd::as_fd).collect();
+        while let (Some(channel), Some((event, descriptors))) = (&self.channel, self.waiting.front()) {
+            let carried: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
             match channel.send(event, &carried) {
                 Err(SendError::WouldBlock | SendError::Closed) => return,
                 // Events are small: nothing else is worth a second try.

@@ -28,9 +28,9 @@ mod mounts;
 mod netlink;
 mod nic;
 mod outputs;
-mod restarts;
 mod runtime;
 mod spawn;
+mod stored;
 mod table;
 
 use std::os::unix::net::UnixListener;

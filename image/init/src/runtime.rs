@@ -19,6 +19,8 @@ use crate::link::Incoming;
 use crate::spawn::{self, Order};
 use crate::{devices, table};
 
+/// How long `zoned` may take to end its zones in order: their guests are asked first.
+const ZONED_GRACE: Duration = Duration::from_secs(25);
 /// How long processes of zones, and then services, may take to end by themselves.
 const ZONES_GRACE: Duration = Duration::from_secs(5);
 const SERVICES_GRACE: Duration = Duration::from_secs(2);
@@ -37,6 +39,8 @@ pub(crate) enum Ending {
 /// Stages of an orderly end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
+    /// `zoned` asks the guests.
+    Asked,
     Zones,
     Services,
 }
@@ -158,6 +162,8 @@ impl Runtime {
     fn take_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.next() {
             if signal == Signal::CHILD.as_raw() {
+                // What a dead `zoned` still had asked for happened before its death.
+                self.take_requests();
                 self.host.reap();
             } else if signal == Signal::INT.as_raw() {
                 self.end(Ending::Restart, "Ctrl-Alt-Del");
@@ -212,7 +218,13 @@ impl Runtime {
                     | Request::CloseDisk { .. }),
                     _,
                 ) => self.host.provide(request),
-                Incoming::Request(Request::PowerOff, _) => self.end(Ending::PowerOff, "zoned"),
+                Incoming::Request(Request::Store { slot, state, names }, given) => {
+                    if let Err(error) = self.host.stored.store(slot, state, names, given) {
+                        self.complain(&format!("zoned's state of slot {slot} is not stored: {error}"));
+                    }
+                }
+                Incoming::Request(Request::Discard { slot }, _) => self.host.stored.discard(slot),
+                Incoming::Request(Request::PowerOff, _) => self.end_zones(),
                 Incoming::Malformed => self.complain("zoned sent something that is no request"),
                 Incoming::Nothing => return,
             }
@@ -246,13 +258,30 @@ impl Runtime {
         Ok(pid.as_raw_nonzero().get().unsigned_abs())
     }
 
+    /// Begins the end, in order: `zoned` has the guests asked.
     fn end(&mut self, ending: Ending, who: &str) {
         if self.ending.is_none() {
             self.host.console.say(format_args!("going down, asked by {who}"));
             self.host.begin_end();
-            self.host.signal_zones(Signal::TERM);
-            self.ending = Some((ending, Stage::Zones, now().saturating_add(ZONES_GRACE)));
+            let patience_ms = u32::try_from(ZONED_GRACE.as_millis()).unwrap_or(u32::MAX);
+            self.host.link.tell(Event::ShuttingDown { patience_ms });
+            self.ending = Some((ending, Stage::Asked, now().saturating_add(ZONED_GRACE)));
         }
+    }
+
+    /// `zoned` has ended its zones, or will not.
+    fn end_zones(&mut self) {
+        let ending = match self.ending {
+            None => {
+                self.host.console.say("going down, asked by zoned");
+                self.host.begin_end();
+                Ending::PowerOff
+            }
+            Some((ending, Stage::Asked, _)) => ending,
+            Some((_, Stage::Zones | Stage::Services, _)) => return,
+        };
+        self.host.signal_zones(Signal::TERM);
+        self.ending = Some((ending, Stage::Zones, now().saturating_add(ZONES_GRACE)));
     }
 
     /// Goes through the stages of the end; returns when nobody is left.
@@ -260,6 +289,14 @@ impl Runtime {
         let (ending, stage, deadline) = self.ending?;
         let late = deadline <= now();
         match stage {
+            Stage::Asked if late || self.host.zones().is_empty() || self.host.link.channel().is_none() => {
+                if late {
+                    self.host.console.say("the zones did not end in time");
+                }
+                self.end_zones();
+                self.advance_ending()
+            }
+            Stage::Asked => None,
             Stage::Zones if self.host.zones().is_empty() => {
                 self.host.signal_services(Signal::TERM);
                 self.ending = Some((ending, Stage::Services, now().saturating_add(SERVICES_GRACE)));

@@ -71,6 +71,11 @@ pub(crate) fn is_vmm(user: u32) -> bool {
     user >= FIRST_USER && (user - FIRST_USER).is_multiple_of(USERS_PER_ZONE)
 }
 
+/// The profile of a per-zone process's user.
+pub(crate) fn profile(user: u32) -> ZoneProfile {
+    if is_vmm(user) { ZoneProfile::Vmm } else { ZoneProfile::Vpnd }
+}
+
 /// Whether this can be a zone's name.
 pub(crate) fn is_name(zone: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

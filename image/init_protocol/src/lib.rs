@@ -2,11 +2,23 @@
 //!
 //! `init` alone creates processes. `zoned` holds an `ipc` channel to it (descriptor `init`) and asks by
 //! profile and zone; what the process may do is decided by `init`'s table, never by the request.
+//!
+//! `zoned` may die while zones run. For each of them it stores what the next `zoned` needs ([`Request::Store`]);
+//! that one is told first what was stored, which processes live and how the others ended, up to
+//! [`Event::HandedOver`], and takes the zones over.
+
+pub mod restarts;
 
 use serde::{Deserialize, Serialize};
 
 /// The most zones that one host runs: each has its own users.
 pub const MAX_ZONES: u8 = 32;
+
+/// The most descriptors that are stored for one zone.
+pub const MAX_STORED_DESCRIPTORS: usize = 8;
+
+/// The largest state that is stored for one zone, in bytes.
+pub const MAX_STORED_STATE: usize = 4096;
 
 /// Per-zone profiles of `init`'s table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,7 +76,22 @@ pub enum Request {
         /// The zone's place in the policy.
         slot: u8,
     },
-    /// Power the machine off, in order.
+    /// Keep descriptors and state of a running zone for the next `zoned`, in place of what was kept before. The
+    /// message carries one descriptor for each of `names`.
+    Store {
+        /// The zone's place in the policy.
+        slot: u8,
+        /// What `zoned` knows of the zone; `init` does not read it. At most [`MAX_STORED_STATE`] bytes.
+        state: Vec<u8>,
+        /// Names of the descriptors, at most [`MAX_STORED_DESCRIPTORS`], each `[a-z0-9]{1,16}`.
+        names: Vec<String>,
+    },
+    /// Forget what is stored for a zone: it has no process any more.
+    Discard {
+        /// The zone's place in the policy.
+        slot: u8,
+    },
+    /// Power the machine off, in order. Also the answer to [`Event::ShuttingDown`]: every zone has ended.
     PowerOff,
 }
 
@@ -103,6 +130,37 @@ pub enum Event {
         slot: u8,
         /// A lower-case fragment.
         reason: String,
+    },
+    /// To a new `zoned`: what the one before stored for a zone. The message carries the descriptors.
+    Stored {
+        /// The zone's place in the policy.
+        slot: u8,
+        /// As in [`Request::Store`].
+        state: Vec<u8>,
+        /// Names of the descriptors, in order.
+        names: Vec<String>,
+    },
+    /// To a new `zoned`: a process that was started for an earlier one lives.
+    Lives {
+        /// Its number.
+        process: u32,
+        /// Its row of the table.
+        profile: ZoneProfile,
+        /// Its zone's place in the policy.
+        slot: u8,
+        /// Its zone's name.
+        zone: String,
+        /// Its process id on the host.
+        pid: u32,
+    },
+    /// To a new `zoned`: all of the past was told. Every [`Event::Stored`] and [`Event::Lives`], and the
+    /// [`Event::Exited`] of each slot's and profile's last process that is gone, came before.
+    HandedOver,
+    /// The machine goes down (the power button): `zoned` ends its zones and then says [`Request::PowerOff`].
+    /// `init` kills what is left after this time.
+    ShuttingDown {
+        /// In milliseconds.
+        patience_ms: u32,
     },
     /// A service of the host died.
     ServiceExited {

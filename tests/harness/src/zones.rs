@@ -76,6 +76,38 @@ impl Zones<'_> {
         self.0.call(&zones_method("Stop"), json!({ "zone": zone }), deadline).map(drop)
     }
 
+    /// Ends a zone at once.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn end_now(self, zone: &str, deadline: Instant) -> Result<(), CallError> {
+        self.0.call(&zones_method("Kill"), json!({ "zone": zone }), deadline).map(drop)
+    }
+
+    /// Begins to stop a zone, which starts when it has ended.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn restart(self, zone: &str, deadline: Instant) -> Result<(), CallError> {
+        self.0.call(&zones_method("Restart"), json!({ "zone": zone }), deadline).map(drop)
+    }
+
+    /// Begins to hold a zone.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn pause(self, zone: &str, deadline: Instant) -> Result<(), CallError> {
+        self.0.call(&zones_method("Pause"), json!({ "zone": zone }), deadline).map(drop)
+    }
+
+    /// Begins to let a paused zone go on.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn resume(self, zone: &str, deadline: Instant) -> Result<(), CallError> {
+        self.0.call(&zones_method("Resume"), json!({ "zone": zone }), deadline).map(drop)
+    }
+
     /// Runs a check in a zone and waits for its result.
     ///
     /// # Errors

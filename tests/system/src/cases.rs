@@ -11,6 +11,7 @@ mod host;
 mod image;
 mod isolation;
 mod leaks;
+mod lifecycle;
 mod odd_host;
 mod services;
 mod shutdown;
@@ -38,15 +39,23 @@ pub const ALL: &[Test] = &[
     Test { name: "no_leak_after_vpnd_was_killed", kind: Attack, run: leaks::vpnd_killed },
     Test { name: "no_leak_before_the_tunnel_is_up", kind: Attack, run: leaks::before_tunnel },
     Test { name: "killed_vmm_leaves_the_other_zone_and_is_named", kind: System, run: crashes::vmm },
-    Test { name: "killed_vpnd_leaves_the_other_zone_and_is_named", kind: System, run: crashes::vpnd },
+    Test { name: "killed_vpnd_comes_back_under_its_zone_and_is_named", kind: System, run: crashes::vpnd },
     Test { name: "any_process_of_a_zone_can_die", kind: System, run: crashes::series },
+    Test { name: "zone_pauses_and_goes_on", kind: System, run: lifecycle::pause_and_resume },
+    Test {
+        name: "zone_started_twice_is_refused_with_a_sentence",
+        kind: System,
+        run: lifecycle::started_twice,
+    },
+    Test { name: "zone_restarts_and_is_killed_on_demand", kind: System, run: lifecycle::restart_and_kill },
     Test { name: "silent_gateway_is_named", kind: System, run: tunnels::silent_gateway },
     Test { name: "guest_ends_are_told_apart", kind: System, run: guest_ends::told_apart },
     Test { name: "killed_uplink_comes_back_and_is_named", kind: System, run: services::uplink },
     Test { name: "killed_desktop_comes_back_and_is_named", kind: System, run: services::desktop },
-    Test { name: "killed_zoned_comes_back_and_is_named", kind: System, run: services::zoned },
+    Test { name: "killed_zoned_leaves_its_zones_running", kind: System, run: services::zoned },
     Test { name: "disposable_zone_leaves_nothing", kind: Attack, run: disposable::leaves_nothing },
     Test { name: "no_attempt_from_inside_a_jail_succeeds", kind: Attack, run: escape::every_jail },
+    Test { name: "power_button_lets_guests_shut_down", kind: System, run: shutdown::power_button },
     Test { name: "host_powers_off_in_order", kind: System, run: shutdown::power_off },
     Test { name: "false_templates_never_get_a_process", kind: Attack, run: templates::refused },
     Test { name: "altered_root_image_ends_its_zone", kind: Attack, run: templates::flipped },

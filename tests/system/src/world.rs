@@ -256,20 +256,19 @@ pub fn ensure_stopped(machine: &Machine, name: &str) -> anyhow::Result<()> {
 /// # Errors
 /// It does not start in time.
 pub fn ensure_running(machine: &Machine, name: &str) -> anyhow::Result<Zone> {
-    machine.zones().start(name, machine.within(SOON)).with_context(|| format!("start {name}"))?;
+    let rests = |phase| matches!(phase, Phase::Stopped | Phase::Stopping | Phase::Failed);
+    if rests(zone(machine, name)?.state.phase) {
+        machine.zones().start(name, machine.within(SOON)).with_context(|| format!("start {name}"))?;
+    }
     Ok(machine.zones().wait_for_phase(name, Phase::Running, machine.within(START))?)
 }
 
-/// Starts a zone if it does not run or has lost its tunnel process, and waits until its tunnel is up.
+/// Starts a zone if it does not run, and waits until its tunnel is up.
 ///
 /// # Errors
 /// It does not come up in time.
 pub fn ensure_connected(machine: &Machine, name: &str) -> anyhow::Result<Zone> {
     ensure_running(machine, name)?;
-    if process_of(machine, "vpnd", name).is_err() {
-        ensure_stopped(machine, name)?;
-        ensure_running(machine, name)?;
-    }
     Ok(machine.zones().wait_for_tunnel(name, machine.within(START))?)
 }
 
@@ -285,6 +284,16 @@ pub fn process_of(machine: &Machine, program: &str, zone: &str) -> anyhow::Resul
         .find(|process| process.user == user)
         .map(|process| process.pid)
         .with_context(|| format!("no process of {program} {zone} (user {user})"))
+}
+
+/// For how many seconds a zone's guest has run, by its own clock.
+///
+/// # Errors
+/// It does not say.
+pub fn uptime(machine: &Machine, zone: &str) -> anyhow::Result<f64> {
+    let result = machine.zones().run_check(zone, "uptime", &[], machine.within(SOON))?;
+    let first = result.output.split_whitespace().next().unwrap_or_default();
+    first.parse().with_context(|| format!("the uptime of {zone}: {:?}", result.output))
 }
 
 /// Services of the host and their users (ARCHITECTURE.md, "Processes").

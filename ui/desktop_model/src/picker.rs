@@ -330,7 +330,7 @@ impl Picker {
                 self.pending.insert(name.clone(), pending);
                 Some(Action::Start { zone: name })
             }
-            Phase::Starting | Phase::Running => {
+            Phase::Starting | Phase::Running | Phase::Paused => {
                 self.question = Some(Question { zone: index, since: now });
                 None
             }
@@ -381,7 +381,7 @@ impl Picker {
 
 /// A zone in this phase can be stopped.
 fn can_stop(phase: Phase) -> bool {
-    matches!(phase, Phase::Starting | Phase::Running)
+    matches!(phase, Phase::Starting | Phase::Running | Phase::Paused)
 }
 
 /// The tunnel carried payload between two statuses. Counters that fell belong to a new tunnel.

@@ -48,6 +48,7 @@ pub enum Phase {
     Stopped,
     Starting,
     Running,
+    Paused,
     Stopping,
     Failed,
 }

@@ -61,15 +61,16 @@ pub struct Zone {
     pub tunnel: Option<Tunnel>,
 }
 
-/// A zone's life. `Stopped`, `Starting`, `Running`, `Stopping` and `Failed` are told by `phase`.
+/// A zone's life.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(zlink::introspect::CustomType))]
 pub struct State {
     /// The phase.
     pub phase: Phase,
-    /// `Failed`, or a `Stopped` that the user did not ask for: the reason in words.
+    /// `Failed`, a `Stopped` that the user did not ask for, or a `Running` zone whose agent hung up: the reason in
+    /// words.
     pub reason: Option<String>,
-    /// The agent's version, while `Running`.
+    /// The agent's version, while `Running` or `Paused`.
     pub agent: Option<String>,
 }
 
@@ -83,6 +84,7 @@ pub enum Phase {
     Stopped,
     Starting,
     Running,
+    Paused,
     Stopping,
     Failed,
 }

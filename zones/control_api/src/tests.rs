@@ -74,7 +74,7 @@ fn every_method_of_the_text_is_understood_and_no_other() {
             assert_eq!(Call::decode(message.as_bytes()).unwrap(), Err(expected));
         }
     }
-    assert_eq!(text.methods().count(), 6);
+    assert_eq!(text.methods().count(), 10);
 }
 
 #[test]
@@ -84,6 +84,10 @@ fn calls_go_there_and_back() {
         Method::Monitor,
         Method::Start("office".into()),
         Method::Stop("office".into()),
+        Method::Kill("office".into()),
+        Method::Restart("office".into()),
+        Method::Pause("office".into()),
+        Method::Resume("office".into()),
         Method::RunCheck { zone: "office".into(), check: "fetch".into(), arguments: vec!["a".into()] },
         Method::PowerOff,
         Method::GetInfo,

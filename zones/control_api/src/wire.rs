@@ -23,8 +23,16 @@ pub enum Method {
     Monitor,
     /// Begin to start this zone.
     Start(String),
-    /// Begin to stop this zone.
+    /// Begin to stop this zone: its guest is asked, then the machine ends.
     Stop(String),
+    /// End this zone at once, without asking its guest.
+    Kill(String),
+    /// Begin to stop this zone, and start it when it has ended.
+    Restart(String),
+    /// Begin to hold this zone: its guest does not run until it is resumed.
+    Pause(String),
+    /// Begin to let a paused zone go on.
+    Resume(String),
     /// Run a check in a zone.
     RunCheck {
         /// The zone.
@@ -146,6 +154,10 @@ impl Call {
             Method::Monitor => ("org.bulkhead.Zones.Monitor", None),
             Method::Start(zone) => ("org.bulkhead.Zones.Start", Some(json!({ "zone": zone }))),
             Method::Stop(zone) => ("org.bulkhead.Zones.Stop", Some(json!({ "zone": zone }))),
+            Method::Kill(zone) => ("org.bulkhead.Zones.Kill", Some(json!({ "zone": zone }))),
+            Method::Restart(zone) => ("org.bulkhead.Zones.Restart", Some(json!({ "zone": zone }))),
+            Method::Pause(zone) => ("org.bulkhead.Zones.Pause", Some(json!({ "zone": zone }))),
+            Method::Resume(zone) => ("org.bulkhead.Zones.Resume", Some(json!({ "zone": zone }))),
             Method::RunCheck { zone, check, arguments } => (
                 "org.bulkhead.Zones.RunCheck",
                 Some(json!({ "zone": zone, "check": check, "arguments": arguments })),
@@ -191,6 +203,10 @@ fn parse_method(name: &str, parameters: Option<&Value>) -> Result<Method, CallEr
         (INTERFACE, "Monitor") => Ok(Method::Monitor),
         (INTERFACE, "Start") => Ok(Method::Start(text("zone")?)),
         (INTERFACE, "Stop") => Ok(Method::Stop(text("zone")?)),
+        (INTERFACE, "Kill") => Ok(Method::Kill(text("zone")?)),
+        (INTERFACE, "Restart") => Ok(Method::Restart(text("zone")?)),
+        (INTERFACE, "Pause") => Ok(Method::Pause(text("zone")?)),
+        (INTERFACE, "Resume") => Ok(Method::Resume(text("zone")?)),
         (INTERFACE, "RunCheck") => Ok(Method::RunCheck {
             zone: text("zone")?,
             check: text("check")?,

@@ -5,6 +5,7 @@
 //! An error out of it means that `init` is not there any more, or not as promised: the process ends.
 
 mod act;
+mod adopt;
 mod calls;
 
 use std::collections::VecDeque;
@@ -20,6 +21,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use vpn_protocol::FromUplink;
 use zone_protocol::vmm::Event as VmmEvent;
+
+pub(crate) use adopt::Kept;
 
 use crate::agent_link::Said;
 use crate::console::Flow;
@@ -39,6 +42,8 @@ pub(crate) struct Inherited {
     pub(crate) uplink: Channel,
     /// The listening socket of the interface.
     pub(crate) varlink: OwnedFd,
+    /// The kernel's account of memory.
+    pub(crate) meminfo: OwnedFd,
 }
 
 /// The whole state.
@@ -57,6 +62,9 @@ pub(crate) struct Daemon {
     shown: Option<Status>,
     next_process: u32,
     power_off: PowerOff,
+    meminfo: OwnedFd,
+    /// What an earlier `zoned` left, until all of it was told: nobody is served before.
+    past: Option<adopt::Past>,
     /// What `init` said while an answer of it was awaited.
     earlier: VecDeque<InitEvent>,
 }
@@ -97,8 +105,9 @@ impl Daemon {
             notices.add("zoned", problem.clone());
         }
         let zones = settings.policy.as_deref().map_or(&[][..], |policy| &policy.zones);
-        let zones = zones.iter().map(|zone| Zone::new(matches!(zone.network, policy::Network::Tunnel(_))));
-        let zones = zones.collect();
+        let now = Instant::now();
+        let has_tunnel = |zone: &policy::Zone| matches!(zone.network, policy::Network::Tunnel(_));
+        let zones = zones.iter().map(|zone| Zone::new(has_tunnel(zone), now)).collect();
         inherited.init.set_nonblocking().context("descriptor init")?;
         inherited.uplink.set_nonblocking().context("descriptor uplink")?;
         let server = Server::new(inherited.varlink).context("descriptor varlink")?;
@@ -116,6 +125,8 @@ impl Daemon {
             shown: None,
             next_process: first_process,
             power_off: PowerOff::No,
+            meminfo: inherited.meminfo,
+            past: Some(adopt::Past::default()),
             earlier: VecDeque::new(),
         })
     }
@@ -139,6 +150,7 @@ impl Daemon {
             self.tick(zone, now)?;
         }
         self.finish_power_off()?;
+        self.keep()?;
         for zone in &mut self.zones {
             zone.watch_tunnel(now);
         }
@@ -160,7 +172,9 @@ impl Daemon {
         };
         add(Source::Init, self.init.as_fd(), PollFlags::IN);
         add(Source::Uplink, self.uplink.as_fd(), PollFlags::IN);
-        add(Source::Listener, self.server.listener(), PollFlags::IN);
+        if self.past.is_none() {
+            add(Source::Listener, self.server.listener(), PollFlags::IN);
+        }
         for (client, descriptor, flags) in self.server.interests() {
             add(Source::Client(client), descriptor, flags);
         }
@@ -234,10 +248,9 @@ impl Daemon {
                 Ok(())
             }
             Source::VpndStatus(zone) => {
-                if let Some(run) = self.run_mut(zone) {
-                    run.read_status();
-                }
-                Ok(())
+                let news = self.run_mut(zone).is_some_and(crate::zone::Run::read_status);
+                let up = news && self.run_mut(zone).is_some_and(|run| run.vpnd_status.up);
+                if up { self.event(zone, Event::TunnelUp, now) } else { Ok(()) }
             }
         }
     }
@@ -256,12 +269,26 @@ impl Daemon {
     }
 
     fn init_ready(&mut self, now: Instant) -> anyhow::Result<()> {
-        let event = match self.init.receive::<InitEvent>() {
-            Ok((event, _)) => event,
+        let (event, descriptors) = match self.init.receive::<InitEvent>() {
+            Ok(message) => message,
             Err(ReceiveError::WouldBlock) => return Ok(()),
             Err(error) => return Err(error).context("receive from init"),
         };
-        self.init_said(event, now)
+        match (self.past.take(), event) {
+            (Some(past), InitEvent::HandedOver) => self.adopt(past, now),
+            (
+                Some(mut past),
+                event @ (InitEvent::Stored { .. } | InitEvent::Lives { .. } | InitEvent::Exited { .. }),
+            ) => {
+                past.tell(event, descriptors);
+                self.past = Some(past);
+                Ok(())
+            }
+            (past, event) => {
+                self.past = past;
+                self.init_said(event, now)
+            }
+        }
     }
 
     fn init_said(&mut self, event: InitEvent, now: Instant) -> anyhow::Result<()> {
@@ -281,6 +308,13 @@ impl Daemon {
             InitEvent::DiskOpened { slot } | InitEvent::DiskRefused { slot, .. } => {
                 tracing::warn!(slot, "late answer about a disk");
                 self.init.send(&Request::CloseDisk { slot }, &[]).context("close a disk")?;
+            }
+            InitEvent::ShuttingDown { patience_ms } => {
+                tracing::info!(patience_ms, "the machine goes down");
+                self.power_off(now)?;
+            }
+            InitEvent::Stored { .. } | InitEvent::Lives { .. } | InitEvent::HandedOver => {
+                tracing::warn!("init tells of the past a second time");
             }
             InitEvent::ServiceExited { service, cause, restarts } => {
                 let then =
@@ -310,41 +344,21 @@ impl Daemon {
         cause: init_protocol::ExitCause,
         now: Instant,
     ) -> anyhow::Result<()> {
-        if role == Role::Vmm {
-            // Its last words may still be in the channel.
-            self.vmm_ready(zone, now)?;
-        }
+        // The VMM's last words, or its word about the tunnel process, may still be in the channel.
+        self.vmm_ready(zone, now)?;
         let name = self.zone_name(zone);
-        let Some(state) = self.zones.get_mut(zone) else { return Ok(()) };
-        let Some(run) = state.run.as_mut() else { return Ok(()) };
+        let Some(run) = self.run_mut(zone) else { return Ok(()) };
         run.console_flow = run.console.read();
-        let ordered = run.killed.contains(&role);
-        // A VMM ends so after its last word, a tunnel process when its VMM is gone.
-        let orderly = cause == init_protocol::ExitCause::Code(0);
-        if !ordered && role == Role::Vpnd {
-            let died = died(cause);
-            state.tunnel_reason = Some(format!(
-                "The tunnel process {died}. The zone has no network until it is stopped and started again."
-            ));
-        }
-        if !ordered && !orderly {
-            let died = died(cause);
-            match role {
-                Role::Vmm => {
-                    let text = format!("The virtual machine process of zone {name} {died}.");
-                    self.notices.add(&format!("vmm {name}"), text);
-                }
-                Role::Vpnd => {
-                    let text = format!(
-                        "The tunnel process of zone {name} {died}. The zone runs on without network."
-                    );
-                    self.notices.add(&format!("vpnd {name}"), text);
-                }
-            }
-        }
+        // A VMM ends so after its last word.
+        let orderly = cause == init_protocol::ExitCause::Code(0) || run.killed.contains(&role);
         if role == Role::Vpnd {
             run.status = None;
             run.vpnd = None;
+            run.killed.retain(|killed| *killed != Role::Vpnd);
+            run.vpnd_status = vpn_protocol::VpndStatus::default();
+        } else if !orderly {
+            let text = format!("The virtual machine process of zone {name} {}.", died(cause));
+            self.notices.add(&format!("vmm {name}"), text);
         }
         self.event(zone, Event::Exited(role, cause), now)
     }
@@ -360,13 +374,17 @@ impl Daemon {
     }
 
     fn vmm_ready(&mut self, zone: usize, now: Instant) -> anyhow::Result<()> {
-        // A VMM says two things in its life; whatever it says more waits for the next round.
+        // A VMM says little; whatever it says more waits for the next round.
         for _ in 0..4 {
             let Some(event) = self.run_mut(zone).and_then(crate::zone::Run::next_event) else { break };
             match event {
-                VmmEvent::Started => tracing::info!(zone = self.zone_name(zone), "machine started"),
-                // `zoned` asks for none of these yet.
-                VmmEvent::Paused | VmmEvent::Resumed | VmmEvent::NetworkLost => {}
+                VmmEvent::Started => {
+                    tracing::info!(zone = self.zone_name(zone), "machine started");
+                    self.event(zone, Event::Booted, now)?;
+                }
+                VmmEvent::Paused => self.event(zone, Event::Paused, now)?,
+                VmmEvent::Resumed => self.event(zone, Event::Resumed, now)?,
+                VmmEvent::NetworkLost => self.event(zone, Event::NetworkLost, now)?,
                 VmmEvent::Ended(end) => {
                     tracing::info!(zone = self.zone_name(zone), ?end, "machine ended");
                     self.event(zone, Event::Ended(clean(end)), now)?;
@@ -389,12 +407,10 @@ impl Daemon {
         let may_log = self.run_mut(zone).is_some_and(|run| run.may_log());
         if let Err(error) = outcome {
             if may_log {
-                tracing::info!(zone = self.zone_name(zone), "{error}");
+                self.agent_lost(zone, &error);
             }
-            if let Some(run) = self.run_mut(zone) {
-                run.link = None;
-            }
-            self.drop_checks(zone, now);
+            self.drop_link(zone, now);
+            self.event(zone, Event::AgentLost, now)?;
         }
         for message in said {
             match message {
@@ -408,6 +424,26 @@ impl Daemon {
             }
         }
         Ok(())
+    }
+
+    /// An agent that is gone while its zone runs is worth a notice.
+    fn agent_lost(&mut self, zone: usize, error: &crate::agent_link::LinkError) {
+        let name = self.zone_name(zone);
+        tracing::info!(zone = name, "{error}");
+        let greeted = self.run_mut(zone).and_then(|run| run.link.as_ref()).is_some_and(|link| link.greeted());
+        let running = self.zones.get(zone).is_some_and(|zone| zone.life.view().phase == Phase::Running);
+        if greeted && running {
+            let text = format!("Zone {name}: the agent is lost ({error}). The zone goes on without it.");
+            self.notices.add(&format!("agent {name}"), text);
+        }
+    }
+
+    /// Closes the agent's connection.
+    fn drop_link(&mut self, zone: usize, now: Instant) {
+        if let Some(run) = self.run_mut(zone) {
+            run.link = None;
+        }
+        self.drop_checks(zone, now);
     }
 
     fn tick(&mut self, zone: usize, now: Instant) -> anyhow::Result<()> {
@@ -446,9 +482,10 @@ impl Daemon {
         let life = state.life.view();
         let run = state.run.as_ref();
         let endpoints = run.and_then(|run| run.uplink.as_ref()).map_or(&[][..], |(_, endpoints)| endpoints);
+        let dead = state.life.tunnel_reason();
         let facts = TunnelFacts {
             phase: life.phase,
-            dead: state.tunnel_reason.as_deref(),
+            dead: dead.as_deref(),
             status: run.map(|run| run.vpnd_status),
             number,
             endpoints,

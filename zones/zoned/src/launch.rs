@@ -23,6 +23,9 @@ use crate::template::{TemplateError, Templates};
 /// MiB that stay free for the host's own processes.
 const HOST_RESERVE_MIB: u64 = 192;
 
+/// MiB that a zone's own processes take beside its guest.
+const ZONE_OVERHEAD_MIB: u64 = 32;
+
 /// MiB that must be free on the data disk before a zone starts, or its first writes would fail.
 const DISK_RESERVE_MIB: u64 = 8;
 
@@ -44,6 +47,12 @@ pub(crate) enum LaunchError {
          {HOST_RESERVE_MIB} MiB, and there are {total} MiB; {}", more_memory(*taken)
     )]
     Memory { needed: u64, taken: u64, total: u64 },
+    /// The host would have enough, but other processes use it now.
+    #[error(
+        "not enough free memory: the zone takes {needed} MiB, and {available} MiB are free now; {}",
+        more_memory(*taken)
+    )]
+    FreeMemory { needed: u64, available: u64, taken: u64 },
     /// No place for the private disk.
     #[error("the data disk is full ({path}); remove files that no zone needs or use a larger disk")]
     DiskFull { path: String },
@@ -79,6 +88,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) tunnel: Option<(&'a Tunnel, [u8; 32])>,
     /// MiB that zones with a VMM take now.
     pub(crate) memory_taken_mib: u64,
+    /// MiB that the host can give now.
+    pub(crate) memory_available_mib: u64,
     /// The disk of a disposable zone, in place of a private one.
     pub(crate) disposable: Option<OwnedFd>,
 }
@@ -124,7 +135,7 @@ pub(crate) struct TunnelEnds {
 /// Makes everything for a start; `data` is the root of private disks.
 ///
 /// # Errors
-/// [`LaunchError`]; nothing is left behind but, perhaps, an empty private disk.
+/// [`LaunchError`]; nothing is left behind.
 pub(crate) fn prepare(
     templates: &mut Templates,
     data: &Path,
@@ -161,23 +172,50 @@ pub(crate) fn prepare(
         ("disk0".to_owned(), template.root),
         ("disk1".to_owned(), private_disk(data, plan)?),
     ];
-    let mut vpnd = None;
     let mut ends = Ends { events, agent, console, tunnel: None };
-    if let Some((tunnel, private_key)) = plan.tunnel {
-        let (net, vhost) = pair(SocketType::STREAM).map_err(|source| host("sockets", source))?;
-        let (datagrams, uplink) = pair(SocketType::SEQPACKET).map_err(|source| host("sockets", source))?;
-        let (status, vpnd_status) = channel()?;
-        vmm.push(("net".to_owned(), net));
-        vpnd = Some(vec![
-            ("config".to_owned(), sealed("vpnd-config", &vpnd_config(zone, tunnel, private_key, mac))?),
-            ("vhost".to_owned(), vhost),
-            ("uplink".to_owned(), uplink),
-            ("status".to_owned(), vpnd_status.into_descriptor()),
-        ]);
-        let endpoints = tunnel.peers.iter().map(|peer| endpoint(&peer.endpoint)).collect();
-        ends.tunnel = Some(TunnelEnds { status, datagrams, endpoints });
+    let mut vpnd = None;
+    if let Some(tunnel) = prepare_tunnel(plan)? {
+        vmm.push(("net".to_owned(), tunnel.net));
+        vpnd = Some(tunnel.vpnd);
+        ends.tunnel = Some(tunnel.ends);
     }
     Ok(Prepared { vmm, vpnd, ends })
+}
+
+/// What a tunnel process, its VMM and `zoned` get.
+#[derive(Debug)]
+pub(crate) struct PreparedTunnel {
+    /// The VMM's vhost-user stream.
+    pub(crate) net: OwnedFd,
+    /// The tunnel process's descriptors.
+    pub(crate) vpnd: Descriptors,
+    /// What `zoned` keeps.
+    pub(crate) ends: TunnelEnds,
+}
+
+/// Makes a tunnel's part of a start, or all of a tunnel process's restart; `None` when the zone has no network.
+///
+/// # Errors
+/// [`LaunchError::Host`].
+pub(crate) fn prepare_tunnel(plan: &Plan<'_>) -> Result<Option<PreparedTunnel>, LaunchError> {
+    let Some((tunnel, private_key)) = plan.tunnel else { return Ok(None) };
+    let (net, vhost) = pair(SocketType::STREAM).map_err(|source| host("sockets", source))?;
+    let (datagrams, uplink) = pair(SocketType::SEQPACKET).map_err(|source| host("sockets", source))?;
+    let (status, vpnd_status) = channel()?;
+    let config = vpnd_config(plan.zone, tunnel, private_key, mac_address(plan.slot));
+    let vpnd = vec![
+        ("config".to_owned(), sealed("vpnd-config", &config)?),
+        ("vhost".to_owned(), vhost),
+        ("uplink".to_owned(), uplink),
+        ("status".to_owned(), vpnd_status.into_descriptor()),
+    ];
+    let ends = TunnelEnds { status, datagrams, endpoints: endpoints(tunnel) };
+    Ok(Some(PreparedTunnel { net, vpnd, ends }))
+}
+
+/// Where a tunnel's peers are.
+pub(crate) fn endpoints(tunnel: &Tunnel) -> Vec<Endpoint> {
+    tunnel.peers.iter().map(|peer| endpoint(&peer.endpoint)).collect()
 }
 
 /// A locally administered address; zones never meet on a network, so the slot is enough. The fifth byte sets
@@ -248,6 +286,10 @@ fn check_memory(plan: &Plan<'_>) -> Result<(), LaunchError> {
     if needed + taken + HOST_RESERVE_MIB > total {
         return Err(LaunchError::Memory { needed, taken, total });
     }
+    let available = plan.memory_available_mib;
+    if needed + ZONE_OVERHEAD_MIB > available {
+        return Err(LaunchError::FreeMemory { needed, available, taken });
+    }
     Ok(())
 }
 
@@ -264,14 +306,16 @@ fn open_private(data: &Path, zone: &Zone) -> Result<OwnedFd, LaunchError> {
     let folder = data.join("zones").join(&zone.name);
     let path = folder.join("private.img");
     let failed = |error: Errno| private_error(&path, error);
-    make_folder(&data.join("zones")).map_err(failed)?;
-    make_folder(&folder).map_err(failed)?;
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-    let space = rustix::fs::fstatvfs(&file).map_err(failed)?;
+    let zones = data.join("zones");
+    make_folder(&zones).map_err(failed)?;
+    // Before anything is made for this zone: a start that fails leaves nothing.
+    let space = rustix::fs::statvfs(&zones).map_err(failed)?;
     if space.f_bavail.saturating_mul(space.f_frsize) < DISK_RESERVE_MIB * 1024 * 1024 {
         return Err(private_error(&path, Errno::NOSPC));
     }
+    make_folder(&folder).map_err(failed)?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
     let size = u64::try_from(rustix::fs::fstat(&file).map_err(failed)?.st_size).unwrap_or(0);
     let wanted = u64::from(zone.disk_mib) * 1024 * 1024;
     if size < wanted {

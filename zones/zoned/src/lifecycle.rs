@@ -1,28 +1,49 @@
 //! The life of one zone, as a pure state machine: events and the time in, actions out.
 //!
 //! ```text
-//!            start                        Hello
-//!  Stopped ----------> Starting --------------------------> Running
-//!    ^  ^                 | stop, deadline, refused,           | stop, Ended, VMM gone
-//!    |  |                 | VMM gone                           |
-//!    |  |                 v                                    v
-//!    |  +------------- Stopping <------------------------------+
-//!    |  all processes     |  |
-//!    |  gone              |  +--> Starting   (the guest reset itself)
-//!    |                    v
-//!    +---- start ----- Failed
+//!            start, restart             Hello              pause, Paused
+//!  Stopped ----------------> Starting --------> Running <===============> Paused
+//!    ^  ^                     |   ^                |  |   Resumed, resume    |
+//!    |  |                     |   +----------------+  |                      |
+//!    |  |                     |   guest reset itself  |                      |
+//!    |  |                     |                       | stop, restart, Ended, VMM gone, kill
+//!    |  |                     | the same, deadline,   |                      |
+//!    |  |                     | refused               |                      |
+//!    |  |                     v                       v                      |
+//!    |  +----------------- Stopping <----------------------------------------+
+//!    |  all processes gone   |  |
+//!    |                       |  +--> Starting   (restart was asked for)
+//!    |                       v
+//!    +------ start ------- Failed
+//!
+//!  The tunnel process beside it, while the zone is Starting, Running or Paused:
+//!
+//!    Lives --- exited, refused, not made ---> Waits --- its time ---> Lives
+//!      | hung up: killed a second later         | too many deaths of late
+//!      v                                        v
+//!    (exited)                                GivenUp   (until the zone starts again)
 //! ```
 //!
 //! `Stopping` has three steps, each with its deadline: the agent is asked, the VMM is told, the processes are
 //! killed. A zone leaves it only when none of its processes is left, so a start never meets an earlier
-//! start's process. It never reads a clock and never touches a descriptor.
+//! start's process. A VMM that does not pause, or not resume, in time loses nothing: the zone stays what it was
+//! and its user is told. What [`saved`] keeps of all this lets the next `zoned` go on. It never reads a clock
+//! and never touches a descriptor.
+
+mod requests;
+mod saved;
+mod tunnel;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use control_api::Phase;
 use init_protocol::ExitCause;
-use zone_protocol::vmm::End;
+use init_protocol::restarts::Restarts;
+use zone_protocol::vmm::{Command, End};
+
+pub(crate) use saved::SavedLife;
+use tunnel::{HungUp, Vpnd};
 
 /// How long a guest may take from the first instruction to the agent's Hello (TCG is slow).
 pub(crate) const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -32,6 +53,12 @@ pub(crate) const ASK_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long a VMM may take to end, and `init` to kill.
 pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a VMM may take to pause or to resume.
+pub(crate) const PAUSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a tunnel process may live on without its VMM's connection: its death is on the way, or it hangs.
+pub(crate) const HANG_UP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A guest that resets itself more often than this within [`RESET_WINDOW`] has failed.
 pub(crate) const MAX_RESETS: usize = 4;
@@ -53,18 +80,40 @@ pub(crate) enum Role {
 pub(crate) enum Event {
     /// The user wants the zone.
     Start,
-    /// The user does not want it any more.
+    /// The user does not want it any more: its guest is asked first.
     Stop,
+    /// The user wants it gone now.
+    Kill,
+    /// The user wants it anew.
+    Restart,
+    /// The user wants it held.
+    Pause,
+    /// The user wants it to go on.
+    Resume,
     /// [`Action::Launch`] was not carried out; no process was asked for. The reason is a sentence.
     LaunchFailed(String),
+    /// [`Action::LaunchVpnd`] was not carried out: a fragment.
+    VpndFailed(String),
     /// `init` did not start a process.
     Refused(Role, String),
     /// A process is gone.
     Exited(Role, ExitCause),
+    /// The VMM is about to run the first instruction: at the start, and whenever the guest reset itself.
+    Booted,
+    /// The VMM's processors stand still.
+    Paused,
+    /// The VMM's processors run again.
+    Resumed,
+    /// The VMM lost its connection to the tunnel process.
+    NetworkLost,
+    /// The tunnel process has a session.
+    TunnelUp,
     /// The VMM says how its machine ended.
     Ended(End),
     /// The agent connected and said its version.
     Hello(String),
+    /// The agent's connection broke.
+    AgentLost,
     /// Time passed.
     Tick,
 }
@@ -74,12 +123,18 @@ pub(crate) enum Event {
 pub(crate) enum Action {
     /// Make the zone's descriptors and ask for its processes.
     Launch,
+    /// Make a tunnel's descriptors, ask for its process and connect the VMM to it.
+    LaunchVpnd,
     /// Ask the agent to shut down, if it is connected.
     AskAgent,
-    /// Tell the VMM to end.
-    TellVmm,
+    /// Forget the agent's connection: its guest is gone.
+    DropAgent,
+    /// Tell the VMM.
+    Tell(Command),
     /// Have a process killed.
     Kill(Role),
+    /// Tell the user: which process, and what follows "Zone office: ".
+    Notice(Role, String),
     /// Close everything that belonged to this run of the zone.
     Release,
 }
@@ -87,9 +142,15 @@ pub(crate) enum Action {
 /// A request that makes no sense now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Stop of a zone that is stopped or failed.
+    /// The zone is stopped or failed, or not up yet.
     NotRunning,
-    /// Start of a zone that is still stopping.
+    /// It starts already.
+    Starting,
+    /// It runs already.
+    Running,
+    /// It is held already.
+    Paused,
+    /// It is still stopping.
     Stopping,
 }
 
@@ -108,11 +169,29 @@ enum Step {
     Killed,
 }
 
+impl Step {
+    fn patience(self) -> Duration {
+        match self {
+            Self::Asked => ASK_PATIENCE,
+            Self::Told | Self::Killed => KILL_PATIENCE,
+        }
+    }
+}
+
+/// Whether a zone's processors run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Runs,
+    Pausing { deadline: Instant },
+    Paused,
+    Resuming { deadline: Instant },
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Stopped { reason: Option<String> },
     Starting { deadline: Instant },
-    Running { agent: String },
+    Up { agent: String, lost: bool, mode: Mode },
     Stopping { deadline: Instant, step: Step, after: After },
     Failed { reason: String },
 }
@@ -123,18 +202,26 @@ pub(crate) struct Lifecycle {
     state: State,
     has_vpnd: bool,
     vmm: bool,
-    vpnd: bool,
+    vpnd: Vpnd,
+    vpnd_deaths: Restarts,
+    /// From here the deaths' times are counted.
+    epoch: Instant,
+    /// The VMM has begun to run its guest: the next beginning is a reset.
+    booted: bool,
     resets: VecDeque<Instant>,
 }
 
 impl Lifecycle {
     /// A stopped zone; `has_vpnd`: it has a tunnel.
-    pub(crate) fn new(has_vpnd: bool) -> Self {
+    pub(crate) fn new(has_vpnd: bool, now: Instant) -> Self {
         Self {
             state: State::Stopped { reason: None },
             has_vpnd,
             vmm: false,
-            vpnd: false,
+            vpnd: Vpnd::Off,
+            vpnd_deaths: Restarts::default(),
+            epoch: now,
+            booted: false,
             resets: VecDeque::new(),
         }
     }
@@ -145,7 +232,13 @@ impl Lifecycle {
         match &self.state {
             State::Stopped { reason } => view(Phase::Stopped, reason.clone(), None),
             State::Starting { .. } => view(Phase::Starting, None, None),
-            State::Running { agent } => view(Phase::Running, None, Some(agent.clone())),
+            State::Up { agent, mode: Mode::Paused | Mode::Resuming { .. }, .. } => {
+                view(Phase::Paused, None, Some(agent.clone()))
+            }
+            State::Up { agent, lost, .. } => {
+                let reason = lost.then(|| "The zone's agent hung up; the zone itself goes on.".to_owned());
+                view(Phase::Running, reason, Some(agent.clone()))
+            }
             State::Stopping { .. } => view(Phase::Stopping, None, None),
             State::Failed { reason } => view(Phase::Failed, Some(reason.clone()), None),
         }
@@ -153,48 +246,62 @@ impl Lifecycle {
 
     /// When [`Event::Tick`] is due, if nothing else happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        match self.state {
-            State::Starting { deadline } | State::Stopping { deadline, .. } => Some(deadline),
-            State::Stopped { .. } | State::Running { .. } | State::Failed { .. } => None,
-        }
+        let own = match self.state {
+            State::Starting { deadline }
+            | State::Stopping { deadline, .. }
+            | State::Up { mode: Mode::Pausing { deadline } | Mode::Resuming { deadline }, .. } => {
+                Some(deadline)
+            }
+            State::Stopped { .. } | State::Up { .. } | State::Failed { .. } => None,
+        };
+        let vpnd = match self.vpnd {
+            Vpnd::Waits { at: due, .. } | Vpnd::Lives { hung_up: HungUp::Since { deadline: due }, .. } => {
+                Some(due)
+            }
+            Vpnd::Off | Vpnd::Lives { .. } | Vpnd::GivenUp { .. } => None,
+        };
+        own.into_iter().chain(vpnd).min()
     }
 
     /// Whether a process of this role was asked for and is not gone.
-    #[cfg(test)]
     fn alive(&self, role: Role) -> bool {
         match role {
             Role::Vmm => self.vmm,
-            Role::Vpnd => self.vpnd,
+            Role::Vpnd => matches!(self.vpnd, Vpnd::Lives { .. }),
         }
     }
 
-    /// Whether a process of the zone is left.
-    fn any_alive(&self) -> bool {
-        self.vmm || self.vpnd
-    }
-
-    fn gone(&mut self, role: Role) {
-        match role {
-            Role::Vmm => self.vmm = false,
-            Role::Vpnd => self.vpnd = false,
-        }
+    /// Whether the zone is to have its processes.
+    fn is_on(&self) -> bool {
+        matches!(self.state, State::Starting { .. } | State::Up { .. })
     }
 
     /// Takes one event.
     ///
     /// # Errors
-    /// [`Refusal`] of [`Event::Start`] or [`Event::Stop`]; nothing changed then.
+    /// [`Refusal`] of a user's request; nothing changed then.
     pub(crate) fn handle(&mut self, event: Event, now: Instant) -> Result<Vec<Action>, Refusal> {
         Ok(match event {
             Event::Start => return self.start(now),
             Event::Stop => return self.stop(now),
+            Event::Kill => return self.kill(now),
+            Event::Restart => return Ok(self.restart(now)),
+            Event::Pause => return self.pause(now),
+            Event::Resume => return self.resume(now),
             Event::LaunchFailed(reason) => {
                 self.vmm = false;
-                self.vpnd = false;
+                self.vpnd = Vpnd::Off;
                 self.wind_down(After::Failed(reason), now)
             }
+            Event::VpndFailed(reason) => self.vpnd_gone(&format!("could not be started: {reason}"), now),
+            Event::Refused(Role::Vpnd, reason) if matches!(self.vpnd, Vpnd::Lives { died: Some(_), .. }) => {
+                self.vpnd_gone(&format!("was not started by the host: {reason}"), now)
+            }
             Event::Refused(role, reason) => {
-                self.gone(role);
+                match role {
+                    Role::Vmm => self.vmm = false,
+                    Role::Vpnd => self.vpnd = Vpnd::Off,
+                }
                 let name = process_name(role);
                 self.wind_down(After::Failed(format!("The host did not start {name}: {reason}.")), now)
             }
@@ -203,85 +310,128 @@ impl Lifecycle {
                 let reason = format!("The zone's virtual machine process {}.", died(cause));
                 self.wind_down(After::Failed(reason), now)
             }
-            Event::Exited(Role::Vpnd, _) => {
-                self.vpnd = false;
-                self.after_exit(now)
+            Event::Exited(Role::Vpnd, cause) => self.vpnd_exited(cause, now),
+            Event::Booted => self.booted(now),
+            Event::Paused => self.paused(),
+            Event::Resumed => self.resumed(),
+            Event::NetworkLost => {
+                if self.is_on()
+                    && let Vpnd::Lives { hung_up: hung_up @ HungUp::No, .. } = &mut self.vpnd
+                {
+                    *hung_up = HungUp::Since { deadline: now + HANG_UP_PATIENCE };
+                }
+                Vec::new()
+            }
+            Event::TunnelUp => {
+                if let Vpnd::Lives { died, .. } = &mut self.vpnd {
+                    *died = None;
+                }
+                Vec::new()
             }
             Event::Ended(end) => self.ended(end, now),
             Event::Hello(agent) => self.hello(agent),
+            Event::AgentLost => {
+                if let State::Up { lost, .. } = &mut self.state {
+                    *lost = true;
+                }
+                Vec::new()
+            }
             Event::Tick => self.tick(now),
         })
     }
 
-    fn start(&mut self, now: Instant) -> Result<Vec<Action>, Refusal> {
-        match self.state {
-            State::Stopped { .. } | State::Failed { .. } => {
-                self.resets.clear();
-                Ok(self.launch(now))
-            }
-            State::Starting { .. } | State::Running { .. } => Ok(Vec::new()),
-            State::Stopping { .. } => Err(Refusal::Stopping),
-        }
-    }
-
     fn launch(&mut self, now: Instant) -> Vec<Action> {
+        self.resets.clear();
+        self.vpnd_deaths = Restarts::default();
+        self.booted = false;
         self.vmm = true;
-        self.vpnd = self.has_vpnd;
+        self.vpnd = if self.has_vpnd { Vpnd::Lives { died: None, hung_up: HungUp::No } } else { Vpnd::Off };
         self.state = State::Starting { deadline: now + START_PATIENCE };
         vec![Action::Launch]
     }
 
-    fn stop(&mut self, now: Instant) -> Result<Vec<Action>, Refusal> {
-        match &mut self.state {
-            State::Stopped { .. } | State::Failed { .. } => Err(Refusal::NotRunning),
-            // Nobody is there yet who could be asked, and nothing that could be lost.
-            State::Starting { .. } => Ok(self.wind_down(After::Stopped(None), now)),
-            State::Running { .. } => {
-                let deadline = now + ASK_PATIENCE;
-                self.state = State::Stopping { deadline, step: Step::Asked, after: After::Stopped(None) };
-                Ok(vec![Action::AskAgent])
-            }
-            State::Stopping { after, .. } => {
-                if *after == After::Restart {
-                    *after = After::Stopped(None);
-                }
-                Ok(Vec::new())
-            }
+    fn stopping(&mut self, step: Step, after: After, now: Instant) {
+        // A tunnel process that is gone is not started again for an end, and one that lives goes with the rest.
+        match &mut self.vpnd {
+            Vpnd::Lives { hung_up, .. } => *hung_up = HungUp::No,
+            gone @ (Vpnd::Off | Vpnd::Waits { .. } | Vpnd::GivenUp { .. }) => *gone = Vpnd::Off,
         }
+        self.state = State::Stopping { deadline: now + step.patience(), step, after };
+    }
+
+    fn paused(&mut self) -> Vec<Action> {
+        // In `Resuming` it answers an order that was taken back; in `Runs` it comes late, but it is so.
+        if let State::Up { mode: mode @ (Mode::Pausing { .. } | Mode::Runs), .. } = &mut self.state {
+            *mode = Mode::Paused;
+        }
+        Vec::new()
+    }
+
+    fn resumed(&mut self) -> Vec<Action> {
+        if let State::Up { mode: mode @ (Mode::Resuming { .. } | Mode::Paused), .. } = &mut self.state {
+            *mode = Mode::Runs;
+        }
+        Vec::new()
+    }
+
+    /// The machine begins: again, when the guest reset itself inside its VMM.
+    fn booted(&mut self, now: Instant) -> Vec<Action> {
+        if !std::mem::replace(&mut self.booted, true) {
+            return Vec::new();
+        }
+        match &mut self.state {
+            State::Starting { .. } | State::Up { .. } => {
+                if self.resets_too_often(now) {
+                    return self.wind_down(After::Failed(RESETS.to_owned()), now);
+                }
+                self.state = State::Starting { deadline: now + START_PATIENCE };
+                vec![Action::DropAgent]
+            }
+            // It ended in order, and would only begin anew.
+            State::Stopping { deadline, step, .. } if *step == Step::Asked => {
+                *step = Step::Told;
+                *deadline = now + KILL_PATIENCE;
+                vec![Action::Tell(Command::Kill)]
+            }
+            State::Stopping { .. } | State::Stopped { .. } | State::Failed { .. } => Vec::new(),
+        }
+    }
+
+    fn resets_too_often(&mut self, now: Instant) -> bool {
+        self.resets.retain(|earlier| now.saturating_duration_since(*earlier) < RESET_WINDOW);
+        if self.resets.len() >= MAX_RESETS {
+            return true;
+        }
+        self.resets.push_back(now);
+        false
     }
 
     /// The machine ended: what the zone becomes is known now, its processes are still to go.
     fn ended(&mut self, end: End, now: Instant) -> Vec<Action> {
         let asked = match &self.state {
-            State::Starting { .. } | State::Running { .. } => false,
-            State::Stopping { step: Step::Asked, .. } => true,
+            State::Starting { .. } | State::Up { .. } => None,
+            State::Stopping { step: Step::Asked, after, .. } => Some(after.clone()),
             State::Stopping { .. } | State::Stopped { .. } | State::Failed { .. } => return Vec::new(),
         };
         let after = match (end, asked) {
-            (End::ShutDown | End::Reset, true) => After::Stopped(None),
-            (End::ShutDown, false) => After::Stopped(Some("The guest shut itself down.".to_owned())),
-            (End::Reset, false) => self.reset(now),
+            (End::ShutDown | End::Reset, Some(after)) => after,
+            (End::ShutDown, None) => After::Stopped(Some("The guest shut itself down.".to_owned())),
+            // A VMM carries a reset out itself; one that cannot is started anew.
+            (End::Reset, None) => After::Restart,
             (End::Panic, _) => After::Failed("The guest's kernel panicked.".to_owned()),
             (End::Failed(reason), _) => After::Failed(format!("The virtual machine failed: {reason}.")),
         };
         // The VMM exits by itself after this message.
-        self.state = State::Stopping { deadline: now + KILL_PATIENCE, step: Step::Told, after };
+        self.stopping(Step::Told, after, now);
         Vec::new()
-    }
-
-    fn reset(&mut self, now: Instant) -> After {
-        self.resets.retain(|earlier| now.saturating_duration_since(*earlier) < RESET_WINDOW);
-        if self.resets.len() >= MAX_RESETS {
-            return After::Failed("The guest resets itself again and again.".to_owned());
-        }
-        self.resets.push_back(now);
-        After::Restart
     }
 
     fn hello(&mut self, version: String) -> Vec<Action> {
         match &mut self.state {
-            State::Starting { .. } => self.state = State::Running { agent: version },
-            State::Running { agent } => *agent = version,
+            State::Starting { .. } => {
+                self.state = State::Up { agent: version, lost: false, mode: Mode::Runs };
+            }
+            State::Up { agent, lost, .. } => (*agent, *lost) = (version, false),
             // It reconnected after it was asked: the question may have been lost.
             State::Stopping { step: Step::Asked, .. } => return vec![Action::AskAgent],
             State::Stopping { .. } | State::Stopped { .. } | State::Failed { .. } => {}
@@ -290,27 +440,47 @@ impl Lifecycle {
     }
 
     fn tick(&mut self, now: Instant) -> Vec<Action> {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
-            return Vec::new();
-        }
+        // A zone that ends now needs no tunnel process any more.
+        let mut actions = self.tick_state(now);
+        actions.extend(self.tick_vpnd(now));
+        actions
+    }
+
+    fn tick_state(&mut self, now: Instant) -> Vec<Action> {
+        let seconds = PAUSE_PATIENCE.as_secs();
         match &mut self.state {
-            State::Starting { .. } => {
+            State::Starting { deadline } if *deadline <= now => {
                 let seconds = START_PATIENCE.as_secs();
                 let reason =
                     format!("The zone's agent did not answer within {seconds} seconds of the start.");
                 self.wind_down(After::Failed(reason), now)
             }
-            State::Stopping { deadline, step, .. } if *step == Step::Asked && self.vmm => {
-                *step = Step::Told;
+            State::Up { mode, .. } => match *mode {
+                Mode::Pausing { deadline } if deadline <= now => {
+                    *mode = Mode::Runs;
+                    let text = format!("it did not pause within {seconds} seconds and runs on.");
+                    vec![Action::Notice(Role::Vmm, text)]
+                }
+                Mode::Resuming { deadline } if deadline <= now => {
+                    *mode = Mode::Paused;
+                    let text = format!("it did not go on within {seconds} seconds and stays paused.");
+                    vec![Action::Notice(Role::Vmm, text)]
+                }
+                Mode::Runs | Mode::Paused | Mode::Pausing { .. } | Mode::Resuming { .. } => Vec::new(),
+            },
+            State::Stopping { deadline, step, .. } if *deadline <= now => {
                 *deadline = now + KILL_PATIENCE;
-                vec![Action::TellVmm]
-            }
-            State::Stopping { deadline, step, .. } => {
+                if *step == Step::Asked && self.vmm {
+                    *step = Step::Told;
+                    return vec![Action::Tell(Command::Kill)];
+                }
                 *step = Step::Killed;
-                *deadline = now + KILL_PATIENCE;
                 self.kills()
             }
-            State::Stopped { .. } | State::Running { .. } | State::Failed { .. } => Vec::new(),
+            State::Starting { .. }
+            | State::Stopping { .. }
+            | State::Stopped { .. }
+            | State::Failed { .. } => Vec::new(),
         }
     }
 
@@ -319,20 +489,21 @@ impl Lifecycle {
         let after = match &self.state {
             State::Stopped { .. } | State::Failed { .. } => return Vec::new(),
             State::Stopping { after, .. } => after.clone(),
-            State::Starting { .. } | State::Running { .. } => after,
+            State::Starting { .. } | State::Up { .. } => after,
         };
-        self.state = State::Stopping { deadline: now + KILL_PATIENCE, step: Step::Killed, after };
-        if self.any_alive() { self.kills() } else { self.after_exit(now) }
+        self.stopping(Step::Killed, after, now);
+        let kills = self.kills();
+        if kills.is_empty() { self.after_exit(now) } else { kills }
     }
 
     fn kills(&self) -> Vec<Action> {
-        let roles = [(self.vmm, Role::Vmm), (self.vpnd, Role::Vpnd)];
-        roles.into_iter().filter(|(alive, _)| *alive).map(|(_, role)| Action::Kill(role)).collect()
+        let roles = [Role::Vmm, Role::Vpnd].into_iter();
+        roles.filter(|role| self.alive(*role)).map(Action::Kill).collect()
     }
 
     /// Leaves `Stopping` when nothing is left.
     fn after_exit(&mut self, now: Instant) -> Vec<Action> {
-        if self.any_alive() {
+        if self.alive(Role::Vmm) || self.alive(Role::Vpnd) {
             return Vec::new();
         }
         let State::Stopping { after, .. } = &self.state else { return Vec::new() };
@@ -345,6 +516,9 @@ impl Lifecycle {
         actions
     }
 }
+
+/// Why a guest that begins anew for ever is not let.
+const RESETS: &str = "The guest resets itself again and again.";
 
 /// A process in words.
 fn process_name(role: Role) -> &'static str {

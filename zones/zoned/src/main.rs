@@ -2,8 +2,9 @@
 //!
 //! It decides when a zone starts and ends, gives each of its processes exactly the descriptors it needs, and
 //! says over Varlink (`control_api`) how everything is. The parts: [`lifecycle`] (pure state machine),
-//! [`template`] (what may run), [`launch`] (a start's descriptors), [`agent_link`] and [`console`] (what comes from a guest), [`server`]
-//! (clients), [`daemon`] (the loop that joins them).
+//! [`template`] (what may run), [`launch`] (a start's descriptors), [`agent_link`] and [`console`] (what comes from a
+//! guest), [`server`] (clients), [`daemon`] (the loop that joins them; its part `adopt` is how zones outlive this
+//! process).
 //!
 //! It never creates a process (`init` does), never opens a network socket, never reads a guest's memory or
 //! disk, and believes nothing that comes from a zone.
@@ -13,6 +14,7 @@ mod console;
 mod daemon;
 mod launch;
 mod lifecycle;
+mod memory;
 mod private_disk;
 mod server;
 mod settings;
@@ -34,6 +36,7 @@ fn main() -> anyhow::Result<()> {
         init: Channel::from_descriptor(passed.take("init").context("start")?),
         uplink: Channel::from_descriptor(passed.take("uplink").context("start")?),
         varlink: passed.take("varlink").context("start")?,
+        meminfo: passed.take("meminfo").context("start")?,
     };
     let mut daemon = Daemon::new(Paths::default(), inherited, first_process())?;
     loop {

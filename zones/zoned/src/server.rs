@@ -155,6 +155,10 @@ impl Server {
             method @ (Method::Status
             | Method::Start(_)
             | Method::Stop(_)
+            | Method::Kill(_)
+            | Method::Restart(_)
+            | Method::Pause(_)
+            | Method::Resume(_)
             | Method::RunCheck { .. }
             | Method::PowerOff) => return Some(method),
         };

@@ -90,12 +90,12 @@ pub(crate) fn tunnel(facts: &TunnelFacts<'_>, uplink: &FromUplink) -> Tunnel {
 fn reason(facts: &TunnelFacts<'_>, uplink: &FromUplink) -> Option<String> {
     match facts.phase {
         Phase::Stopped | Phase::Failed | Phase::Stopping => return None,
-        Phase::Starting | Phase::Running => {}
+        Phase::Starting | Phase::Running | Phase::Paused => {}
     }
     if let Some(dead) = facts.dead {
         return Some(dead.to_owned());
     }
-    if facts.phase == Phase::Starting || facts.waited < TUNNEL_PATIENCE {
+    if facts.phase != Phase::Running || facts.waited < TUNNEL_PATIENCE {
         return None;
     }
     if !uplink.carrier {

@@ -1,7 +1,7 @@
 //! One zone of the policy while `zoned` runs: its life, and what belongs to the present run of it.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use control_api::Phase;
@@ -12,7 +12,8 @@ use zone_protocol::vmm::{Connected, Event};
 
 use crate::agent_link::AgentLink;
 use crate::console::{Console, Flow};
-use crate::launch::Ends;
+use crate::daemon::Kept;
+use crate::launch::{Ends, TunnelEnds};
 use crate::lifecycle::{Lifecycle, Role};
 use crate::server::ClientId;
 use crate::status::TUNNEL_PATIENCE;
@@ -27,16 +28,16 @@ pub(crate) struct Zone {
     pub(crate) life: Lifecycle,
     /// Its processes, from the start until the last of them is gone.
     pub(crate) run: Option<Run>,
-    /// Why its tunnel is dead for the rest of this run.
-    pub(crate) tunnel_reason: Option<String>,
+    /// What `init` keeps of it.
+    pub(crate) kept: Option<Kept>,
     /// It runs without its tunnel: since when, and how long that was when it was looked at last.
     without_tunnel: Option<(Instant, Duration)>,
 }
 
 impl Zone {
     /// A stopped zone; `has_tunnel`: the policy gives it one.
-    pub(crate) fn new(has_tunnel: bool) -> Self {
-        Self { life: Lifecycle::new(has_tunnel), run: None, tunnel_reason: None, without_tunnel: None }
+    pub(crate) fn new(has_tunnel: bool, now: Instant) -> Self {
+        Self { life: Lifecycle::new(has_tunnel, now), run: None, kept: None, without_tunnel: None }
     }
 
     /// Notes whether its tunnel is missing now.
@@ -64,6 +65,8 @@ impl Zone {
 /// What belongs to one run.
 #[derive(Debug)]
 pub(crate) struct Run {
+    /// Rises when descriptors are replaced.
+    pub(crate) generation: u32,
     /// The VMM's number.
     pub(crate) vmm: u32,
     /// The tunnel process's number.
@@ -104,25 +107,70 @@ pub(crate) struct Check {
 impl Run {
     /// A run that was just asked for.
     pub(crate) fn new(ends: Ends, vmm: u32, vpnd: Option<u32>) -> Self {
-        let (status, uplink) = match ends.tunnel {
-            Some(tunnel) => (Some(tunnel.status), Some((tunnel.datagrams, tunnel.endpoints))),
-            None => (None, None),
-        };
+        let mut run = Self::of(vmm, vpnd, ends.console);
+        (run.events, run.agents) = (Some(ends.events), Some(ends.agent));
+        if let Some(tunnel) = ends.tunnel {
+            run.connect_tunnel(tunnel);
+        }
+        run
+    }
+
+    fn of(vmm: u32, vpnd: Option<u32>, console: OwnedFd) -> Self {
         Self {
+            generation: 0,
             vmm,
             vpnd,
-            events: Some(ends.events),
-            agents: Some(ends.agent),
-            console: Console::new(ends.console),
+            events: None,
+            agents: None,
+            console: Console::new(console),
             console_flow: Flow::Open,
-            status,
+            status: None,
             vpnd_status: VpndStatus::default(),
-            uplink,
+            uplink: None,
             link: None,
             checks: BTreeMap::new(),
             killed: Vec::new(),
             connections: 0,
         }
+    }
+
+    /// A run that an earlier `zoned` began, from what it stored; `endpoints`: where its tunnel's peers are.
+    ///
+    /// # Errors
+    /// Descriptors are missing: a fragment.
+    pub(crate) fn adopted(
+        descriptors: Vec<(String, OwnedFd)>,
+        vmm: u32,
+        vpnd: Option<u32>,
+        endpoints: Option<Vec<Endpoint>>,
+    ) -> Result<Self, String> {
+        let mut by_name: BTreeMap<String, OwnedFd> = descriptors.into_iter().collect();
+        let console = by_name.remove("console").ok_or("its console was not stored")?;
+        let mut run = Self::of(vmm, vpnd, console);
+        run.events = by_name.remove("events").map(Channel::from_descriptor);
+        run.agents = by_name.remove("agent").map(Channel::from_descriptor);
+        run.status = by_name.remove("status").map(Channel::from_descriptor);
+        if let Some(endpoints) = endpoints {
+            run.uplink = Some((by_name.remove("uplink").ok_or("its tunnel was not stored")?, endpoints));
+        }
+        Ok(run)
+    }
+
+    /// Takes the ends of a tunnel whose process was just asked for.
+    pub(crate) fn connect_tunnel(&mut self, tunnel: TunnelEnds) {
+        self.generation = self.generation.wrapping_add(1);
+        self.status = Some(tunnel.status);
+        self.uplink = Some((tunnel.datagrams, tunnel.endpoints));
+        self.vpnd_status = VpndStatus::default();
+    }
+
+    /// What the next `zoned` needs of it, by the names that [`Run::adopted`] knows.
+    pub(crate) fn descriptors(&self) -> Vec<(&'static str, BorrowedFd<'_>)> {
+        let channels = [("events", &self.events), ("agent", &self.agents), ("status", &self.status)];
+        let mut all = vec![("console", self.console.as_fd())];
+        all.extend(channels.iter().filter_map(|(name, channel)| Some((*name, channel.as_ref()?.as_fd()))));
+        all.extend(self.uplink.iter().map(|(datagrams, _)| ("uplink", datagrams.as_fd())));
+        all
     }
 
     /// Whether what the agent's connection does now may still be logged.

@@ -16,7 +16,12 @@ impl Host {
             Request::CloseDisk { slot } => {
                 self.disks.close(slot);
             }
-            Request::Limit { .. } | Request::Spawn { .. } | Request::Kill { .. } | Request::PowerOff => {}
+            Request::Limit { .. }
+            | Request::Spawn { .. }
+            | Request::Kill { .. }
+            | Request::Store { .. }
+            | Request::Discard { .. }
+            | Request::PowerOff => {}
         }
     }
 
@@ -33,7 +38,7 @@ impl Host {
         match opened {
             Ok(device) => {
                 self.console.say(format_args!("disposable disk of {zone} made"));
-                self.link.hand(Event::DiskOpened { slot }, device);
+                self.link.hand(Event::DiskOpened { slot }, vec![device]);
             }
             Err(error) => {
                 let reason = format!("{error:#}");

@@ -120,6 +120,7 @@ impl Picker {
             Phase::Stopped => ("Stopped", Symbol::Stopped, Level::Quiet),
             Phase::Starting => ("Starting", Symbol::Busy, Level::Attention),
             Phase::Running => ("Running", Symbol::Running, Level::Good),
+            Phase::Paused => ("Paused", Symbol::Stopped, Level::Attention),
             Phase::Stopping => ("Stopping", Symbol::Busy, Level::Attention),
             Phase::Failed => ("Failed", Symbol::Failed, Level::Bad),
         }
@@ -132,7 +133,7 @@ impl Picker {
         match zone.phase {
             Phase::Stopped => "Touch to start",
             Phase::Failed => "Touch to try again",
-            Phase::Starting | Phase::Running => "Touch to stop",
+            Phase::Starting | Phase::Running | Phase::Paused => "Touch to stop",
             Phase::Stopping => "",
         }
     }
@@ -168,7 +169,7 @@ impl Picker {
 
 /// The zone has processes.
 fn alive(zone: &Zone) -> bool {
-    matches!(zone.phase, Phase::Starting | Phase::Running | Phase::Stopping)
+    matches!(zone.phase, Phase::Starting | Phase::Running | Phase::Paused | Phase::Stopping)
 }
 
 fn tunnel_words(zone: &Zone) -> (String, Level) {

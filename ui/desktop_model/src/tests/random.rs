@@ -39,6 +39,7 @@ fn an_op() -> impl Strategy<Value = Op> {
         Just(Phase::Stopped),
         Just(Phase::Starting),
         Just(Phase::Running),
+        Just(Phase::Paused),
         Just(Phase::Stopping),
         Just(Phase::Failed)
     ];

@@ -1,6 +1,6 @@
 //! What a zone's machine wants done, done.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -11,9 +11,10 @@ use zone_protocol::agent::Ask;
 use zone_protocol::vmm::Command;
 
 use super::Daemon;
-use crate::launch::{Descriptors, LaunchError, Plan, prepare, tunnel_of};
-use crate::lifecycle::{Action, Event, Refusal};
-use crate::zone::Run;
+use crate::launch::{Descriptors, LaunchError, Plan, prepare, prepare_tunnel, tunnel_of};
+use crate::lifecycle::{Action, Event, Refusal, Role};
+use crate::settings::Settings;
+use crate::zone::{Run, Zone};
 
 impl Daemon {
     /// Hands an event that cannot be refused to a zone's machine.
@@ -39,9 +40,7 @@ impl Daemon {
             };
             self.report(zone, before);
             for action in actions {
-                if let Err(error) = self.act(zone, action, now)? {
-                    next = Some(Event::LaunchFailed(format!("Not started: {error}.")));
-                }
+                next = self.act(zone, action, now)?.or(next);
             }
         }
         Ok(Ok(()))
@@ -67,9 +66,26 @@ impl Daemon {
         self.notices.add(&process, format!("Zone {name} failed. {reason}"));
     }
 
-    fn act(&mut self, zone: usize, action: Action, now: Instant) -> anyhow::Result<Result<(), LaunchError>> {
+    /// Carries one action out; returns what that led to.
+    fn act(&mut self, zone: usize, action: Action, now: Instant) -> anyhow::Result<Option<Event>> {
         match action {
-            Action::Launch => return self.launch(zone),
+            Action::Launch => {
+                let launched = self.launch(zone)?;
+                return Ok(launched.err().map(|error| Event::LaunchFailed(format!("Not started: {error}."))));
+            }
+            Action::LaunchVpnd => {
+                let launched = self.launch_vpnd(zone)?;
+                return Ok(launched.err().map(|error| Event::VpndFailed(error.to_string())));
+            }
+            Action::DropAgent => self.drop_link(zone, now),
+            Action::Notice(role, text) => {
+                let name = self.zone_name(zone);
+                let program = match role {
+                    Role::Vmm => "vmm",
+                    Role::Vpnd => "vpnd",
+                };
+                self.notices.add(&format!("{program} {name}"), format!("Zone {name}: {text}"));
+            }
             Action::AskAgent => {
                 let link = self.run_mut(zone).and_then(|run| run.link.as_mut());
                 if let Some(link) = link.filter(|link| link.greeted())
@@ -78,21 +94,23 @@ impl Daemon {
                     tracing::info!(zone = self.zone_name(zone), "{error}");
                 }
             }
-            Action::TellVmm => {
-                let events = self.run_mut(zone).and_then(|run| run.events.as_ref());
-                if let Some(Err(error)) = events.map(|events| events.send(&Command::Kill, &[])) {
-                    tracing::info!(zone = self.zone_name(zone), "tell the VMM to end: {error}");
-                }
-            }
+            Action::Tell(command) => self.tell_vmm(zone, &command, &[]),
             Action::Kill(role) => {
-                let Some(run) = self.run_mut(zone) else { return Ok(Ok(())) };
-                let Some(process) = run.process(role) else { return Ok(Ok(())) };
+                let Some(run) = self.run_mut(zone) else { return Ok(None) };
+                let Some(process) = run.process(role) else { return Ok(None) };
                 run.killed.push(role);
                 self.init.send(&Request::Kill { process }, &[]).context("ask init to kill a process")?;
             }
             Action::Release => self.release(zone, now),
         }
-        Ok(Ok(()))
+        Ok(None)
+    }
+
+    fn tell_vmm(&mut self, zone: usize, command: &Command, descriptors: &[BorrowedFd<'_>]) {
+        let events = self.run_mut(zone).and_then(|run| run.events.as_ref());
+        if let Some(Err(error)) = events.map(|events| events.send(command, descriptors)) {
+            tracing::info!(zone = self.zone_name(zone), ?command, "tell the VMM: {error}");
+        }
     }
 
     fn launch(&mut self, zone: usize) -> anyhow::Result<Result<(), LaunchError>> {
@@ -110,9 +128,26 @@ impl Daemon {
         };
         let vmm = self.spawn(zone, ZoneProfile::Vmm, &prepared.vmm)?;
         if let Some(state) = self.zones.get_mut(zone) {
-            state.tunnel_reason = None;
             state.run = Some(Run::new(prepared.ends, vmm, vpnd));
         }
+        self.add_tunnel(zone);
+        Ok(Ok(()))
+    }
+
+    /// A new tunnel process for a zone that runs: its VMM gets the other end, and the uplink the datagrams.
+    fn launch_vpnd(&mut self, zone: usize) -> anyhow::Result<Result<(), LaunchError>> {
+        let prepared =
+            match plan(&self.settings, &self.zones, &self.meminfo, zone, None).and_then(|plan| plan.as_ref().map_or(Ok(None), prepare_tunnel)) {
+                Ok(Some(prepared)) => prepared,
+                Ok(None) => return Ok(Ok(())),
+                Err(error) => return Ok(Err(error)),
+            };
+        let vpnd = self.spawn(zone, ZoneProfile::Vpnd, &prepared.vpnd)?;
+        if let Some(run) = self.run_mut(zone) {
+            run.vpnd = Some(vpnd);
+            run.connect_tunnel(prepared.ends);
+        }
+        self.tell_vmm(zone, &Command::Network, &[prepared.net.as_fd()]);
         self.add_tunnel(zone);
         Ok(Ok(()))
     }
@@ -148,17 +183,9 @@ impl Daemon {
         index: usize,
         disposable: Option<OwnedFd>,
     ) -> Result<Option<crate::launch::Prepared>, LaunchError> {
-        let Some(policy) = self.settings.policy.as_deref() else { return Ok(None) };
-        let Some(zone) = policy.zones.get(index) else { return Ok(None) };
-        let running = policy.zones.iter().zip(&self.zones).filter(|(_, state)| state.run.is_some());
-        let plan = Plan {
-            zone,
-            slot: u8::try_from(index).expect("settings admit no more zones than slots"),
-            tunnel: tunnel_of(policy, zone, |name| self.settings.keys.get(name).copied())?,
-            memory_taken_mib: running.map(|(zone, _)| u64::from(zone.memory_mib)).sum(),
-            disposable,
-        };
-        prepare(&mut self.templates, &self.paths.data, &plan).map(Some)
+        let Self { settings, zones, meminfo, templates, paths, .. } = self;
+        let plan = plan(settings, zones, meminfo, index, disposable)?;
+        plan.map(|plan| prepare(templates, &paths.data, &plan)).transpose()
     }
 
     fn spawn(&mut self, zone: usize, profile: ZoneProfile, descriptors: &Descriptors) -> anyhow::Result<u32> {
@@ -206,4 +233,27 @@ impl Daemon {
             tracing::warn!("tell uplink to forget a tunnel: {error}");
         }
     }
+}
+
+/// What a start of the zone at `index` is made from; `None`: the policy has no such zone.
+fn plan<'a>(
+    settings: &'a Settings,
+    zones: &[Zone],
+    meminfo: &OwnedFd,
+    index: usize,
+    disposable: Option<OwnedFd>,
+) -> Result<Option<Plan<'a>>, LaunchError> {
+    let Some(policy) = settings.policy.as_deref() else { return Ok(None) };
+    let Some(zone) = policy.zones.get(index) else { return Ok(None) };
+    let running = policy.zones.iter().zip(zones).filter(|(_, state)| state.run.is_some());
+    let available = crate::memory::available_mib(meminfo)
+        .map_err(|source| LaunchError::Host { what: "memory", source })?;
+    Ok(Some(Plan {
+        zone,
+        slot: u8::try_from(index).expect("settings admit no more zones than slots"),
+        tunnel: tunnel_of(policy, zone, |name| settings.keys.get(name).copied())?,
+        memory_taken_mib: running.map(|(zone, _)| u64::from(zone.memory_mib)).sum(),
+        memory_available_mib: available,
+        disposable,
+    }))
 }

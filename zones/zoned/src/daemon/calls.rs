@@ -30,8 +30,12 @@ impl Daemon {
         let Some(method) = call else { return Ok(()) };
         let reply = match method {
             Method::Status => Reply::Status(self.status()),
-            Method::Start(zone) => self.start_or_stop(&zone, Event::Start, now)?,
-            Method::Stop(zone) => self.start_or_stop(&zone, Event::Stop, now)?,
+            Method::Start(zone) => self.order(&zone, Event::Start, now)?,
+            Method::Stop(zone) => self.order(&zone, Event::Stop, now)?,
+            Method::Kill(zone) => self.order(&zone, Event::Kill, now)?,
+            Method::Restart(zone) => self.order(&zone, Event::Restart, now)?,
+            Method::Pause(zone) => self.order(&zone, Event::Pause, now)?,
+            Method::Resume(zone) => self.order(&zone, Event::Resume, now)?,
             Method::RunCheck { zone, check, arguments } => {
                 let ask = Ask::RunCheck { name: check, arguments };
                 match self.begin_check(client, &zone, ask, now) {
@@ -57,12 +61,13 @@ impl Daemon {
         index.ok_or_else(|| CallError::UnknownZone(zone.to_owned()))
     }
 
-    fn start_or_stop(&mut self, zone: &str, event: Event, now: Instant) -> anyhow::Result<Reply> {
+    /// What a user wants of a zone.
+    fn order(&mut self, zone: &str, event: Event, now: Instant) -> anyhow::Result<Reply> {
         let index = match self.index_of(zone) {
             Ok(index) => index,
             Err(error) => return Ok(Reply::Error(error)),
         };
-        let start = event == Event::Start;
+        let start = matches!(event, Event::Start | Event::Restart);
         if start && self.power_off != PowerOff::No {
             return Ok(refused("The host is powering off.".to_owned()));
         }
@@ -70,6 +75,9 @@ impl Daemon {
         let view = self.zones.get(index).map(|state| state.life.view());
         Ok(match (outcome, view) {
             (Err(Refusal::NotRunning), _) => Reply::Error(CallError::NotRunning(zone.to_owned())),
+            (Err(Refusal::Starting), _) => refused(format!("Zone {zone} is starting already.")),
+            (Err(Refusal::Running), _) => refused(format!("Zone {zone} is running already.")),
+            (Err(Refusal::Paused), _) => refused(format!("Zone {zone} is paused. Resume it to use it.")),
             (Err(Refusal::Stopping), _) => refused(format!("Zone {zone} is still stopping.")),
             // The start failed at once: whoever asked hears it in the answer too.
             (Ok(()), Some(view)) if start && view.phase == Phase::Failed => {
@@ -80,7 +88,7 @@ impl Daemon {
     }
 
     /// Stops every zone; `init` is asked when the last one is gone.
-    fn power_off(&mut self, now: Instant) -> anyhow::Result<()> {
+    pub(super) fn power_off(&mut self, now: Instant) -> anyhow::Result<()> {
         if self.power_off != PowerOff::No {
             return Ok(());
         }

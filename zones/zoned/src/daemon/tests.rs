@@ -17,12 +17,17 @@ use zone_protocol::vmm::{Command, Connected, End};
 use super::*;
 use crate::launch::tests::{Data, POLICY};
 
+/// State, names and descriptors.
+type Stored = (Vec<u8>, Vec<String>, Vec<OwnedFd>);
+
 struct World {
     daemon: Daemon,
     init: Channel,
     uplink: Channel,
     socket: PathBuf,
     data: Data,
+    /// What the daemon keeps with `init`.
+    stored: BTreeMap<u8, Stored>,
 }
 
 /// A process that `init` was asked for.
@@ -67,9 +72,11 @@ impl World {
         let (uplink, their_uplink) = Channel::pair().unwrap();
         init.set_nonblocking().unwrap();
         uplink.set_nonblocking().unwrap();
-        let inherited = Inherited { init: their_init, uplink: their_uplink, varlink };
+        init.send(&InitEvent::HandedOver, &[]).unwrap();
+        let meminfo = fs::File::open("/proc/meminfo").unwrap().into();
+        let inherited = Inherited { init: their_init, uplink: their_uplink, varlink, meminfo };
         let daemon = Daemon::new(paths, inherited, 100).unwrap();
-        Self { daemon, init, uplink, socket, data }
+        Self { daemon, init, uplink, socket, data, stored: BTreeMap::new() }
     }
 
     /// Lets the daemon do all that it has to do now.
@@ -100,15 +107,23 @@ impl World {
         assert_eq!((state.phase, state.reason.as_deref()), (phase, reason));
     }
 
-    fn next_spawn(&mut self, expected: ZoneProfile, expected_slot: u8) -> Process {
-        let (request, descriptors) = loop {
-            match self.init.receive().unwrap() {
-                (Request::Limit { slot, memory_mib }, _) => {
-                    assert_eq!((slot, memory_mib), (expected_slot, 64));
+    /// What `init` is told, beside limits and what it keeps.
+    fn next_order(&mut self) -> Result<(Request, Vec<OwnedFd>), ReceiveError> {
+        loop {
+            match self.init.receive()? {
+                (Request::Limit { memory_mib, .. }, _) => assert_eq!(memory_mib, 64),
+                (Request::Store { slot, state, names }, descriptors) => {
+                    assert_eq!(names.len(), descriptors.len());
+                    self.stored.insert(slot, (state, names, descriptors));
                 }
-                other => break other,
+                (Request::Discard { slot }, _) => assert!(self.stored.remove(&slot).is_some()),
+                other => return Ok(other),
             }
-        };
+        }
+    }
+
+    fn next_spawn(&mut self, expected: ZoneProfile, expected_slot: u8) -> Process {
+        let (request, descriptors) = self.next_order().unwrap();
         let Request::Spawn { process, profile, slot, zone, descriptors: names } = request else {
             panic!("{request:?}")
         };
@@ -158,7 +173,7 @@ impl World {
     }
 
     fn expect_kill(&mut self, process: u32) {
-        let (request, _) = self.init.receive::<Request>().unwrap();
+        let (request, _) = self.next_order().unwrap();
         assert_eq!(request, Request::Kill { process });
     }
 }
@@ -248,7 +263,7 @@ fn the_uplink_learns_of_the_tunnel_and_again_after_its_restart() {
 }
 
 #[test]
-fn a_dead_tunnel_process_leaves_the_zone_running() {
+fn a_dead_tunnel_process_comes_back_under_a_running_zone() {
     let mut world = World::new("vpnd");
     let mut running = world.run(0);
     let vpnd = running.vpnd.as_mut().unwrap();
@@ -259,14 +274,189 @@ fn a_dead_tunnel_process_leaves_the_zone_running() {
     let tunnel = world.zone(0).tunnel.unwrap();
     assert_eq!((tunnel.up, tunnel.sent_bytes, tunnel.reason), (true, 7, None));
     drop(status);
+    while world.uplink.receive::<ToUplink>().is_ok() {}
+    running.events.send(&VmmEvent::NetworkLost, &[]).unwrap();
     world.exited(vpnd.number, ExitCause::Signal(9));
     world.check_state(0, Phase::Running, None);
     let tunnel = world.zone(0).tunnel.unwrap();
     assert!(!tunnel.up);
-    let reason = "The tunnel process was killed by signal 9. The zone has no network until it is stopped and \
-                  started again.";
+    let reason = "The tunnel process was killed by signal 9. The tunnel is restarting.";
     assert_eq!(tunnel.reason.as_deref(), Some(reason));
-    assert_eq!(last_notice(&world.status()).0, "vpnd office");
+    let text = "Zone office: the tunnel process was killed by signal 9. It is started again.";
+    assert_eq!(last_notice(&world.status()), ("vpnd office", text));
+    let due = world.daemon.zones[0].life.deadline().unwrap();
+    world.daemon.tick(0, due).unwrap();
+    // The same zone, the same machine: another tunnel process at the machine's and at the uplink's side.
+    let mut again = world.next_spawn(ZoneProfile::Vpnd, 0);
+    let (command, streams) = running.events.receive::<Command>().unwrap();
+    assert_eq!((command, streams.len()), (Command::Network, 1));
+    rustix::io::write(&again.descriptors["vhost"], b"vhost").unwrap();
+    assert_eq!(rustix::io::read(&streams[0], &mut [0; 8]).unwrap(), 5);
+    assert_eq!(world.uplink.receive::<ToUplink>().unwrap().0, ToUplink::RemoveTunnel { tunnel: 0 });
+    let (added, datagrams) = world.uplink.receive::<ToUplink>().unwrap();
+    assert!(matches!(added, ToUplink::AddTunnel { tunnel: 0, .. }));
+    rustix::io::write(&again.descriptors["uplink"], b"sealed").unwrap();
+    assert_eq!(rustix::io::read(&datagrams[0], &mut [0; 8]).unwrap(), 6);
+    again.channel("status").send(&up, &[]).unwrap();
+    world.settle();
+    let tunnel = world.zone(0).tunnel.unwrap();
+    assert_eq!((tunnel.up, tunnel.reason), (true, None));
+}
+
+/// The next `zoned`, told by `init` what the one before left. `lives`: processes of slot 0.
+fn next_zoned(mut world: World, lives: &[(u32, ZoneProfile)], gone: &[u32]) -> World {
+    world.settle();
+    while world.next_order().is_ok() {}
+    let (init, their_init) = Channel::pair().unwrap();
+    init.set_nonblocking().unwrap();
+    let (uplink, their_uplink) = Channel::pair().unwrap();
+    uplink.set_nonblocking().unwrap();
+    for (slot, (state, names, descriptors)) in &world.stored {
+        let stored = InitEvent::Stored { slot: *slot, state: state.clone(), names: names.clone() };
+        let descriptors: Vec<_> = descriptors.iter().map(OwnedFd::as_fd).collect();
+        init.send(&stored, &descriptors).unwrap();
+    }
+    for (process, profile) in lives {
+        let (process, profile, zone) = (*process, *profile, "office".to_owned());
+        init.send(&InitEvent::Lives { process, profile, slot: 0, zone, pid: 1 }, &[]).unwrap();
+    }
+    for process in gone {
+        init.send(&InitEvent::Exited { process: *process, cause: ExitCause::Signal(9) }, &[]).unwrap();
+    }
+    init.send(&InitEvent::HandedOver, &[]).unwrap();
+    let varlink = rustix::io::fcntl_dupfd_cloexec(world.daemon.server.listener(), 0).unwrap();
+    let meminfo = fs::File::open("/proc/meminfo").unwrap().into();
+    let inherited = Inherited { init: their_init, uplink: their_uplink, varlink, meminfo };
+    let daemon = Daemon::new(world.daemon.paths.clone(), inherited, 200).unwrap();
+    let World { socket, data, stored, .. } = world;
+    let mut next = World { daemon, init, uplink, socket, data, stored };
+    next.settle();
+    next
+}
+
+#[test]
+fn the_next_zoned_takes_a_running_zone_over() {
+    let world = World::new("adopt");
+    let mut world = world;
+    let mut running = world.run(0);
+    let vpnd = running.vpnd.as_mut().unwrap();
+    let status = vpnd.channel("status");
+    status.send(&VpndStatus { up: true, ..VpndStatus::default() }, &[]).unwrap();
+    let lives = [(running.vmm.number, ZoneProfile::Vmm), (vpnd.number, ZoneProfile::Vpnd)];
+    let mut world = next_zoned(world, &lives, &[]);
+    world.check_state(0, Phase::Running, Some("The zone's agent hung up; the zone itself goes on."));
+    assert!(world.zone(0).tunnel.unwrap().up);
+    world.check_state(1, Phase::Stopped, None);
+    // The uplink is told again, the agent comes again, everything else goes on where it was.
+    assert_eq!(world.uplink.receive::<ToUplink>().unwrap().0, ToUplink::RemoveTunnel { tunnel: 0 });
+    let (added, datagrams) = world.uplink.receive::<ToUplink>().unwrap();
+    assert!(matches!(added, ToUplink::AddTunnel { tunnel: 0, .. }));
+    rustix::io::write(&vpnd.descriptors["uplink"], b"sealed").unwrap();
+    assert_eq!(rustix::io::read(&datagrams[0], &mut [0; 8]).unwrap(), 6);
+    let agent = world.connect_agent(&running.vmm, PORT);
+    let hello = zone_protocol::agent::Status { protocol: VERSION, version: "0.1".into(), uptime_ms: 9 };
+    rustix::io::write(&agent, &encode(&FromAgent::Hello(hello)).unwrap()).unwrap();
+    world.settle();
+    world.check_state(0, Phase::Running, None);
+    status.send(&VpndStatus::default(), &[]).unwrap();
+    world.settle();
+    assert!(!world.zone(0).tunnel.unwrap().up);
+    // It stops as ever, and then nothing of it is kept.
+    assert_eq!(world.call(Method::Stop("office".into())), Reply::Done);
+    assert_eq!(next_request(&agent).ask, Ask::ShutDown);
+    running.events.send(&VmmEvent::Ended(End::ShutDown), &[]).unwrap();
+    world.exited(running.vmm.number, ExitCause::Code(0));
+    world.expect_kill(lives[1].0);
+    world.exited(lives[1].0, ExitCause::Signal(9));
+    world.check_state(0, Phase::Stopped, None);
+    assert!(matches!(world.next_order(), Err(ReceiveError::WouldBlock)));
+    assert!(world.stored.is_empty());
+}
+
+#[test]
+fn deaths_in_the_gap_are_not_lost() {
+    let mut world = World::new("gap");
+    let running = world.run(0);
+    let (vmm, vpnd) = (running.vmm.number, running.vpnd.as_ref().unwrap().number);
+    let mut world = next_zoned(world, &[(vpnd, ZoneProfile::Vpnd)], &[vmm]);
+    world.expect_kill(vpnd);
+    world.exited(vpnd, ExitCause::Signal(9));
+    let reason = "The zone's virtual machine process was killed by signal 9.";
+    world.check_state(0, Phase::Failed, Some(reason));
+}
+
+#[test]
+fn a_zone_that_is_not_as_it_was_stored_is_ended_with_a_reason() {
+    type Spoil = fn(&mut World);
+    let spoilt: [(&str, Spoil, &str); 3] = [
+        (
+            "state",
+            |world| world.stored.get_mut(&0).unwrap().0.truncate(3),
+            "Zone office was ended when zoned started again: its state does not decode.",
+        ),
+        (
+            "console",
+            |world| {
+                let (_, names, descriptors) = world.stored.get_mut(&0).unwrap();
+                let place = names.iter().position(|name| name == "console").unwrap();
+                names.remove(place);
+                descriptors.remove(place);
+            },
+            "Zone office was ended when zoned started again: its console was not stored.",
+        ),
+        (
+            "nothing",
+            |world| world.stored.clear(),
+            "Zone office was ended when zoned started again: it began while zoned ended.",
+        ),
+    ];
+    for (name, spoil, text) in spoilt {
+        let mut world = World::new(name);
+        let running = world.run(0);
+        let (vmm, vpnd) = (running.vmm.number, running.vpnd.as_ref().unwrap().number);
+        world.settle();
+        while world.next_order().is_ok() {}
+        spoil(&mut world);
+        let mut world = next_zoned(world, &[(vmm, ZoneProfile::Vmm), (vpnd, ZoneProfile::Vpnd)], &[]);
+        world.expect_kill(vmm.min(vpnd));
+        world.expect_kill(vmm.max(vpnd));
+        assert_eq!(last_notice(&world.status()), ("zoned", text));
+        world.check_state(0, Phase::Stopped, None);
+        assert!(world.stored.is_empty());
+    }
+}
+
+#[test]
+fn a_zone_pauses_on_demand_and_a_second_start_is_refused() {
+    let mut world = World::new("pause");
+    let running = world.run(1);
+    let office = |method: fn(String) -> Method| method("vault".to_owned());
+    let refused = |text: &str| Reply::Error(CallError::Refused(text.to_owned()));
+    assert_eq!(world.call(office(Method::Start)), refused("Zone vault is running already."));
+    assert_eq!(world.call(office(Method::Pause)), Reply::Done);
+    assert_eq!(running.events.receive::<Command>().unwrap().0, Command::Pause);
+    running.events.send(&VmmEvent::Paused, &[]).unwrap();
+    world.settle();
+    world.check_state(1, Phase::Paused, None);
+    assert_eq!(world.call(office(Method::Start)), refused("Zone vault is paused. Resume it to use it."));
+    assert_eq!(world.call(office(Method::Resume)), Reply::Done);
+    assert_eq!(running.events.receive::<Command>().unwrap().0, Command::Resume);
+    running.events.send(&VmmEvent::Resumed, &[]).unwrap();
+    world.settle();
+    world.check_state(1, Phase::Running, None);
+    assert_eq!(world.call(office(Method::Kill)), Reply::Done);
+    world.expect_kill(running.vmm.number);
+}
+
+#[test]
+fn the_power_button_asks_the_agents_first() {
+    let mut world = World::new("button");
+    let running = world.run(1);
+    world.tell_init(&InitEvent::ShuttingDown { patience_ms: 20_000 });
+    assert_eq!(next_request(&running.agent).ask, Ask::ShutDown);
+    running.events.send(&VmmEvent::Ended(End::ShutDown), &[]).unwrap();
+    world.exited(running.vmm.number, ExitCause::Code(0));
+    assert_eq!(world.next_order().unwrap().0, Request::PowerOff);
 }
 
 #[test]
@@ -324,13 +514,17 @@ fn last_words_are_heard_before_the_death() {
 }
 
 #[test]
-fn a_reset_is_a_new_machine() {
+fn a_reset_is_a_new_start_of_the_same_machine() {
     let mut world = World::new("reset");
     let running = world.run(1);
-    running.events.send(&VmmEvent::Ended(End::Reset), &[]).unwrap();
-    world.exited(running.vmm.number, ExitCause::Code(0));
+    running.events.send(&VmmEvent::Started, &[]).unwrap();
+    world.settle();
     world.check_state(1, Phase::Starting, None);
-    assert_ne!(world.next_spawn(ZoneProfile::Vmm, 1).number, running.vmm.number);
+    let agent = world.connect_agent(&running.vmm, PORT);
+    let hello = zone_protocol::agent::Status { protocol: VERSION, version: "0.1".into(), uptime_ms: 5 };
+    rustix::io::write(&agent, &encode(&FromAgent::Hello(hello)).unwrap()).unwrap();
+    world.settle();
+    world.check_state(1, Phase::Running, None);
 }
 
 #[test]
@@ -345,7 +539,7 @@ fn a_hostile_agent_loses_its_connection_only() {
     world.settle();
     let broken = CallError::Refused("The connection to the zone's agent broke.".into());
     assert_eq!(client.read_events().unwrap(), [Reply::Error(broken)]);
-    world.check_state(1, Phase::Running, None);
+    world.check_state(1, Phase::Running, Some("The zone's agent hung up; the zone itself goes on."));
     let gone = CallError::Refused("The agent of zone vault is not connected just now.".into());
     assert_eq!(world.call(check), Reply::Error(gone));
     // Any other port is closed at once, and the agent may come back.
@@ -387,7 +581,7 @@ fn a_guest_that_connects_for_ever_fills_no_log() {
     world.settle();
     let run = world.daemon.zones[1].run.as_ref().unwrap();
     assert!(!run.may_log() && run.link.is_none());
-    world.check_state(1, Phase::Running, None);
+    world.check_state(1, Phase::Running, Some("The zone's agent hung up; the zone itself goes on."));
 }
 
 #[test]
@@ -445,12 +639,12 @@ fn power_off_waits_for_the_zones() {
     let running = world.run(1);
     assert_eq!(world.call(Method::PowerOff), Reply::Done);
     assert_eq!(next_request(&running.agent).ask, Ask::ShutDown);
-    assert!(matches!(world.init.receive::<Request>(), Err(ReceiveError::WouldBlock)));
+    assert!(matches!(world.next_order(), Err(ReceiveError::WouldBlock)));
     let refused = CallError::Refused("The host is powering off.".into());
     assert_eq!(world.call(Method::Start("office".into())), Reply::Error(refused));
     running.events.send(&VmmEvent::Ended(End::ShutDown), &[]).unwrap();
     world.exited(running.vmm.number, ExitCause::Code(0));
-    assert_eq!(world.init.receive::<Request>().unwrap().0, Request::PowerOff);
+    assert_eq!(world.next_order().unwrap().0, Request::PowerOff);
 }
 
 /// `zlink` as the other end: somebody else's idea of the protocol.

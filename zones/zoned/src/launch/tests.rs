@@ -80,7 +80,14 @@ fn policy() -> VerifiedPolicy {
 fn plan(policy: &Policy, zone: usize) -> Plan<'_> {
     let slot = u8::try_from(zone).unwrap();
     let tunnel = tunnel_of(policy, &policy.zones[zone], |_| Some([7; 32])).unwrap();
-    Plan { zone: &policy.zones[zone], slot, tunnel, memory_taken_mib: 0, disposable: None }
+    Plan {
+        zone: &policy.zones[zone],
+        slot,
+        tunnel,
+        memory_taken_mib: 0,
+        memory_available_mib: 256,
+        disposable: None,
+    }
 }
 
 fn names(descriptors: &Descriptors) -> Vec<&str> {

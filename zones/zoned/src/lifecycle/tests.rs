@@ -11,7 +11,8 @@ struct Story {
 
 impl Story {
     fn new(has_vpnd: bool) -> Self {
-        Self { zone: Lifecycle::new(has_vpnd), now: Instant::now() }
+        let now = Instant::now();
+        Self { zone: Lifecycle::new(has_vpnd, now), now }
     }
 
     fn on(&mut self, event: Event) -> Vec<Action> {
@@ -59,7 +60,7 @@ fn a_silent_agent_is_insisted_upon() {
     story.on(Event::Stop);
     assert_eq!(story.after(ASK_PATIENCE - Duration::from_secs(1)), []);
     assert_eq!(story.on(Event::Hello("1".into())), [Action::AskAgent]);
-    assert_eq!(story.after(Duration::from_secs(1)), [Action::TellVmm]);
+    assert_eq!(story.after(Duration::from_secs(1)), [Action::Tell(Command::Kill)]);
     assert_eq!(story.after(KILL_PATIENCE), [Action::Kill(Role::Vmm)]);
     assert_eq!(story.after(KILL_PATIENCE), [Action::Kill(Role::Vmm)]);
     assert_eq!(story.on(Event::Exited(Role::Vmm, ExitCause::Signal(9))), [Action::Release]);
@@ -98,14 +99,140 @@ fn a_dead_machine_process_fails_the_zone() {
     }
 }
 
+const KILLED: ExitCause = ExitCause::Signal(9);
+
+fn notice(role: Role, text: &str) -> Action {
+    Action::Notice(role, text.to_owned())
+}
+
 #[test]
-fn a_zone_survives_its_tunnel() {
+fn a_dead_tunnel_comes_back_within_limits() {
     let mut story = Story::running(true);
-    assert_eq!(story.on(Event::Exited(Role::Vpnd, ExitCause::Signal(9))), []);
+    for wait in [200, 400, 800, 1600, 3200] {
+        let told = notice(Role::Vpnd, "the tunnel process was killed by signal 9. It is started again.");
+        assert_eq!(story.on(Event::Exited(Role::Vpnd, KILLED)), [told]);
+        story.check(Phase::Running, None);
+        let reason = "The tunnel process was killed by signal 9. The tunnel is restarting.";
+        assert_eq!(story.zone.tunnel_reason().as_deref(), Some(reason));
+        assert_eq!(story.after(Duration::from_millis(wait - 1)), []);
+        assert_eq!(story.after(Duration::from_millis(1)), [Action::LaunchVpnd]);
+        assert_eq!(story.zone.tunnel_reason().as_deref(), Some(reason));
+        assert_eq!(story.on(Event::TunnelUp), []);
+        assert_eq!(story.zone.tunnel_reason(), None);
+    }
+    let told = "the tunnel process was killed by signal 9, again and again. The zone runs on without network until \
+                it is restarted.";
+    assert_eq!(story.on(Event::Exited(Role::Vpnd, KILLED)), [notice(Role::Vpnd, told)]);
+    assert_eq!(story.zone.deadline(), None);
+    assert!(story.zone.tunnel_reason().unwrap().contains("has no network until it is restarted"));
     story.check(Phase::Running, None);
+    // A restart of the zone begins anew.
+    story.on(Event::Restart);
+    story.on(Event::Ended(End::ShutDown));
+    let actions = story.on(Event::Exited(Role::Vmm, ExitCause::Code(0)));
+    assert_eq!(actions, [Action::Release, Action::Launch]);
+    assert_eq!(story.zone.tunnel_reason(), None);
+}
+
+#[test]
+fn a_tunnel_that_is_not_started_again_counts_as_dead() {
+    let mut story = Story::running(true);
+    story.on(Event::Exited(Role::Vpnd, KILLED));
+    story.after(Duration::from_secs(1));
+    let told = "the tunnel process was not started by the host: no. It is started again.";
+    assert_eq!(story.on(Event::Refused(Role::Vpnd, "no".into())), [notice(Role::Vpnd, told)]);
+    assert_eq!(story.after(Duration::from_secs(1)), [Action::LaunchVpnd]);
+    let told = "the tunnel process could not be started: no sockets. It is started again.";
+    assert_eq!(story.on(Event::VpndFailed("no sockets".into())), [notice(Role::Vpnd, told)]);
+    story.check(Phase::Running, None);
+}
+
+#[test]
+fn a_tunnel_that_hung_up_is_killed_and_comes_back() {
+    let mut story = Story::running(true);
+    story.on(Event::NetworkLost);
+    assert_eq!(story.after(HANG_UP_PATIENCE), [Action::Kill(Role::Vpnd)]);
+    assert_eq!(story.after(HANG_UP_PATIENCE), []);
+    let told = notice(Role::Vpnd, "the tunnel process hung up. It is started again.");
+    assert_eq!(story.on(Event::Exited(Role::Vpnd, KILLED)), [told]);
+    assert_eq!(story.after(Duration::from_secs(1)), [Action::LaunchVpnd]);
+}
+
+#[test]
+fn an_end_starts_no_tunnel() {
+    let mut story = Story::running(true);
+    story.on(Event::Exited(Role::Vpnd, KILLED));
     story.on(Event::Stop);
+    assert_eq!(story.after(Duration::from_secs(10)), []);
     story.on(Event::Ended(End::ShutDown));
     assert_eq!(story.on(Event::Exited(Role::Vmm, ExitCause::Code(0))), [Action::Release]);
+    story.check(Phase::Stopped, None);
+}
+
+#[test]
+fn a_zone_pauses_and_goes_on() {
+    let mut story = Story::running(false);
+    assert_eq!(story.on(Event::Pause), [Action::Tell(Command::Pause)]);
+    story.check(Phase::Running, None);
+    assert_eq!(story.zone.handle(Event::Pause, story.now), Err(Refusal::Paused));
+    story.on(Event::Paused);
+    story.check(Phase::Paused, None);
+    assert_eq!(story.zone.deadline(), None);
+    assert_eq!(story.zone.handle(Event::Start, story.now), Err(Refusal::Paused));
+    assert_eq!(story.on(Event::Resume), [Action::Tell(Command::Resume)]);
+    story.check(Phase::Paused, None);
+    // The answer to an order that was taken back.
+    story.on(Event::Paused);
+    story.on(Event::Resumed);
+    story.check(Phase::Running, None);
+    assert_eq!(story.zone.handle(Event::Resume, story.now), Err(Refusal::Running));
+    // A guest that stands still cannot shut down.
+    story.on(Event::Pause);
+    story.on(Event::Paused);
+    assert_eq!(story.on(Event::Stop), [Action::Tell(Command::Resume), Action::AskAgent]);
+    assert_eq!(story.zone.handle(Event::Pause, story.now), Err(Refusal::Stopping));
+}
+
+#[test]
+fn a_machine_that_does_not_pause_loses_nothing() {
+    let mut story = Story::running(false);
+    story.on(Event::Pause);
+    let told = notice(Role::Vmm, "it did not pause within 5 seconds and runs on.");
+    assert_eq!(story.after(PAUSE_PATIENCE), [told]);
+    story.check(Phase::Running, None);
+    story.on(Event::Paused);
+    story.check(Phase::Paused, None);
+    story.on(Event::Resume);
+    let told = notice(Role::Vmm, "it did not go on within 5 seconds and stays paused.");
+    assert_eq!(story.after(PAUSE_PATIENCE), [told]);
+    story.check(Phase::Paused, None);
+}
+
+#[test]
+fn a_kill_asks_nobody_and_a_restart_comes_back() {
+    let mut story = Story::running(false);
+    assert_eq!(story.on(Event::Kill), [Action::Kill(Role::Vmm)]);
+    assert_eq!(story.on(Event::Exited(Role::Vmm, KILLED)), [Action::Release]);
+    story.check(Phase::Stopped, None);
+    assert_eq!(story.zone.handle(Event::Kill, story.now), Err(Refusal::NotRunning));
+    assert_eq!(story.on(Event::Restart), [Action::Launch]);
+    assert_eq!(story.zone.handle(Event::Start, story.now), Err(Refusal::Starting));
+    assert_eq!(story.zone.handle(Event::Pause, story.now), Err(Refusal::NotRunning));
+    story.on(Event::Hello("1".into()));
+    assert_eq!(story.zone.handle(Event::Start, story.now), Err(Refusal::Running));
+    assert_eq!(story.on(Event::Restart), [Action::AskAgent]);
+    assert_eq!(story.on(Event::Kill), [Action::Kill(Role::Vmm)]);
+    assert_eq!(story.on(Event::Exited(Role::Vmm, KILLED)), [Action::Release]);
+    story.check(Phase::Stopped, None);
+}
+
+#[test]
+fn a_lost_agent_is_told_until_it_is_back() {
+    let mut story = Story::running(false);
+    story.on(Event::AgentLost);
+    story.check(Phase::Running, Some("The zone's agent hung up; the zone itself goes on."));
+    story.on(Event::Hello("2".into()));
+    story.check(Phase::Running, None);
 }
 
 #[test]
@@ -131,26 +258,59 @@ fn a_launch_that_fails_leaves_nothing() {
 }
 
 #[test]
-fn a_reset_restarts_but_not_for_ever() {
+fn a_reset_is_a_start_but_not_for_ever() {
     let mut story = Story::running(false);
+    assert_eq!(story.on(Event::Booted), []);
     for _ in 0..MAX_RESETS {
-        story.on(Event::Ended(End::Reset));
-        let actions = story.on(Event::Exited(Role::Vmm, ExitCause::Code(0)));
-        assert_eq!(actions, [Action::Release, Action::Launch]);
+        assert_eq!(story.on(Event::Booted), [Action::DropAgent]);
         story.check(Phase::Starting, None);
+        story.on(Event::Hello("1".into()));
+        story.check(Phase::Running, None);
     }
-    story.on(Event::Ended(End::Reset));
-    story.on(Event::Exited(Role::Vmm, ExitCause::Code(0)));
+    assert_eq!(story.on(Event::Booted), [Action::Kill(Role::Vmm)]);
+    story.on(Event::Exited(Role::Vmm, KILLED));
     story.check(Phase::Failed, Some("The guest resets itself again and again."));
+}
+
+#[test]
+fn a_guest_that_resets_itself_when_asked_to_end_ends() {
+    let mut story = Story::running(false);
+    story.on(Event::Booted);
+    story.on(Event::Stop);
+    assert_eq!(story.on(Event::Booted), [Action::Tell(Command::Kill)]);
+    story.on(Event::Ended(End::Failed("killed on request".into())));
+    assert_eq!(story.on(Event::Exited(Role::Vmm, ExitCause::Code(0))), [Action::Release]);
+    story.check(Phase::Stopped, None);
 }
 
 #[test]
 fn a_stop_takes_back_a_restart() {
     let mut story = Story::running(false);
-    story.on(Event::Ended(End::Reset));
+    story.on(Event::Restart);
     story.on(Event::Stop);
+    story.on(Event::Ended(End::ShutDown));
     assert_eq!(story.on(Event::Exited(Role::Vmm, ExitCause::Code(0))), [Action::Release]);
     story.check(Phase::Stopped, None);
+}
+
+#[test]
+fn a_zone_goes_on_under_the_next_zoned() {
+    let mut story = Story::running(true);
+    story.on(Event::Booted);
+    story.on(Event::Pause);
+    story.on(Event::Paused);
+    let saved = story.zone.save().unwrap();
+    let mut next = Story { zone: Lifecycle::restore(saved.clone(), true, story.now), now: story.now };
+    assert_eq!(next.zone.save(), Some(saved));
+    next.check(Phase::Paused, None);
+    assert_eq!(next.on(Event::Resume), [Action::Tell(Command::Resume)]);
+    next.on(Event::Resumed);
+    // Its agent is awaited: it connects again.
+    next.check(Phase::Running, Some("The zone's agent hung up; the zone itself goes on."));
+    next.on(Event::Hello("1".into()));
+    next.check(Phase::Running, None);
+    assert_eq!(next.on(Event::Booted), [Action::DropAgent]);
+    assert_eq!(Story::new(true).zone.save(), None);
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
@@ -169,6 +329,17 @@ fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         3 => Just(Event::Start),
         2 => Just(Event::Stop),
+        1 => Just(Event::Kill),
+        1 => Just(Event::Restart),
+        2 => Just(Event::Pause),
+        2 => Just(Event::Resume),
+        2 => Just(Event::Booted),
+        2 => Just(Event::Paused),
+        2 => Just(Event::Resumed),
+        1 => Just(Event::NetworkLost),
+        1 => Just(Event::TunnelUp),
+        1 => Just(Event::AgentLost),
+        1 => Just(Event::VpndFailed("x".to_owned())),
         1 => Just(Event::LaunchFailed("x".to_owned())),
         1 => role.clone().prop_map(|role| Event::Refused(role, "x".to_owned())),
         3 => (role, cause).prop_map(|(role, cause)| Event::Exited(role, cause)),
@@ -194,9 +365,23 @@ impl Shadow {
                 Role::Vmm => self.vmm,
                 Role::Vpnd => self.vpnd,
             },
-            Event::Ended(_) | Event::Hello(_) => self.vmm,
-            Event::LaunchFailed(_) => false,
-            Event::Start | Event::Stop | Event::Tick => true,
+            Event::Ended(_)
+            | Event::Hello(_)
+            | Event::AgentLost
+            | Event::Booted
+            | Event::Paused
+            | Event::Resumed
+            | Event::NetworkLost => self.vmm,
+            Event::TunnelUp => self.vpnd,
+            // Only in answer to an action, where the test gives it.
+            Event::LaunchFailed(_) | Event::VpndFailed(_) => false,
+            Event::Start
+            | Event::Stop
+            | Event::Kill
+            | Event::Restart
+            | Event::Pause
+            | Event::Resume
+            | Event::Tick => true,
         }
     }
 
@@ -221,9 +406,29 @@ impl Shadow {
                 assert!(!self.vmm && !self.vpnd && self.held);
                 self.held = false;
             }
-            Action::AskAgent | Action::TellVmm => assert!(self.vmm),
+            Action::LaunchVpnd => {
+                assert!(self.vmm && !self.vpnd && has_vpnd, "a tunnel process met an earlier one");
+                self.vpnd = true;
+            }
+            Action::Tell(_) => assert!(self.vmm),
+            Action::AskAgent | Action::DropAgent | Action::Notice(..) => assert!(self.held),
         }
     }
+}
+
+/// Whether a wait is under way that the next `zoned` begins anew.
+fn zone_waits(zone: &Lifecycle) -> bool {
+    let hung_up = matches!(zone.vpnd, Vpnd::Lives { hung_up: HungUp::Since { .. }, .. });
+    let own = match zone.state {
+        State::Up { mode: Mode::Runs | Mode::Paused, .. } => matches!(zone.vpnd, Vpnd::Waits { .. }),
+        State::Up { .. }
+        | State::Stopped { .. }
+        | State::Starting { .. }
+        | State::Stopping { .. }
+        | State::Failed { .. } => true,
+    };
+    assert!(!hung_up || zone.deadline().is_some());
+    own
 }
 
 fn assert_invariants(zone: &Lifecycle, shadow: &Shadow, now: Instant) {
@@ -234,10 +439,18 @@ fn assert_invariants(zone: &Lifecycle, shadow: &Shadow, now: Instant) {
             assert!(!shadow.vmm && !shadow.vpnd && !shadow.held && zone.deadline().is_none());
         }
         Phase::Starting => assert!(shadow.vmm && zone.deadline().is_some()),
-        Phase::Running => assert!(shadow.vmm && zone.deadline().is_none()),
+        Phase::Running | Phase::Paused => assert!(shadow.vmm),
         Phase::Stopping => assert!((shadow.vmm || shadow.vpnd) && zone.deadline().is_some()),
     }
-    assert_eq!(view.agent.is_some(), view.phase == Phase::Running);
+    assert_eq!(view.agent.is_some(), matches!(view.phase, Phase::Running | Phase::Paused));
+    // Whatever the state, the next zoned goes on in the same one, or there is nothing to go on with.
+    let saved = zone.save();
+    assert_eq!(saved.is_some(), shadow.held);
+    if let Some(saved) = saved {
+        let next = Lifecycle::restore(saved.clone(), zone.has_vpnd, now);
+        assert_eq!(next.view().phase, view.phase);
+        assert_eq!((next.save(), next.deadline().is_some()), (Some(saved), zone_waits(zone)));
+    }
     assert!(view.phase != Phase::Failed || view.reason.is_some());
     assert!(zone.resets.len() <= MAX_RESETS);
     if let Some(deadline) = zone.deadline() {
@@ -253,9 +466,9 @@ proptest! {
         has_vpnd: bool,
         operations in prop::collection::vec((any_event(), 0_u64..20), 1..120),
     ) {
-        let mut zone = Lifecycle::new(has_vpnd);
-        let mut shadow = Shadow::default();
         let mut now = Instant::now();
+        let mut zone = Lifecycle::new(has_vpnd, now);
+        let mut shadow = Shadow::default();
         for (event, seconds) in operations {
             now += Duration::from_secs(seconds);
             // An earlier Launch may fail instead of anything else, while nothing was asked for yet.
@@ -273,16 +486,23 @@ proptest! {
                 continue;
             }
             shadow.event(&event);
+            let fails = matches!(seconds % 3, 0);
             for action in zone.handle(event, now).unwrap_or_default() {
                 shadow.action(&action, has_vpnd);
+                if action == Action::LaunchVpnd && fails {
+                    shadow.vpnd = false;
+                    for action in zone.handle(Event::VpndFailed("x".to_owned()), now).unwrap() {
+                        shadow.action(&action, has_vpnd);
+                    }
+                }
             }
             assert_invariants(&zone, &shadow, now);
         }
         // Whatever happened: a stop and patience end every zone.
         drop(zone.handle(Event::Stop, now));
-        for _ in 0..8 {
+        for _ in 0..10 {
             let Some(deadline) = zone.deadline() else { break };
-            now = deadline;
+            now = now.max(deadline);
             for action in zone.handle(Event::Tick, now).unwrap() {
                 shadow.action(&action, has_vpnd);
                 if let Action::Kill(role) = action {

@@ -1,4 +1,6 @@
-//! When a dead service is started again. Pure: time is an argument.
+//! When something that died is started again: `init`'s services, and the tunnel processes of `zoned`'s zones.
+//!
+//! Pure: time is an argument, counted from any fixed point.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,22 +14,22 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 /// What to do about a death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// Start it again at this time.
     At(Duration),
-    /// Not again in this boot.
+    /// Not again.
     GiveUp,
 }
 
-/// The recent deaths of one service.
-#[derive(Debug, Default)]
-pub(crate) struct Restarts {
+/// The recent deaths of one process.
+#[derive(Clone, Debug, Default)]
+pub struct Restarts {
     deaths: VecDeque<Duration>,
 }
 
 impl Restarts {
     /// Notes a death, or a start that failed.
-    pub(crate) fn died(&mut self, now: Duration) -> Verdict {
+    pub fn died(&mut self, now: Duration) -> Verdict {
         self.deaths.retain(|death| now.saturating_sub(*death) < WINDOW);
         if self.deaths.len() == MOST {
             return Verdict::GiveUp;
@@ -35,6 +37,18 @@ impl Restarts {
         let doublings = u32::try_from(self.deaths.len()).expect("fewer than MOST");
         self.deaths.push_back(now);
         Verdict::At(now.saturating_add(FIRST_WAIT.saturating_mul(1 << doublings)))
+    }
+
+    /// How many deaths are remembered.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.deaths.len()
+    }
+
+    /// As after so many deaths at this time, at most as many as are ever remembered.
+    #[must_use]
+    pub fn after(deaths: usize, now: Duration) -> Self {
+        Self { deaths: std::iter::repeat_n(now, deaths.min(MOST)).collect() }
     }
 }
 

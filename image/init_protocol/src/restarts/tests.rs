@@ -18,3 +18,10 @@ fn old_deaths_are_forgotten() {
         assert_eq!(restarts.died(now), Verdict::At(now + FIRST_WAIT));
     }
 }
+
+#[test]
+fn deaths_that_are_handed_over_count() {
+    let now = Duration::from_secs(7);
+    assert_eq!(Restarts::after(2, now).died(now), Verdict::At(now + Duration::from_millis(800)));
+    assert_eq!(Restarts::after(usize::MAX, now).died(now), Verdict::GiveUp);
+}
