@@ -25,7 +25,7 @@ mod zones;
 pub use demo_keys::{demo_gateway_keys, demo_keys};
 pub use explain::{ExplainError, Line, explain};
 pub use finding::{Finding, Findings};
-pub use policy::{MAX_TEXT, MAX_ZONES, check};
+pub use policy::{MAX_TEXT, check};
 pub use types::*;
 pub use verified::{VerifiedPolicy, verify};
 

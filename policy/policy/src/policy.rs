@@ -12,9 +12,6 @@ use crate::{tunnels, zones};
 /// The largest policy, in bytes.
 pub const MAX_TEXT: usize = 256 * 1024;
 
-/// The most zones of a policy: what one host runs.
-pub const MAX_ZONES: usize = 32;
-
 const KEYS: &[&str] = &["schema", "version", "name", "demo", "zone", "tunnel"];
 const NAME: &str = "1 to 64 printable ASCII characters";
 

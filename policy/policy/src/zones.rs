@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::finding::{Report, did_you_mean};
-use crate::policy::MAX_ZONES;
 use crate::read::{Field, Place};
 use crate::types::{Colour, Network, Zone};
 use crate::values::{self, NAME};
@@ -20,6 +19,9 @@ const COLOURS: &[(&str, Colour)] = &[
     ("brown", Colour::Brown),
     ("grey", Colour::Grey),
 ];
+
+/// The most zones of a policy: each has a colour of its own.
+const MAX_ZONES: usize = COLOURS.len();
 
 const MEMORY_MIB: std::ops::RangeInclusive<u32> = 64..=65536;
 const MEMORY: &str = "a size from \"64 MiB\" to \"64 GiB\"";
@@ -39,7 +41,12 @@ pub(crate) fn read(report: &mut Report, root: &Place<'_>, tunnels: &[String]) ->
     let places = root.tables(report, "zone");
     if places.is_empty() || places.len() > MAX_ZONES {
         let at = root.field("zone").map_or(0, |field| field.at);
-        report.add(at, "zone", format!("{} zones", places.len()), format!("1 to {MAX_ZONES} zones"));
+        report.add(
+            at,
+            "zone",
+            format!("{} zones", places.len()),
+            format!("1 to {MAX_ZONES} zones, each with a colour of its own"),
+        );
         return Vec::new();
     }
     let mut taken = Taken::default();

@@ -158,6 +158,36 @@ fn pictures_of_reasons() {
     }
 }
 
+/// A sentence that one line does not hold is readable to its end in the notice bar.
+fn pictures_of_long_notices() {
+    let finding = "There are no zones: /etc/bulkhead/policy.toml is not accepted. Line 23: tunnel.office.dsn: \
+                   found an unknown key, allowed the keys address, dns, mtu, peer (did you mean \"dns\"?)";
+    for (name, width, height, scale, least) in [
+        ("notice-1280x800", 1280, 800, Scale::One, 2),
+        ("notice-3840x2160", 3840, 2160, Scale::Two, 1),
+        ("notice-800x1280", 800, 1280, Scale::One, 2),
+    ] {
+        let mut picker = picker_of(Size { width, height }, scale);
+        let mut status = demo(0, 0);
+        finding.clone_into(&mut status.notices[0].text);
+        "zoned".clone_into(&mut status.notices[0].process);
+        picker.set_status(200, status);
+        let mut scene = Scene::new(Size { width, height }).expect("Slint starts");
+        let view = picker.view(200);
+        let _ = scene.draw(&view);
+        save(scene.plane(), name);
+        // Right of the subject's own line.
+        let words = Rect::from_edges(
+            view.bar.notice.x + scale.of(100),
+            view.bar.rect.y,
+            view.bar.notice.right(),
+            view.bar.rect.bottom(),
+        );
+        let lines = lines_of_text(scene.plane(), words);
+        assert!((least..=3).contains(&lines), "{name}: {lines} lines of notice");
+    }
+}
+
 /// Runs of rows with ink, each a line of text.
 fn lines_of_text(plane: &Plane, rect: Rect) -> usize {
     let has_ink = |y: &i32| ink(plane, Rect { y: *y, height: 1, ..rect }) > 0;
@@ -239,6 +269,7 @@ fn every_character_has_a_glyph() {
 fn the_picker_is_drawn_into_memory() {
     pictures_and_tile_colours();
     pictures_of_reasons();
+    pictures_of_long_notices();
     pictures_of_states();
     every_character_has_a_glyph();
 }

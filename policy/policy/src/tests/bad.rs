@@ -16,7 +16,7 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
         "1: name: found nothing, allowed 1 to 64 printable ASCII characters",
     ]),
     ("no_zones", &[
-        "1: zone: found 0 zones, allowed 1 to 32 zones",
+        "1: zone: found 0 zones, allowed 1 to 8 zones, each with a colour of its own",
     ]),
     ("peer_endpoint", &[
         "27: tunnel.office.peer[0].endpoint: found \"office.gateway.example\", allowed \"host:port\", the host by DNS name, IPv4 address or [IPv6 address], the port from 1 to 65535",
@@ -92,7 +92,7 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
         "3: found wrong syntax: invalid basic string, expected `\"`, allowed TOML 1.0",
     ]),
     ("too_many_zones", &[
-        "4: zone: found 33 zones, allowed 1 to 32 zones",
+        "4: zone: found 33 zones, allowed 1 to 8 zones, each with a colour of its own",
     ]),
     ("tunnel_address", &[
         "22: tunnel.office.address[0]: found \"10.11.0.2\", allowed an address with prefix length, such as \"10.11.0.2/32\"",
