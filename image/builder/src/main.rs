@@ -57,6 +57,11 @@ fn run() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Run { arguments } => {
+            prerequisites::install()?;
+            // A mistake in the words is said before a build of many minutes.
+            if runner::machine(&workspace, "check-run", &arguments)? == ExitCode::FAILURE {
+                return Ok(ExitCode::FAILURE);
+            }
             build(&workspace)?;
             runner::machine(&workspace, "run", &arguments)
         }

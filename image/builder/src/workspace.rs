@@ -48,17 +48,21 @@ impl Workspace {
             return Ok(());
         }
         let disk = rustix::fs::statvfs(&build).context("ask for free disk space")?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free < NEEDED_SPACE {
-            bail!(
-                "the disk that holds {} has {} MiB free, a build needs {} MiB: make room and start again",
-                build.display(),
-                free >> 20,
-                NEEDED_SPACE >> 20
-            );
-        }
-        Ok(())
+        is_room(&build, disk.f_bavail.saturating_mul(disk.f_frsize))
     }
+}
+
+/// Whether `free` bytes at `folder` are enough for a build.
+fn is_room(folder: &Path, free: u64) -> Result<()> {
+    if free < NEEDED_SPACE {
+        bail!(
+            "the disk that holds {} has {} MiB free, a build needs {} MiB: make room and start again",
+            folder.display(),
+            free >> 20,
+            NEEDED_SPACE >> 20
+        );
+    }
+    Ok(())
 }
 
 /// Runs `make` unless `output` exists and was made from the same `inputs`; a run that fails leaves no stamp.
@@ -83,4 +87,16 @@ pub(crate) fn version(path: &Path) -> Result<String> {
     let metadata = fs::metadata(path).with_context(|| format!("look at {}", path.display()))?;
     let changed = metadata.modified().context("time of change")?;
     Ok(format!("{} {} {:?}\n", path.display(), metadata.len(), changed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_said_before_a_build() {
+        is_room(Path::new("/b"), NEEDED_SPACE).unwrap();
+        let error = is_room(Path::new("/b"), 100 << 20).unwrap_err().to_string();
+        assert!(error.contains("/b has 100 MiB free") && error.contains("make room"), "{error}");
+    }
 }

@@ -6,7 +6,7 @@
 //! image, because nothing in the production image tells the outside what a zone sees.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
@@ -70,7 +70,20 @@ impl Options {
         if options.headless && options.policy.is_some() {
             bail!("--headless knows the demo policy only: leave --policy out");
         }
+        if let Some(path) = &options.policy {
+            check_policy(path)?;
+        }
         Ok(options)
+    }
+}
+
+/// Refuses a policy that the host would refuse: an answer here comes before a build and a boot.
+fn check_policy(path: &Path) -> anyhow::Result<()> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("read the policy {}", path.display()))?;
+    match policy::verify(&path.display().to_string(), &text) {
+        Ok(_) => Ok(()),
+        Err(findings) => bail!("the policy has mistakes; mend them and start again:\n{findings}"),
     }
 }
 
@@ -158,9 +171,14 @@ fn screen(artifacts: &Artifacts) -> anyhow::Result<Screen> {
     if display && artifacts.tools().join("usr/lib/x86_64-linux-gnu/qemu/ui-gtk.so").exists() {
         return Ok(Screen::Window);
     }
-    let free = (0..100).find(|display| TcpListener::bind(("127.0.0.1", VNC_PORT + display)).is_ok());
-    free.map(Screen::Vnc)
-        .context("ports 5900 to 5999 of 127.0.0.1 are all in use: end one of the VNC servers")
+    free_display(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()).map(Screen::Vnc)
+}
+
+/// The first VNC display whose port is free.
+fn free_display(is_free: impl Fn(u16) -> bool) -> anyhow::Result<u16> {
+    (0..100)
+        .find(|display| is_free(VNC_PORT + display))
+        .context("ports 5900 to 5999 of 127.0.0.1 are all in use: end one of the VNC servers and start again")
 }
 
 #[cfg(test)]
@@ -181,5 +199,34 @@ mod tests {
         assert!(parse(&["--headless", "--zone", "ofice"]).unwrap_err().contains("allowed are office"));
         assert!(parse(&["--zone", "office"]).unwrap_err().contains("--headless"));
         assert!(parse(&["--fly"]).unwrap_err().contains("\"--fly\""));
+    }
+
+    #[test]
+    fn a_port_in_use_is_passed_over_and_no_port_is_a_sentence() {
+        let held = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = held.local_addr().unwrap().port();
+        assert!(TcpListener::bind(("127.0.0.1", port)).is_err(), "a port in use is seen to be in use");
+        assert_eq!(free_display(|port| port > 5902).unwrap(), 3);
+        let error = free_display(|_| false).unwrap_err().to_string();
+        assert!(error.contains("end one of the VNC servers"), "{error}");
+    }
+
+    #[test]
+    fn a_policy_with_a_typo_is_refused_before_anything_is_built() {
+        let folder = std::env::temp_dir().join(format!("bulkhead-policy-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("policy.toml");
+        let check = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            parse(&["--policy", path.to_str().unwrap()]).map(drop)
+        };
+        let demo = include_str!("../../../policy/policy/demo/policy.toml");
+        assert_eq!(check(demo), Ok(()));
+        let error = check(&demo.replacen("colour", "color", 1)).unwrap_err();
+        assert!(error.contains("policy.toml:") && error.contains("color"), "{error}");
+        let missing = folder.join("none.toml");
+        let error = parse(&["--policy", missing.to_str().unwrap()]).unwrap_err();
+        assert!(error.contains("none.toml"), "{error}");
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

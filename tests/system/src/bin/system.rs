@@ -2,7 +2,7 @@
 //!
 //! `system list` prints one test a line, its name first, then its kind. `system test [--soak] [--seed N] [NAME]...`
 //! runs the tests whose name contains one of the names; `--soak` runs random series in full, `--seed` repeats one.
-//! `system run ...` starts the demo, see `demo`.
+//! `system run ...` starts the demo, see `demo`; `system check-run ...` only says what is wrong with its words.
 
 use std::process::ExitCode;
 
@@ -35,8 +35,9 @@ fn dispatch() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         "test" => test(&rest),
+        "check-run" => demo::Options::parse(&rest).map(|_| ExitCode::SUCCESS),
         "run" => demo::run(&demo::Options::parse(&rest)?),
-        other => bail!("system does {other:?} not: allowed are list, test and run"),
+        other => bail!("system does {other:?} not: allowed are list, test, check-run and run"),
     }
 }
 
