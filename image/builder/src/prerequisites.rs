@@ -145,8 +145,10 @@ mod tests {
     fn only_what_is_missing_is_installed() {
         assert!(missing(PACKAGES.iter(), |_| true).is_empty());
         let lacks_two = |file: &str| file != "/usr/bin/musl-gcc" && file != "/usr/bin/newuidmap";
-        let names: Vec<&str> =
-            missing(PACKAGES.iter().chain(UNPRIVILEGED), lacks_two).iter().map(|package| package.name).collect();
+        let names: Vec<&str> = missing(PACKAGES.iter().chain(UNPRIVILEGED), lacks_two)
+            .iter()
+            .map(|package| package.name)
+            .collect();
         assert_eq!(names, ["musl-tools", "uidmap"]);
     }
 

@@ -47,7 +47,13 @@ impl Server {
                 Method::Start(zone) | Method::Stop(zone) | Method::RunCheck { zone, .. } => {
                     Reply::Error(CallError::UnknownZone(zone))
                 }
-                Method::PowerOff | Method::GetInfo | Method::GetInterfaceDescription(_) => Reply::Done,
+                Method::Kill(_)
+                | Method::Restart(_)
+                | Method::Pause(_)
+                | Method::Resume(_)
+                | Method::PowerOff
+                | Method::GetInfo
+                | Method::GetInterfaceDescription(_) => Reply::Done,
             };
             self.0.reply(id, &reply, now);
         }

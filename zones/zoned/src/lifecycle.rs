@@ -46,7 +46,7 @@ pub(crate) use saved::SavedLife;
 use tunnel::{HungUp, Vpnd};
 
 /// How long a guest may take from the first instruction to the agent's Hello (TCG is slow).
-pub(crate) const START_PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const START_PATIENCE: Duration = Duration::from_secs(180);
 
 /// How long a guest may take to shut down when its agent was asked.
 pub(crate) const ASK_PATIENCE: Duration = Duration::from_secs(15);

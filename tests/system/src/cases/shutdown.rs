@@ -5,9 +5,11 @@ use anyhow::{Context, ensure};
 use crate::world::{SOON, START, World, ensure_running};
 
 pub(super) fn power_button(world: &mut World) -> anyhow::Result<()> {
-    let mut machine = world.take_machine()?;
-    ensure_running(&machine, "office")?;
-    ensure_running(&machine, "vault")?;
+    const ZONES: [&str; 2] = ["office", "vault"];
+    let machine = world.machine()?;
+    for zone in ZONES {
+        ensure_running(machine, zone)?;
+    }
     machine.qmp().press_power_button(machine.within(SOON))?;
     let deadline = machine.within(START + SOON);
     let status = machine.wait_for_end(deadline).context("the host did not power off in time")?;
@@ -15,11 +17,14 @@ pub(super) fn power_button(world: &mut World) -> anyhow::Result<()> {
     let console = machine.serial().tail(400);
     ensure!(console.contains("going down, asked by the power button"), "no button was seen:\n{console}");
     // Each guest shut itself down; nobody killed a machine.
-    let shut_down = console.matches("machine ended").filter(|_| console.contains("ShutDown")).count();
-    ensure!(shut_down >= 2, "{shut_down} guests ended by themselves, 2 were running:\n{console}");
+    for zone in ZONES {
+        let ended = format!("machine ended zone=\"{zone}\" end=ShutDown");
+        ensure!(console.contains(&ended), "{zone} did not shut itself down:\n{console}");
+    }
     for bad in ["killed by signal", "did not end in time", "Kernel panic", "EXT4-fs error"] {
         ensure!(!console.contains(bad), "the console says {bad:?}:\n{console}");
     }
+    world.drop_machines();
     Ok(())
 }
 

@@ -136,12 +136,13 @@ impl Daemon {
 
     /// A new tunnel process for a zone that runs: its VMM gets the other end, and the uplink the datagrams.
     fn launch_vpnd(&mut self, zone: usize) -> anyhow::Result<Result<(), LaunchError>> {
-        let prepared =
-            match plan(&self.settings, &self.zones, &self.meminfo, zone, None).and_then(|plan| plan.as_ref().map_or(Ok(None), prepare_tunnel)) {
-                Ok(Some(prepared)) => prepared,
-                Ok(None) => return Ok(Ok(())),
-                Err(error) => return Ok(Err(error)),
-            };
+        let prepared = match plan(&self.settings, &self.zones, &self.meminfo, zone, None)
+            .and_then(|plan| plan.as_ref().map_or(Ok(None), prepare_tunnel))
+        {
+            Ok(Some(prepared)) => prepared,
+            Ok(None) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
+        };
         let vpnd = self.spawn(zone, ZoneProfile::Vpnd, &prepared.vpnd)?;
         if let Some(run) = self.run_mut(zone) {
             run.vpnd = Some(vpnd);

@@ -39,7 +39,7 @@ impl Story {
     }
 }
 
-const NO_HELLO: &str = "The zone's agent did not answer within 60 seconds of the start.";
+const NO_HELLO: &str = "The zone's agent did not answer within 180 seconds of the start.";
 
 #[test]
 fn a_zone_stops_when_asked() {
