@@ -26,9 +26,9 @@ fn cycle(content: &[u8], file: &File) -> Option<()> {
 fn native_machines_that_come_and_go_leave_nothing_behind() {
     const CHILD: &str = "BULKHEAD_CYCLES";
     if std::env::var_os(CHILD).is_none() {
-        let name = "tests::cycles::machines_that_come_and_go_leave_nothing_behind";
+        let test = std::thread::current();
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", name, "--test-threads=1", "--nocapture"])
+            .args(["--exact", test.name().unwrap(), "--test-threads=1", "--nocapture"])
             .env(CHILD, "1")
             .output()
             .unwrap();
