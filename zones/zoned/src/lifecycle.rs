@@ -34,7 +34,6 @@ mod requests;
 mod saved;
 mod tunnel;
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use control_api::Phase;
@@ -60,11 +59,8 @@ pub(crate) const PAUSE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a tunnel process may live on without its VMM's connection: its death is on the way, or it hangs.
 pub(crate) const HANG_UP_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A guest that resets itself more often than this within [`RESET_WINDOW`] has failed.
-pub(crate) const MAX_RESETS: usize = 4;
-
-/// See [`MAX_RESETS`].
-pub(crate) const RESET_WINDOW: Duration = Duration::from_secs(300);
+/// A guest that resets itself more often than this without its agent's Hello in between has failed.
+pub(crate) const MAX_RESETS: u8 = 4;
 
 /// A process of a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -208,7 +204,8 @@ pub(crate) struct Lifecycle {
     epoch: Instant,
     /// The VMM has begun to run its guest: the next beginning is a reset.
     booted: bool,
-    resets: VecDeque<Instant>,
+    /// Resets since the agent last said Hello.
+    resets: u8,
 }
 
 impl Lifecycle {
@@ -222,7 +219,7 @@ impl Lifecycle {
             vpnd_deaths: Restarts::default(),
             epoch: now,
             booted: false,
-            resets: VecDeque::new(),
+            resets: 0,
         }
     }
 
@@ -341,7 +338,7 @@ impl Lifecycle {
     }
 
     fn launch(&mut self, now: Instant) -> Vec<Action> {
-        self.resets.clear();
+        self.resets = 0;
         self.vpnd_deaths = Restarts::default();
         self.booted = false;
         self.vmm = true;
@@ -381,9 +378,10 @@ impl Lifecycle {
         }
         match &mut self.state {
             State::Starting { .. } | State::Up { .. } => {
-                if self.resets_too_often(now) {
+                if self.resets >= MAX_RESETS {
                     return self.wind_down(After::Failed(RESETS.to_owned()), now);
                 }
+                self.resets += 1;
                 self.state = State::Starting { deadline: now + START_PATIENCE };
                 vec![Action::DropAgent]
             }
@@ -395,15 +393,6 @@ impl Lifecycle {
             }
             State::Stopping { .. } | State::Stopped { .. } | State::Failed { .. } => Vec::new(),
         }
-    }
-
-    fn resets_too_often(&mut self, now: Instant) -> bool {
-        self.resets.retain(|earlier| now.saturating_duration_since(*earlier) < RESET_WINDOW);
-        if self.resets.len() >= MAX_RESETS {
-            return true;
-        }
-        self.resets.push_back(now);
-        false
     }
 
     /// The machine ended: what the zone becomes is known now, its processes are still to go.
@@ -427,6 +416,7 @@ impl Lifecycle {
     }
 
     fn hello(&mut self, version: String) -> Vec<Action> {
+        self.resets = 0;
         match &mut self.state {
             State::Starting { .. } => {
                 self.state = State::Up { agent: version, lost: false, mode: Mode::Runs };

@@ -17,7 +17,7 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// Source port of the attack's datagrams: of those from the zone's own addresses, and of those from stolen
 /// ones, which must not even come out of the zone's own tunnel.
-const PORT: u16 = 40_666;
+pub const PORT: u16 = 40_666;
 /// See [`PORT`].
 pub const STOLEN_PORT: u16 = 40_667;
 

@@ -20,6 +20,10 @@ use system::attack::sockets;
 
 const INTERFACE: &str = "eth0";
 
+/// The MAC address of every zone's gateway, until the zone's kernel has learned it: an attack of one round, on a
+/// busy computer, must reach the tunnel too.
+const GATEWAY_MAC: [u8; 6] = [0x02, 0x62, 0x68, 0x00, 0x00, 0x01];
+
 /// Between two rounds of an attack, and between two questions of a listener.
 const ROUND: Duration = Duration::from_millis(200);
 
@@ -56,7 +60,7 @@ fn attack(marker: &str, host_mac: &str, seconds: &str, victims: &[&str]) -> anyh
     let mut attacker = Attacker {
         mac: parse_mac(&fs::read_to_string(format!("/sys/class/net/{INTERFACE}/address"))?)?,
         address: Ipv4Addr::new(10, 11, 0, 2),
-        gateway_mac: [0xff; 6],
+        gateway_mac: GATEWAY_MAC,
         host_mac: parse_mac(host_mac)?,
         victims,
         marker: marker.to_owned(),

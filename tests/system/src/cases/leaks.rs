@@ -7,7 +7,7 @@ use gateway::{Direction, Mark, Site};
 use harness::Machine;
 use harness::command_line::HOST_MAC;
 
-use crate::attack::frames::STOLEN_PORT;
+use crate::attack::frames::{PORT, STOLEN_PORT};
 use crate::world::{
     PAGE, SOON, START, World, ensure_connected, ensure_no_leak, ensure_running, ensure_stopped,
     fetch_own_page, process_of, wait_for_frame,
@@ -39,17 +39,21 @@ pub(super) fn tunnel_up(world: &mut World) -> anyhow::Result<()> {
     };
     ensure!(marked(Site::Office) > 0, "nothing of the attack went through the tunnel: was it sent at all?");
     ensure!(marked(Site::Research) == 0, "office's packets came out of research's tunnel");
-    let inner = frames.iter().filter(|frame| frame.direction == Direction::Inner(Site::Office));
-    let stolen = inner.filter(|frame| is_stolen(&frame.bytes)).count();
+    let from_port = |port| {
+        let inner = frames.iter().filter(|frame| frame.direction == Direction::Inner(Site::Office));
+        inner.filter(|frame| comes_from(&frame.bytes, port)).count()
+    };
+    ensure!(from_port(PORT) > 0, "no raw frame of the attack went through the tunnel: was any sent there?");
+    let stolen = from_port(STOLEN_PORT);
     ensure!(stolen == 0, "{stolen} packets from addresses that are not office's went through its tunnel");
     Ok(())
 }
 
-/// An inner IPv4 packet that the attack sent from a stolen MAC or IP address.
-fn is_stolen(packet: &[u8]) -> bool {
+/// An inner IPv4 packet that a raw frame of the attack carried.
+fn comes_from(packet: &[u8], port: u16) -> bool {
     /// Without options.
     const HEADER: u8 = 0x45;
-    packet.first() == Some(&HEADER) && packet.get(20..22) == Some(&STOLEN_PORT.to_be_bytes())
+    packet.first() == Some(&HEADER) && packet.get(20..22) == Some(&port.to_be_bytes())
 }
 
 pub(super) fn gateway_silent(world: &mut World) -> anyhow::Result<()> {

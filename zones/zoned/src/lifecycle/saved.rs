@@ -96,7 +96,7 @@ impl Lifecycle {
             vpnd,
             vpnd_deaths: u8::try_from(self.vpnd_deaths.count()).unwrap_or(u8::MAX),
             booted: self.booted,
-            resets: u8::try_from(self.resets.len()).unwrap_or(u8::MAX),
+            resets: self.resets,
         })
     }
 
@@ -107,7 +107,7 @@ impl Lifecycle {
         life.vmm = true;
         life.booted = saved.booted;
         life.vpnd_deaths = Restarts::after(usize::from(saved.vpnd_deaths), std::time::Duration::ZERO);
-        life.resets = std::iter::repeat_n(now, usize::from(saved.resets).min(super::MAX_RESETS)).collect();
+        life.resets = saved.resets.min(super::MAX_RESETS);
         life.vpnd = match saved.vpnd {
             SavedVpnd::Off => Vpnd::Off,
             SavedVpnd::Lives(died) => Vpnd::Lives { died, hung_up: HungUp::No },
