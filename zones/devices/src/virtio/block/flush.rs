@@ -67,12 +67,30 @@ impl Flusher {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread::JoinHandle;
 
     use super::*;
 
     fn failure() -> io::Result<()> {
         Err(io::Error::other("lost"))
+    }
+
+    /// A flush that is inside its sync, and goes on when it is released; whether it succeeded.
+    fn begin(flusher: &Arc<Flusher>, end: fn() -> io::Result<()>) -> (JoinHandle<bool>, Sender<()>) {
+        let flusher = Arc::clone(flusher);
+        let (entered, inside) = channel();
+        let (release, released) = channel();
+        let thread = std::thread::spawn(move || {
+            let sync = || {
+                entered.send(()).unwrap();
+                released.recv().unwrap();
+                end()
+            };
+            flusher.flush(sync).is_ok()
+        });
+        inside.recv().unwrap();
+        (thread, release)
     }
 
     #[test]
@@ -89,20 +107,7 @@ mod tests {
     #[test]
     fn a_flush_that_waited_for_a_failure_fails() {
         let flusher = Arc::new(Flusher::default());
-        let (entered, inside) = channel();
-        let (release, released) = channel::<()>();
-        let first = std::thread::spawn({
-            let flusher = Arc::clone(&flusher);
-            move || {
-                let sync = || {
-                    entered.send(()).unwrap();
-                    released.recv().unwrap();
-                    failure()
-                };
-                flusher.flush(sync).is_ok()
-            }
-        });
-        inside.recv().unwrap();
+        let (first, release) = begin(&flusher, failure);
         let second = std::thread::spawn({
             let flusher = Arc::clone(&flusher);
             move || flusher.flush(|| Ok(())).is_ok()
@@ -114,20 +119,7 @@ mod tests {
     #[test]
     fn a_flush_that_began_earlier_covers_nothing_new() {
         let flusher = Arc::new(Flusher::default());
-        let (entered, inside) = channel();
-        let (release, released) = channel::<()>();
-        let first = std::thread::spawn({
-            let flusher = Arc::clone(&flusher);
-            move || {
-                let sync = || {
-                    entered.send(()).unwrap();
-                    released.recv().unwrap();
-                    Ok(())
-                };
-                flusher.flush(sync).unwrap();
-            }
-        });
-        inside.recv().unwrap();
+        let (first, release) = begin(&flusher, || Ok(()));
         // Written while the first one runs: it may not be part of that.
         let synced = Arc::new(AtomicBool::new(false));
         let second = std::thread::spawn({
@@ -141,7 +133,7 @@ mod tests {
             }
         });
         release.send(()).unwrap();
-        first.join().unwrap();
+        assert!(first.join().unwrap());
         second.join().unwrap();
         assert!(synced.load(Ordering::SeqCst));
     }
