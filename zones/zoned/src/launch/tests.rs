@@ -252,6 +252,18 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+fn a_zone_starts_once_its_template_came() {
+    let data = Data::new("late-template");
+    let policy = policy();
+    let away = data.0.join("away");
+    fs::rename(data.0.join("templates/micro"), &away).unwrap();
+    assert!(matches!(data.prepare(&plan(&policy, 1)), Err(LaunchError::Template(_))));
+    assert!(!data.0.join("zones/vault").exists(), "something was left");
+    fs::rename(&away, data.0.join("templates/micro")).unwrap();
+    data.prepare(&plan(&policy, 1)).unwrap();
+}
+
+#[test]
 fn too_little_memory_says_how_to_get_more() {
     let data = Data::new("huge");
     let mut policy = Policy::clone(&policy());
