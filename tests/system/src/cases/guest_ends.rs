@@ -46,6 +46,9 @@ fn reboot(machine: &Machine, times: u32) -> anyhow::Result<()> {
         end(machine, "reboot")?;
         let deadline = machine.within(START);
         before = loop {
+            // A guest that is not back in time has no verdict; one that is back says which boot it is.
+            let back = machine.zones().wait_for_phase(ZONE, Phase::Running, deadline);
+            back.with_context(|| format!("reboot {number}"))?;
             match boot(machine) {
                 Ok(after) if after != before => break after,
                 Ok(_) | Err(_) if Instant::now() < deadline => {
