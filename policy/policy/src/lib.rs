@@ -13,6 +13,7 @@
 mod demo_keys;
 mod explain;
 mod finding;
+mod keep;
 mod keys;
 mod policy;
 mod read;

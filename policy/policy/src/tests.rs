@@ -47,6 +47,8 @@ fn a_good_file_is_read_as_written() {
         (Colour::Green, 256, 1, 64)
     );
     assert_eq!(office.network, Network::Tunnel("office".to_owned()));
+    assert_eq!(office.keep, ["/var/lib/app", "/srv/a.b_c+d@e-f"]);
+    assert!(policy.zones[1].keep.is_empty());
     assert_eq!(policy.zones[1].network, Network::None);
     let tunnel = &policy.tunnels[0];
     assert_eq!((tunnel.mtu, tunnel.addresses[0].to_string().as_str()), (1420, "10.11.0.2/32"));

@@ -36,6 +36,9 @@ pub struct Zone {
     pub disk_mib: u32,
     /// The private disk is empty at each start, its key is never stored, and its space comes back at the stop.
     pub disposable: bool,
+    /// Folders beside /home that lie on the private disk: absolute paths of at most 64 characters of a-z, A-Z, 0-9, /,
+    /// ., _, +, @ and -, none of which lies in another; at most 8, none in a disposable zone.
+    pub keep: Vec<String>,
     /// The zone's only way out.
     pub network: Network,
 }

@@ -7,7 +7,8 @@ use crate::read::{Field, Place};
 use crate::types::{Colour, Network, Zone};
 use crate::values::{self, NAME};
 
-const KEYS: &[&str] = &["label", "colour", "template", "memory", "vcpus", "disk", "disposable", "network"];
+const KEYS: &[&str] =
+    &["label", "colour", "template", "memory", "vcpus", "disk", "disposable", "keep", "network"];
 
 const COLOURS: &[(&str, Colour)] = &[
     ("red", Colour::Red),
@@ -87,6 +88,9 @@ fn zone(
         field.text(report, DISK, |text| values::mebibytes(text).filter(|size| DISK_MIB.contains(size)))
     });
     let disposable = place.field("disposable").map_or(Some(false), |field| field.truth(report));
+    let keep = place.field("keep");
+    let keep =
+        keep.map_or(Some(Vec::new()), |field| crate::keep::read(report, &field, disposable == Some(true)));
     let network = place.required(report, "network", NETWORK);
     let network = network.and_then(|field| network_of(report, &field, tunnels, taken));
     Some(Zone {
@@ -98,6 +102,7 @@ fn zone(
         vcpus: vcpus?,
         disk_mib: disk_mib?,
         disposable: disposable?,
+        keep: keep?,
         network: network?,
     })
 }

@@ -31,6 +31,9 @@ fn show_zone(out: &mut impl Write, zone: &Zone) -> io::Result<()> {
     if zone.disposable {
         writeln!(out, "  disposable: the disk is empty at each start")?;
     }
+    if !zone.keep.is_empty() {
+        writeln!(out, "  kept beside /home: {}", list(&zone.keep))?;
+    }
     match &zone.network {
         Network::None => writeln!(out, "  network: none, the zone has no NIC"),
         Network::Tunnel(tunnel) => writeln!(out, "  network: tunnel {tunnel} and nothing else"),

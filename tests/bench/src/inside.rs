@@ -9,6 +9,7 @@
 
 mod agent;
 mod ours;
+mod pair;
 mod peer;
 mod process;
 mod system;
@@ -101,6 +102,7 @@ fn measure() -> anyhow::Result<()> {
             };
             say(&line)?;
         }
+        say(&pair::measure(&zone, round))?;
     }
     for who in [Contestant::Ours, Contestant::MicrovmMmio] {
         let line = match idle(&zone, who) {

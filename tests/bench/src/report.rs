@@ -1,5 +1,7 @@
 //! Rows of a result, as a table or as JSON.
 
+mod pair;
+
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -131,6 +133,7 @@ pub fn rows(bench: &'static str, lines: &[Line]) -> Vec<Row> {
         }
     }
     rows.extend(idle_row(bench, lines));
+    rows.extend(pair::row(bench, lines));
     rows
 }
 
@@ -142,6 +145,7 @@ fn idle_row(bench: &'static str, lines: &[Line]) -> Option<Row> {
             Line::Idle { .. }
             | Line::Contestant { .. }
             | Line::Sample { .. }
+            | Line::Pair { .. }
             | Line::Failed { .. }
             | Line::Broken { .. }
             | Line::Done => None,
@@ -172,6 +176,7 @@ fn rounds(lines: &[Line], peer: Contestant, value: fn(&Measured) -> f64) -> Vec<
             Line::Contestant { .. }
             | Line::Sample { .. }
             | Line::Idle { .. }
+            | Line::Pair { .. }
             | Line::Failed { .. }
             | Line::Broken { .. }
             | Line::Done => None,
@@ -254,7 +259,11 @@ pub fn table(rows: &[Row], lines: &[Line], output: &mut dyn Write) -> io::Result
             Line::Failed { round, who, reason } => {
                 writeln!(output, "round {round}, {}: no result: {reason}", who.name())?;
             }
-            Line::Sample { .. } | Line::Idle { .. } | Line::Broken { .. } | Line::Done => {}
+            Line::Sample { .. }
+            | Line::Idle { .. }
+            | Line::Pair { .. }
+            | Line::Broken { .. }
+            | Line::Done => {}
         }
     }
     Ok(())

@@ -70,6 +70,15 @@ pub enum Line {
         /// Proportional set size of its process, guest memory included, in KiB.
         kib: u32,
     },
+    /// Two zones of ours, in microseconds from the first process to the last Hello.
+    Pair {
+        /// Number of the round, from 0.
+        round: u32,
+        /// One after the other.
+        serial_us: u32,
+        /// Together.
+        together_us: u32,
+    },
     /// A start without a result.
     Failed {
         /// Number of the round, from 0; the number of rounds for idle zones.

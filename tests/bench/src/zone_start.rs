@@ -30,6 +30,7 @@ Medians of all rounds, contestants in turn in one boot; less is better. `vmm-mem
 size of the one VMM process less guest RAM, `vmm-cpu` its processor time outside the guest (counted in ticks
 of 10 ms). Every contestant boots the same kernel, initrd, command line and disks, from memory.
 `cpu-before-run` is its processor time when its guest was first seen to have run (looked at every millisecond).
+`two-zones-together` is two of our zones from the first process to the last hello.
 `eighth-idle-zone` is the whole proportional set size of the last of eight idle zones, guest memory included.
 `vm-exits` counts all exits, also those that only the guest's kernel decides about (CPUID, timer, control
 registers) and the host's own interrupts; the rows below it are parts of it, `vm-exits-port` and
@@ -62,6 +63,7 @@ pub fn zone_start(build_folder: &Path, options: &Options) -> anyhow::Result<()> 
                 Line::Contestant { .. }
                 | Line::Sample { .. }
                 | Line::Idle { .. }
+                | Line::Pair { .. }
                 | Line::Broken { .. }
                 | Line::Done => None,
             })
@@ -111,7 +113,11 @@ fn measure(build_folder: &Path, accelerator: Accelerator, rounds: u32) -> anyhow
                     return Ok(lines);
                 }
                 Line::Broken { reason } => bail!("the host could not measure: {reason}"),
-                Line::Contestant { .. } | Line::Sample { .. } | Line::Idle { .. } | Line::Failed { .. } => {
+                Line::Contestant { .. }
+                | Line::Sample { .. }
+                | Line::Idle { .. }
+                | Line::Pair { .. }
+                | Line::Failed { .. } => {
                     progress(&line);
                     lines.push(line);
                 }
@@ -131,6 +137,11 @@ fn progress(line: &Line) {
             measured.vmm_kib
         )),
         Line::Idle { who, kib } => remark(&format!("idle zone {CROWD}: {:<28} {kib:>9} KiB", who.name())),
+        Line::Pair { round, serial_us, together_us } => remark(&format!(
+            "round {round}: two zones: {} ms one after the other, {} ms together",
+            serial_us / 1000,
+            together_us / 1000
+        )),
         Line::Failed { round, who, reason } => {
             remark(&format!("round {round}: {}: no result: {reason}", who.name()));
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use control_api::{CheckResult, Phase, Status, Zone};
 use serde_json::{Value, json};
 use test_bridge::files::Entry;
+use test_bridge::mounts::View;
 use test_bridge::network::Namespace;
 use test_bridge::processes::Process;
 use test_bridge::threads::Activity;
@@ -250,6 +251,14 @@ impl Zones<'_> {
     /// [`CallError`].
     pub fn namespaces(self, deadline: Instant) -> Result<Vec<Namespace>, CallError> {
         self.0.get(&test_method("Network"), json!({}), "namespaces", deadline)
+    }
+
+    /// What is mounted on the host, in every mount namespace.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn mounts(self, deadline: Instant) -> Result<Vec<View>, CallError> {
+        self.0.get(&test_method("Mounts"), json!({}), "mounts", deadline)
     }
 
     /// Everything below a folder of the host.

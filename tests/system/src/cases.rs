@@ -1,6 +1,7 @@
 //! The tests, in the order in which they run: what changes the machine least comes first.
 
 mod builds;
+mod cannot_start;
 mod crashes;
 mod debian;
 mod disposable;
@@ -13,6 +14,7 @@ mod isolation;
 mod leaks;
 mod lifecycle;
 mod odd_host;
+mod private_disk;
 mod services;
 mod shutdown;
 mod templates;
@@ -59,6 +61,12 @@ pub const ALL: &[Test] = &[
     Test { name: "host_powers_off_in_order", kind: System, run: shutdown::power_off },
     Test { name: "false_templates_never_get_a_process", kind: Attack, run: templates::refused },
     Test { name: "altered_root_image_ends_its_zone", kind: Attack, run: templates::flipped },
+    Test { name: "missing_template_is_a_sentence", kind: System, run: cannot_start::template },
+    Test { name: "too_little_memory_is_a_sentence", kind: System, run: cannot_start::memory },
+    Test { name: "full_data_disk_is_a_sentence", kind: System, run: cannot_start::full },
+    Test { name: "data_disk_that_fills_up_ends_no_zone", kind: System, run: cannot_start::fills },
+    Test { name: "private_disk_keeps_what_the_policy_names", kind: System, run: private_disk::keeps },
+    Test { name: "private_disk_grows_and_never_shrinks", kind: System, run: private_disk::grows },
     Test { name: "killed_vmm_loses_nothing_fsynced", kind: System, run: durability::kills },
     Test { name: "power_cut_loses_nothing_fsynced", kind: System, run: durability::power_cuts },
     Test { name: "debian_zone_fetches_its_page", kind: System, run: debian::fetches },

@@ -43,28 +43,71 @@ impl DataDisk {
         Ok(target)
     }
 
+    /// Puts a private disk of a zone on it, of so many MiB, with files in it (path and text).
+    ///
+    /// # Errors
+    /// `mke2fs` says why.
+    pub fn add_private(
+        &self,
+        artifacts: &Artifacts,
+        zone: &str,
+        mib: u32,
+        files: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
+        let content = self.folder.with_extension("private");
+        for (path, text) in files {
+            let path = content.join(path);
+            fs::create_dir_all(path.parent().context("a file is in a folder")?)?;
+            fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        }
+        let folder = self.folder.join("zones").join(zone);
+        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        make_ext4(artifacts, &content, &folder.join("private.img"), "private", mib)?;
+        fs::remove_dir_all(&content).context("remove the private disk's files")
+    }
+
     /// Makes the disk and removes the folder.
     ///
     /// # Errors
     /// `mke2fs` says why.
     pub fn finish(self, artifacts: &Artifacts) -> anyhow::Result<PathBuf> {
+        self.finish_with(artifacts, 1024)
+    }
+
+    /// Makes the disk, of so many MiB, and removes the folder.
+    ///
+    /// # Errors
+    /// `mke2fs` says why.
+    pub fn finish_with(self, artifacts: &Artifacts, mib: u32) -> anyhow::Result<PathBuf> {
         let image = self.folder.with_extension("img");
-        drop(fs::remove_file(&image));
-        let tools = artifacts.tools();
-        let output = std::process::Command::new(tools.join("lib64/ld-linux-x86-64.so.2"))
-            .arg("--library-path")
-            .arg(tools.join("usr/lib/x86_64-linux-gnu"))
-            .arg(tools.join("usr/sbin/mke2fs"))
-            .args(["-q", "-t", "ext4", "-L", "bulkhead-data", "-E", "root_owner=0:0", "-d"])
-            .arg(&self.folder)
-            .arg(&image)
-            .arg("1G")
-            .output()
-            .context("start mke2fs")?;
-        ensure!(output.status.success(), "mke2fs: {}", String::from_utf8_lossy(&output.stderr));
+        make_ext4(artifacts, &self.folder, &image, "bulkhead-data", mib)?;
         fs::remove_dir_all(&self.folder)?;
         Ok(image)
     }
+}
+
+/// Makes an ext4 file system of a folder.
+fn make_ext4(
+    artifacts: &Artifacts,
+    folder: &Path,
+    image: &Path,
+    label: &str,
+    mib: u32,
+) -> anyhow::Result<()> {
+    drop(fs::remove_file(image));
+    let tools = artifacts.tools();
+    let output = std::process::Command::new(tools.join("lib64/ld-linux-x86-64.so.2"))
+        .arg("--library-path")
+        .arg(tools.join("usr/lib/x86_64-linux-gnu"))
+        .arg(tools.join("usr/sbin/mke2fs"))
+        .args(["-q", "-t", "ext4", "-L", label, "-E", "root_owner=0:0", "-d"])
+        .arg(folder)
+        .arg(image)
+        .arg(format!("{mib}M"))
+        .output()
+        .context("start mke2fs")?;
+    ensure!(output.status.success(), "mke2fs: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 /// The development key of this build.

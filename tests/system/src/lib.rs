@@ -18,5 +18,6 @@ pub mod records;
 pub mod registry;
 pub mod report;
 pub mod runner;
+pub mod things;
 pub mod world;
 pub mod write_log;

@@ -132,6 +132,18 @@ pub fn test_machine(artifacts: &Artifacts) -> anyhow::Result<MachineConfig> {
     Ok(config)
 }
 
+/// Gives a machine another policy.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn set_policy(config: &mut MachineConfig, artifacts: &Artifacts, policy: &str) -> anyhow::Result<()> {
+    let segment = artifacts.logs().join(format!("{}-policy.cpio", config.name));
+    std::fs::write(&segment, crate::cpio::single("etc/bulkhead/policy.toml", policy.as_bytes())?)
+        .with_context(|| format!("write {}", segment.display()))?;
+    config.initramfs.push(segment);
+    Ok(())
+}
+
 /// Boots the test image and waits until `zoned` answers with the demo's zones.
 ///
 /// # Errors
@@ -270,6 +282,36 @@ pub fn ensure_running(machine: &Machine, name: &str) -> anyhow::Result<Zone> {
 pub fn ensure_connected(machine: &Machine, name: &str) -> anyhow::Result<Zone> {
     ensure_running(machine, name)?;
     Ok(machine.zones().wait_for_tunnel(name, machine.within(START))?)
+}
+
+/// Runs the template's check `file` in a zone: what it printed.
+///
+/// # Errors
+/// It did not do what it should.
+pub fn file(machine: &Machine, zone: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    let result = machine.zones().run_check(zone, "file", arguments, machine.within(2 * START))?;
+    ensure!(result.passed, "file {arguments:?} in {zone}: {}", result.output);
+    Ok(result.output.trim().to_owned())
+}
+
+/// Waits for a notice with these words that is newer than `last`.
+///
+/// # Errors
+/// None comes in time.
+pub fn wait_for_notice(machine: &Machine, last: u64, words: &[&str]) -> anyhow::Result<()> {
+    machine.zones().wait_until(&format!("a notice with {words:?}"), machine.within(SOON), |status| {
+        let says = |text: &str| words.iter().all(|word| text.contains(word));
+        status.notices.iter().any(|notice| notice.number > last && says(&notice.text))
+    })?;
+    Ok(())
+}
+
+/// The number of the newest notice.
+///
+/// # Errors
+/// `zoned` does not answer.
+pub fn last_notice(machine: &Machine) -> anyhow::Result<u64> {
+    Ok(machine.zones().status(machine.within(SOON))?.notices.last().map_or(0, |notice| notice.number))
 }
 
 /// The process id of a zone's `vmm` or `vpnd`.

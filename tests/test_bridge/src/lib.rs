@@ -3,7 +3,7 @@
 //! Over the virtio-serial port `org.bulkhead.test` come messages as in Varlink, JSON with a zero byte behind
 //! it, each with an `id` that its replies repeat ([`message`]). Methods of `org.bulkhead.Zones` are passed to
 //! `zoned` and back unchanged ([`forward`]); methods of `org.bulkhead.Test` look at the host
-//! ([`processes`], [`threads`], [`network`], [`files`], [`kernel_log`]) or kill one of its processes.
+//! ([`processes`], [`threads`], [`mounts`], [`network`], [`files`], [`kernel_log`]) or kill one of its processes.
 //!
 //! This library is also what the other end uses: the result types are here, once.
 
@@ -17,6 +17,7 @@ pub mod files;
 pub mod forward;
 pub mod kernel_log;
 pub mod message;
+pub mod mounts;
 pub mod network;
 pub mod port;
 pub mod processes;
@@ -53,6 +54,7 @@ pub fn look(method: &str, parameters: Value) -> Result<Value, Failure> {
         "Processes" => processes::snapshot(proc).map(|list| json!({ "processes": list })),
         "Threads" => threads::snapshot(proc).map(|list| json!({ "processes": list })),
         "Network" => network::snapshot(proc).map(|list| json!({ "namespaces": list })),
+        "Mounts" => mounts::snapshot(proc).map(|list| json!({ "mounts": list })),
         "Files" => {
             let Folder { path } = read(parameters)?;
             files::list(Path::new(&path)).map(|files| json!({ "files": files }))

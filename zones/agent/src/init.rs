@@ -2,7 +2,7 @@
 //! with systemd gets that as process 1 once root and /home are there; the network is its business then.
 //!
 //! Order: pseudo file systems, modules of [`MODULES`] in their order, the template's disk behind dm-verity, an
-//! overlay in memory over it as the new root, the private disk on /home, the links, the DHCP clients (one for
+//! overlay in memory over it as the new root, the private disk on /home and over the folders that it keeps, the links, the DHCP clients (one for
 //! each IP version) when there is a NIC, the agent. What only the user would miss (private disk, network) does
 //! not stop the zone: it is logged, and the agent can say so. Without a root there is nothing to run: the machine
 //! powers off by panic (process 1 ends).
@@ -22,7 +22,7 @@ use rustix::process::{Pid, Signal, WaitOptions, chdir, chroot, kill_process, wai
 use rustix::system::{RebootCommand, finit_module, reboot};
 
 use crate::kmsg::log;
-use crate::{POWER_OFF, UNDER_INIT, disks, netlink, verity};
+use crate::{POWER_OFF, UNDER_INIT, disks, kept, netlink, verity};
 
 /// List of modules in the initrd, one path a line, in the order in which they are loaded.
 const MODULES: &str = "/etc/modules-load";
@@ -66,8 +66,9 @@ fn start() -> anyhow::Result<()> {
     pseudo_file_systems()?;
     load_modules();
     switch_root()?;
-    if let Err(error) = disks::mount_private(Instant::now) {
-        log(&format!("private disk: {error:#}"));
+    match disks::mount_private(Instant::now) {
+        Ok(()) => kept::mount_all(),
+        Err(error) => log(&format!("private disk: {error:#}")),
     }
     if Path::new(SYSTEMD).exists() {
         // Returns only when it does not work.
@@ -301,6 +302,7 @@ impl Supervisor {
             }
         }
         rustix::fs::sync();
+        kept::unmount_all();
         if let Err(error) = unmount("/home", UnmountFlags::empty()) {
             // Nothing was mounted, or something is still open: what could be written was written.
             log(&format!("unmount /home: {error}"));

@@ -1,7 +1,7 @@
 //! The part of Bulkhead that runs inside a zone: one static program with two lives.
 //!
 //! As process 1 of a zone ([`init`]) it turns an initrd into a running system: modules, the template's
-//! disk ([`verity`]) under a fresh overlay, the private disk on /home, the network; then it starts itself again as the
+//! disk ([`verity`]) under a fresh overlay, the private disk on /home and the folders that are kept on it ([`kept`]), the network; then it starts itself again as the
 //! agent and reaps. As the agent ([`serve`]) it connects to the host over vsock and answers: version, uptime,
 //! named checks, shutdown. In a zone with its own init the agent is just a service.
 //!
@@ -11,6 +11,7 @@
 mod checks;
 mod disks;
 mod init;
+mod kept;
 mod kmsg;
 mod netlink;
 mod program;

@@ -44,6 +44,9 @@ pub const ROOT: &str = "root.img";
 /// Bytes that a manifest or a signature has at most; a longer file is not read.
 pub const MAX_SIZE: usize = 16 * 1024;
 
+/// What the words of the kernel's command line begin with that only the host writes.
+pub const HOST_PARAMETERS: &str = "bulkhead.";
+
 /// The word of the kernel's command line that tells the agent the verity tree: `bulkhead.root=BLOCKS,HASH`.
 pub const ROOT_PARAMETER: &str = "bulkhead.root";
 

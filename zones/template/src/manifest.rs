@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use ring::digest::{Context, SHA256};
 use serde::Deserialize;
 
-use crate::{MAX_SIZE, ROOT_PARAMETER};
+use crate::{HOST_PARAMETERS, MAX_SIZE, ROOT_PARAMETER};
 
 /// The one version of the format.
 const SCHEMA: u32 = 1;
@@ -220,8 +220,8 @@ impl Manifest {
         if self.name.is_empty() || self.name.len() > 64 || !self.name.bytes().all(word) {
             return value("name", format!("{:?}", self.name), "a-z, 0-9 and -, at most 64");
         }
-        if !plain(&self.command_line) || self.command_line.contains(ROOT_PARAMETER) {
-            let allowed = "printable ASCII without quotes, backslashes and bulkhead.root";
+        if !plain(&self.command_line) || self.command_line.contains(HOST_PARAMETERS) {
+            let allowed = "printable ASCII without quotes, backslashes and bulkhead.";
             return value("command_line", format!("{:?}", self.command_line), allowed);
         }
         let root = &self.root;

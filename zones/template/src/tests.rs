@@ -87,7 +87,8 @@ fn a_manifest_with_a_mistake_is_refused() {
     check("abab", "abag", "allowed are 64 hexadecimal digits");
     check("abab", "ab", "allowed are 64 hexadecimal digits");
     check("\"micro\"", "\"../micro\"", "name: found \"../micro\", allowed is a-z, 0-9 and -, at most 64");
-    check("quiet", "bulkhead.root=9", "without quotes, backslashes and bulkhead.root");
+    check("quiet", "bulkhead.root=9", "without quotes, backslashes and bulkhead.");
+    check("quiet", "bulkhead.keep=/etc", "without quotes, backslashes and bulkhead.");
     check("data_blocks = 1", "data_blocks = 2", "root.data_blocks: found 2");
     check("data_blocks = 1", "data_blocks = 0", "root.data_blocks: found 0");
     let long = vec![b'#'; MAX_SIZE + 1];

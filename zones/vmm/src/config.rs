@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use anyhow::{Context, ensure};
 use devices::virtio::SharedRegion;
 use devices::virtio::balloon::Balloon;
-use devices::virtio::block::{Access, Block};
+use devices::virtio::block::{Access, Block, Trouble};
 use devices::virtio::console::Console;
 use devices::virtio::net::{Net, NetControl};
 use devices::virtio::rng::Rng;
@@ -44,6 +44,8 @@ pub(crate) struct Zone {
     pub(crate) machine: Machine,
     /// For whoever brings the NIC another back end.
     pub(crate) network: Option<NetControl>,
+    /// Each disk's serial, and what tells that its file failed.
+    pub(crate) disks: Vec<(String, Trouble)>,
     kernel: File,
     initrd: File,
     config: Config,
@@ -58,13 +60,13 @@ impl Zone {
         let kernel = File::from(inherited.take("kernel")?);
         let initrd = File::from(inherited.take("initrd")?);
         attach_console(&mut machine, inherited)?;
-        attach_disks(&mut machine, inherited, &config)?;
+        let disks = attach_disks(&mut machine, inherited, &config)?;
         machine.attach(Box::new(Rng::new())).context("attach random numbers")?;
         attach_vsock(&mut machine, inherited)?;
         let network = attach_network(&mut machine, inherited, &config)?;
         let balloon = Balloon::new(regions(machine.vm.ram())?);
         machine.attach(Box::new(balloon)).context("attach balloon")?;
-        Ok(Self { machine, network, kernel, initrd, config })
+        Ok(Self { machine, network, disks, kernel, initrd, config })
     }
 
     /// Fills the empty memory with what the machine starts from, and makes its processors.
@@ -103,7 +105,12 @@ fn attach_console(machine: &mut Machine, inherited: &mut Inherited) -> anyhow::R
 }
 
 /// The disks, in the configuration's order.
-fn attach_disks(machine: &mut Machine, inherited: &mut Inherited, config: &Config) -> anyhow::Result<()> {
+fn attach_disks(
+    machine: &mut Machine,
+    inherited: &mut Inherited,
+    config: &Config,
+) -> anyhow::Result<Vec<(String, Trouble)>> {
+    let mut troubles = Vec::new();
     for (number, disk) in config.disks.iter().enumerate() {
         let name = format!("disk{number}");
         let file = File::from(inherited.take(&name)?);
@@ -111,9 +118,10 @@ fn attach_disks(machine: &mut Machine, inherited: &mut Inherited, config: &Confi
         let block = Block::new(file, access, &disk.serial).with_context(|| name.clone())?;
         // A queue for each processor: none waits for another one's request.
         let block = block.with_queues(config.vcpus.into());
+        troubles.push((disk.serial.clone(), block.trouble().with_context(|| name.clone())?));
         machine.attach(Box::new(block)).with_context(|| format!("attach {name}"))?;
     }
-    Ok(())
+    Ok(troubles)
 }
 
 /// The way to the agent: each connection that the guest makes becomes a socket at the far end of `agent`.

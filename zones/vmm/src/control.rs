@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use anyhow::Context;
+use devices::virtio::block::Trouble;
 use devices::virtio::net::NetControl;
 use ipc::{Channel, ReceiveError};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -17,11 +18,14 @@ use crate::machine::{Machine, Running};
 const ENDING: u64 = 0;
 const COMMAND: u64 = 1;
 const NETWORK_LOST: u64 = 2;
+const DISK_FAILED: u64 = 3;
 
 /// The main thread's view of a zone.
 pub(crate) struct Controlled<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) network: Option<&'a NetControl>,
+    /// Each disk's serial, and what tells that its file failed.
+    pub(crate) disks: &'a [(String, Trouble)],
     pub(crate) running: &'a Running,
     pub(crate) events: &'a Channel,
 }
@@ -47,6 +51,7 @@ impl Controlled<'_> {
                     (COMMAND, _) => self.obey()?,
                     // When another back end came meanwhile there is nothing to tell.
                     (NETWORK_LOST, Some(lost)) if lost.read().is_ok() => self.say(&Event::NetworkLost)?,
+                    (DISK_FAILED, _) => self.disks_failed()?,
                     _ => {}
                 }
             }
@@ -64,7 +69,17 @@ impl Controlled<'_> {
         if let Some(lost) = lost {
             add(lost.as_raw_fd(), NETWORK_LOST)?;
         }
+        for (_, trouble) in self.disks {
+            add(trouble.as_raw_fd(), DISK_FAILED)?;
+        }
         Ok(waiter)
+    }
+
+    fn disks_failed(&self) -> anyhow::Result<()> {
+        let failed = self.disks.iter().filter_map(|(disk, trouble)| Some((disk, trouble.take()?)));
+        failed
+            .into_iter()
+            .try_for_each(|(disk, full)| self.say(&Event::DiskFailed { disk: disk.clone(), full }))
     }
 
     /// Takes one command.

@@ -75,9 +75,9 @@ fn build_and_run(inherited: &mut Inherited, events: &Channel) -> anyhow::Result<
         let vcpus = zone.load()?;
         events.send(&Event::Started, &[]).context("report the start")?;
         let running = zone.machine.start(vcpus).context("start processors")?;
-        let network = zone.network.as_ref();
+        let (network, disks) = (zone.network.as_ref(), zone.disks.as_slice());
         let controlled =
-            Controlled { machine: &zone.machine, network, running: &running, events }.until_end();
+            Controlled { machine: &zone.machine, network, disks, running: &running, events }.until_end();
         let exits = running.stop();
         let end = zone.machine.ending().take();
         controlled?;

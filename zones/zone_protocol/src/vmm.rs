@@ -49,6 +49,14 @@ pub enum Event {
     NetworkLost,
     /// The machine ended; the process exits after this.
     Ended(End),
+    /// The host's file behind a disk failed, and a request of the guest with it. Not sent for every request: a guest
+    /// may repeat what fails.
+    DiskFailed {
+        /// The disk's serial.
+        disk: String,
+        /// There was no room for it; otherwise it could not be read or written.
+        full: bool,
+    },
 }
 
 /// How a machine ended.

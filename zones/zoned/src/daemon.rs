@@ -7,6 +7,7 @@
 mod act;
 mod adopt;
 mod calls;
+mod disks;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -385,6 +386,7 @@ impl Daemon {
                 VmmEvent::Paused => self.event(zone, Event::Paused, now)?,
                 VmmEvent::Resumed => self.event(zone, Event::Resumed, now)?,
                 VmmEvent::NetworkLost => self.event(zone, Event::NetworkLost, now)?,
+                VmmEvent::DiskFailed { disk, full } => self.disk_failed(zone, &disk, full),
                 VmmEvent::Ended(end) => {
                     tracing::info!(zone = self.zone_name(zone), ?end, "machine ended");
                     self.event(zone, Event::Ended(clean(end)), now)?;

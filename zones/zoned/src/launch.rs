@@ -2,7 +2,9 @@
 //! configurations in sealed memory, and the socket pairs between the zone's processes.
 //!
 //! [`prepare`] does all that can fail before any process is asked for, so a start that fails leaves nothing
-//! behind. It never removes or shrinks a private disk.
+//! behind.
+
+mod stored_disk;
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -10,7 +12,7 @@ use std::path::Path;
 
 use ipc::Channel;
 use policy::{Network, Tunnel, Zone};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -25,9 +27,6 @@ const HOST_RESERVE_MIB: u64 = 192;
 
 /// MiB that a zone's own processes take beside its guest.
 const ZONE_OVERHEAD_MIB: u64 = 32;
-
-/// MiB that must be free on the data disk before a zone starts, or its first writes would fail.
-const DISK_RESERVE_MIB: u64 = 8;
 
 /// Why a zone cannot start: fragments that follow "Not started: ".
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +105,8 @@ pub(crate) struct Prepared {
     pub(crate) vpnd: Option<Descriptors>,
     /// What `zoned` keeps.
     pub(crate) ends: Ends,
+    /// A sentence that the user should read: the zone starts all the same.
+    pub(crate) remark: Option<String>,
 }
 
 /// `zoned`'s ends of a running zone.
@@ -155,13 +156,14 @@ pub(crate) fn prepare(
         zone: zone.name.clone(),
         memory_mib: zone.memory_mib,
         vcpus: zone.vcpus,
-        command_line: template.manifest.command_line(),
+        command_line: template.manifest.command_line() + &zone_protocol::keep::word(&zone.keep),
         disks: vec![
             Disk { read_only: true, serial: "template".to_owned() },
             Disk { read_only: false, serial: "private".to_owned() },
         ],
         network: plan.tunnel.map(|_| mac),
     };
+    let private = private_disk(data, plan)?;
     let mut vmm = vec![
         ("config".to_owned(), sealed("vmm-config", &config)?),
         ("events".to_owned(), vmm_events.into_descriptor()),
@@ -170,16 +172,17 @@ pub(crate) fn prepare(
         ("kernel".to_owned(), template.kernel),
         ("initrd".to_owned(), template.initrd),
         ("disk0".to_owned(), template.root),
-        ("disk1".to_owned(), private_disk(data, plan)?),
+        ("disk1".to_owned(), private.file),
     ];
     let mut ends = Ends { events, agent, console, tunnel: None };
+    let remark = private.remark;
     let mut vpnd = None;
     if let Some(tunnel) = prepare_tunnel(plan)? {
         vmm.push(("net".to_owned(), tunnel.net));
         vpnd = Some(tunnel.vpnd);
         ends.tunnel = Some(tunnel.ends);
     }
-    Ok(Prepared { vmm, vpnd, ends })
+    Ok(Prepared { vmm, vpnd, ends, remark })
 }
 
 /// What a tunnel process, its VMM and `zoned` get.
@@ -276,66 +279,37 @@ fn check_template_memory(zone: &Zone, needed: u32) -> Result<(), LaunchError> {
     Ok(())
 }
 
+/// MiB that a zone takes: its guest and its processes.
+pub(crate) fn memory_of(zone: &Zone) -> u64 {
+    u64::from(zone.memory_mib) + ZONE_OVERHEAD_MIB
+}
+
 fn check_memory(plan: &Plan<'_>) -> Result<(), LaunchError> {
     const MIB: u64 = 1024 * 1024;
     let information = rustix::system::sysinfo();
     let unit = u64::from(information.mem_unit.max(1));
     let total = information.totalram.saturating_mul(unit) / MIB;
-    let needed = u64::from(plan.zone.memory_mib);
+    let needed = memory_of(plan.zone);
     let taken = plan.memory_taken_mib;
     if needed + taken + HOST_RESERVE_MIB > total {
         return Err(LaunchError::Memory { needed, taken, total });
     }
     let available = plan.memory_available_mib;
-    if needed + ZONE_OVERHEAD_MIB > available {
+    if needed > available {
         return Err(LaunchError::FreeMemory { needed, available, taken });
     }
     Ok(())
 }
 
 /// The zone's second disk: what `init` made for a disposable zone, the private disk of any other.
-fn private_disk(data: &Path, plan: &Plan<'_>) -> Result<OwnedFd, LaunchError> {
+fn private_disk(data: &Path, plan: &Plan<'_>) -> Result<stored_disk::Opened, LaunchError> {
     match &plan.disposable {
-        Some(disk) => disk.try_clone().map_err(|source| LaunchError::Host { what: "descriptors", source }),
-        None => open_private(data, plan.zone),
-    }
-}
-
-/// Opens the zone's private disk; makes it at the first start, grows it when the policy did.
-fn open_private(data: &Path, zone: &Zone) -> Result<OwnedFd, LaunchError> {
-    let folder = data.join("zones").join(&zone.name);
-    let path = folder.join("private.img");
-    let failed = |error: Errno| private_error(&path, error);
-    let zones = data.join("zones");
-    make_folder(&zones).map_err(failed)?;
-    // Before anything is made for this zone: a start that fails leaves nothing.
-    let space = rustix::fs::statvfs(&zones).map_err(failed)?;
-    if space.f_bavail.saturating_mul(space.f_frsize) < DISK_RESERVE_MIB * 1024 * 1024 {
-        return Err(private_error(&path, Errno::NOSPC));
-    }
-    make_folder(&folder).map_err(failed)?;
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-    let size = u64::try_from(rustix::fs::fstat(&file).map_err(failed)?.st_size).unwrap_or(0);
-    let wanted = u64::from(zone.disk_mib) * 1024 * 1024;
-    if size < wanted {
-        rustix::fs::ftruncate(&file, wanted).map_err(failed)?;
-    }
-    Ok(file)
-}
-
-fn make_folder(path: &Path) -> Result<(), Errno> {
-    match rustix::fs::mkdir(path, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-fn private_error(path: &Path, error: Errno) -> LaunchError {
-    let path = path.display().to_string();
-    match error {
-        Errno::NOSPC | Errno::DQUOT | Errno::FBIG => LaunchError::DiskFull { path },
-        error => LaunchError::File { path, source: error.into() },
+        Some(disk) => {
+            let file =
+                disk.try_clone().map_err(|source| LaunchError::Host { what: "descriptors", source })?;
+            Ok(stored_disk::Opened { file, remark: None })
+        }
+        None => stored_disk::open(data, plan.zone),
     }
 }
 

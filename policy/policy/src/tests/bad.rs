@@ -131,7 +131,7 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
         "23: tunnel.office.adress: found an unknown key, allowed the keys address, dns, mtu, peer (did you mean \"address\"?)",
     ]),
     ("unknown_zone_key", &[
-        "7: zone.office.memroy: found an unknown key, allowed the keys label, colour, template, memory, vcpus, disk, disposable, network (did you mean \"memory\"?)",
+        "7: zone.office.memroy: found an unknown key, allowed the keys label, colour, template, memory, vcpus, disk, disposable, keep, network (did you mean \"memory\"?)",
     ]),
     ("version", &[
         "2: version: found 0, allowed a whole number from 1 to 4294967295",
@@ -156,6 +156,48 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
     ]),
     ("zone_disposable", &[
         "12: zone.office.disposable: found \"yes\", allowed true or false",
+    ]),
+    ("zone_keep", &[
+        "12: zone.office.keep: found \"/var/lib/app\", allowed a list of 1 to 8 folders",
+    ]),
+    ("zone_keep_disposable", &[
+        "13: zone.office.keep: found it with disposable = true, allowed no folders to keep in a disposable zone",
+    ]),
+    ("zone_keep_etc", &[
+        "12: zone.office.keep[1]: found \"/etc/systemd/system\", allowed a folder of settings that do not decide what runs, and as whom",
+        "12: zone.office.keep[2]: found \"/etc\", allowed a folder inside /etc, /var or /var/lib, not all of it",
+    ]),
+    ("zone_keep_long", &[
+        "12: zone.office.keep[0]: found \"/srv/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...\", allowed the absolute path of a folder: at most 64 characters of a-z, A-Z, 0-9, /, ., _, +, @ and -, without parts that are empty, \".\" or \"..\"",
+    ]),
+    ("zone_keep_many", &[
+        "12: zone.office.keep: found a list of 9, allowed a list of 1 to 8 folders",
+    ]),
+    ("zone_keep_nested", &[
+        "15: zone.office.keep[2]: found \"/srv/a\" beside \"/srv/a/b\" of line 13, allowed no folder inside another one",
+    ]),
+    ("zone_keep_parts", &[
+        "12: zone.office.keep[0]: found \"/srv/../etc\", allowed the absolute path of a folder: at most 64 characters of a-z, A-Z, 0-9, /, ., _, +, @ and -, without parts that are empty, \".\" or \"..\"",
+        "12: zone.office.keep[1]: found \"/srv//a\", allowed the absolute path of a folder: at most 64 characters of a-z, A-Z, 0-9, /, ., _, +, @ and -, without parts that are empty, \".\" or \"..\"",
+        "12: zone.office.keep[2]: found \"/srv/\", allowed the absolute path of a folder: at most 64 characters of a-z, A-Z, 0-9, /, ., _, +, @ and -, without parts that are empty, \".\" or \"..\"",
+        "12: zone.office.keep[3]: found \"/\", allowed the absolute path of a folder: at most 64 characters of a-z, A-Z, 0-9, /, ., _, +, @ and -, without parts that are empty, \".\" or \"..\"",
+        "12: zone.office.keep[4]: found \"/srv/./a\", allowed the absolute path of a folder: at most 64 characters of a-z, A-Z, 0-9, /, ., _, +, @ and -, without parts that are empty, \".\" or \"..\"",
+        "12: zone.office.keep[5]: found \"/srv/a b\", allowed the absolute path of a folder: at most 64 characters of a-z, A-Z, 0-9, /, ., _, +, @ and -, without parts that are empty, \".\" or \"..\"",
+        "12: zone.office.keep[6]: found \"/srv/a:b\", allowed the absolute path of a folder: at most 64 characters of a-z, A-Z, 0-9, /, ., _, +, @ and -, without parts that are empty, \".\" or \"..\"",
+        "12: zone.office.keep[7]: found 5, allowed the absolute path of a folder: at most 64 characters of a-z, A-Z, 0-9, /, ., _, +, @ and -, without parts that are empty, \".\" or \"..\"",
+    ]),
+    ("zone_keep_relative", &[
+        "12: zone.office.keep[0]: found \"var/lib/app\", allowed the absolute path of a folder: at most 64 characters of a-z, A-Z, 0-9, /, ., _, +, @ and -, without parts that are empty, \".\" or \"..\"",
+    ]),
+    ("zone_keep_tree", &[
+        "12: zone.office.keep[0]: found \"/proc/sys\", allowed a folder outside of /bin, /boot, /dev, /home (always kept), /lib, /proc, /run, /sbin, /sys, /tmp, /usr, /var/lock and /var/run",
+        "12: zone.office.keep[1]: found \"/usr/local/bin\", allowed a folder outside of /bin, /boot, /dev, /home (always kept), /lib, /proc, /run, /sbin, /sys, /tmp, /usr, /var/lock and /var/run",
+        "12: zone.office.keep[2]: found \"/home\", allowed a folder outside of /bin, /boot, /dev, /home (always kept), /lib, /proc, /run, /sbin, /sys, /tmp, /usr, /var/lock and /var/run",
+        "12: zone.office.keep[3]: found \"/var/run/app\", allowed a folder outside of /bin, /boot, /dev, /home (always kept), /lib, /proc, /run, /sbin, /sys, /tmp, /usr, /var/lock and /var/run",
+        "12: zone.office.keep[4]: found \"/dev\", allowed a folder outside of /bin, /boot, /dev, /home (always kept), /lib, /proc, /run, /sbin, /sys, /tmp, /usr, /var/lock and /var/run",
+    ]),
+    ("zone_keep_twice", &[
+        "12: zone.office.keep[2]: found \"/srv/a\", as in line 12, allowed each folder once",
     ]),
     ("zone_label", &[
         "6: zone.office.label: found \"An office with a label that is too long\", allowed 1 to 32 printable ASCII characters",

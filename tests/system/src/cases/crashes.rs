@@ -7,8 +7,8 @@ use harness::{Machine, Picture};
 
 use super::zones::drawn;
 use crate::world::{
-    SOON, START, World, ensure_connected, fetch_own_page, layout, process_of, rectangle, service_of, slot,
-    touch_tile, user_of,
+    SOON, START, World, ensure_connected, fetch_own_page, last_notice, layout, process_of, rectangle,
+    service_of, slot, touch_tile, user_of,
 };
 
 /// SIGKILL.
@@ -117,7 +117,7 @@ fn kill(machine: &Machine, victim: Victim) -> anyhow::Result<Before> {
     for site in [victim.zone, victim.other] {
         ensure_connected(machine, site.name())?;
     }
-    let last = machine.zones().status(machine.within(SOON))?.notices.last().map_or(0, |notice| notice.number);
+    let last = last_notice(machine)?;
     let desktop = service_of(machine, "desktop")?;
     let other = processes(machine, victim.other)?;
     let picture = machine.look(&format!("before-{}", victim.program))?;

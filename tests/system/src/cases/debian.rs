@@ -13,11 +13,15 @@ use crate::world::{BOOT, SOON, World, ZONES, fetch_own_page, test_machine};
 const START: u32 = 90;
 
 /// Changes to the demo policy: office is a zone to work in.
-const CHANGES: [(&str, &str); 3] = [
+const CHANGES: [(&str, &str); 4] = [
     ("template = \"micro\"", "template = \"debian\""),
     ("memory = \"256 MiB\"", "memory = \"1024 MiB\""),
     ("vcpus = 1", "vcpus = 2"),
+    ("disk = \"64 MiB\"", "disk = \"64 MiB\"\nkeep = [\"/var/lib/systemd\"]"),
 ];
+
+/// What lies on the private disk.
+const KEPT: [&str; 2] = ["/home", "/var/lib/systemd"];
 
 fn boot(artifacts: &Artifacts) -> anyhow::Result<Machine> {
     let mut config = test_machine(artifacts)?;
@@ -36,6 +40,7 @@ fn boot(artifacts: &Artifacts) -> anyhow::Result<Machine> {
 }
 
 pub(super) fn fetches(world: &mut World) -> anyhow::Result<()> {
+    let soak = world.plan.soak;
     let machine = world.odd_machine(boot)?;
     let zones = machine.zones();
     zones.wait_until("the zones", machine.within(BOOT), |status| status.zones.len() == ZONES.len())?;
@@ -46,7 +51,43 @@ pub(super) fn fetches(world: &mut World) -> anyhow::Result<()> {
     zones.wait_for_tunnel("office", machine.within(START))?;
     fetch_own_page(machine, Site::Office)?;
     let fetched = begun.elapsed();
-    // Ended by systemd, in order.
+    kept(machine)?;
+    stop(machine)?;
+    if soak {
+        // The folder was a fresh one before; now it is found. Systemd let go of both before it ended the machine.
+        zones.start("office", machine.within(SOON)).context("start the debian zone again")?;
+        zones.wait_for_phase("office", Phase::Running, machine.within(START))?;
+        kept(machine)?;
+        let log = zones.run_check("office", "dmesg", &[], machine.within(SOON))?.output;
+        ensure!(
+            !log.contains("was not unmounted in order"),
+            "a stop in order left the disk in disorder:\n{log}"
+        );
+        stop(machine)?;
+    }
+    world.drop_odd_machine();
+    world.remark(format!("agent after {} s, page after {} s", running.as_secs(), fetched.as_secs()));
+    Ok(())
+}
+
+/// The private disk is where the policy wants it.
+fn kept(machine: &Machine) -> anyhow::Result<()> {
+    let mounts = machine.zones().run_check("office", "mounts", &[], machine.within(SOON))?.output;
+    let device = |path: &str| {
+        let mut lines = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        lines.find_map(|words| match words.as_slice() {
+            [device, at, "ext4", ..] if *at == path => Some((*device).to_owned()),
+            _ => None,
+        })
+    };
+    let devices = KEPT.map(device);
+    ensure!(devices[0].is_some() && devices[0] == devices[1], "{KEPT:?} lie on {devices:?}:\n{mounts}");
+    Ok(())
+}
+
+/// Systemd ends the zone, in order.
+fn stop(machine: &Machine) -> anyhow::Result<()> {
+    let zones = machine.zones();
     zones.stop("office", machine.within(SOON)).context("stop the zone")?;
     let stopped = zones.wait_for_phase("office", Phase::Stopped, machine.within(START))?;
     ensure!(
@@ -54,7 +95,5 @@ pub(super) fn fetches(world: &mut World) -> anyhow::Result<()> {
         "the zone was not shut down in order: {:?}",
         stopped.state.reason
     );
-    world.drop_odd_machine();
-    world.remark(format!("agent after {} s, page after {} s", running.as_secs(), fetched.as_secs()));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A disposable zone: what it writes is nowhere, and gone.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use anyhow::{Context, ensure};
 use harness::Machine;
 
 use crate::artifacts::Artifacts;
-use crate::cpio;
-use crate::world::{BOOT, SOON, START, World, ensure_running, ensure_stopped, test_machine};
+use crate::disk::DataDisk;
+use crate::world::{BOOT, SOON, START, World, ensure_running, ensure_stopped, set_policy, test_machine};
 
 /// What the disposable zone writes, and what an ordinary one does.
 const SECRET: &str = "BULKHEAD-WRITTEN-BY-A-DISPOSABLE-ZONE";
@@ -42,19 +42,17 @@ disk = "64 MiB"
 network = "none"
 "#;
 
-/// A copy of the data disk, removed at the end.
+/// The data disk in MiB: as small as it may be, because all of it is searched, three times.
+const DISK: u32 = 320;
+
+/// A data disk that keeps what is written, removed at the end.
 struct Disk(PathBuf);
 
 impl Disk {
-    fn copy(artifacts: &Artifacts) -> anyhow::Result<Self> {
-        let disk = Self(artifacts.logs().join("disposable.img"));
-        let copied = std::process::Command::new("cp")
-            .arg("--sparse=always")
-            .args([&artifacts.test_data_disk(), &disk.0])
-            .status()
-            .context("start cp")?;
-        ensure!(copied.success(), "copy the data disk");
-        Ok(disk)
+    fn new(artifacts: &Artifacts) -> anyhow::Result<Self> {
+        let disk = DataDisk::new(artifacts, "disposable")?;
+        disk.copy_micro(artifacts, "micro")?;
+        Ok(Self(disk.finish_with(artifacts, DISK).context("make the data disk")?))
     }
 }
 
@@ -66,20 +64,18 @@ impl Drop for Disk {
 
 fn boot(artifacts: &Artifacts, disk: &Path) -> anyhow::Result<Machine> {
     let mut config = test_machine(artifacts)?;
-    let segment = artifacts.logs().join("disposable-policy.cpio");
-    std::fs::write(&segment, cpio::single("etc/bulkhead/policy.toml", POLICY.as_bytes())?)?;
-    config.initramfs.push(segment);
+    config.name = "disposable".to_owned();
+    set_policy(&mut config, artifacts, POLICY)?;
     // The harness's own disk forgets what is written; this one is looked at.
     config.data_disk = None;
     let drive = format!("if=none,id=kept,format=raw,discard=unmap,file={}", disk.display());
     config.more = ["-drive", &drive, "-device", "virtio-blk-pci,drive=kept"].map(Into::into).to_vec();
     config.network = None;
-    config.name = "disposable".to_owned();
     Machine::boot(config).context("boot the host")
 }
 
 pub(super) fn leaves_nothing(world: &mut World) -> anyhow::Result<()> {
-    let disk = Disk::copy(&world.artifacts)?;
+    let disk = Disk::new(&world.artifacts)?;
     let mut machine = boot(&world.artifacts, &disk.0)?;
     machine.zones().wait_until("two zones", machine.within(BOOT), |status| status.zones.len() == 2)?;
     ensure_running(&machine, "kept")?;
@@ -142,22 +138,60 @@ fn mapped(machine: &Machine) -> anyhow::Result<usize> {
 
 /// Whether a file contains a text anywhere.
 fn contains(path: &Path, text: &str) -> anyhow::Result<bool> {
-    const CHUNK: usize = 4 << 20;
-    let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
-    let mut bytes = vec![0; CHUNK];
+    let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    Ok(search(file, text.as_bytes(), 4 << 20)?)
+}
+
+/// Searches a stream for a pattern, a buffer at a time (Horspool's algorithm): where the pattern's last byte would be,
+/// the byte that is there says how far the next place is.
+fn search(mut source: impl Read, pattern: &[u8], buffer: usize) -> std::io::Result<bool> {
+    let mut steps = [pattern.len(); 256];
+    for (byte, left) in pattern.iter().zip((1..pattern.len()).rev()) {
+        if let Some(step) = steps.get_mut(usize::from(*byte)) {
+            *step = left;
+        }
+    }
+    let mut bytes = Vec::new();
     loop {
-        let mut filled = 0;
-        while let length @ 1.. = file.read(bytes.get_mut(filled..).unwrap_or_default())? {
-            filled += length;
+        let before = bytes.len();
+        let more = u64::try_from(buffer).unwrap_or(u64::MAX);
+        source.by_ref().take(more).read_to_end(&mut bytes)?;
+        let mut end = pattern.len();
+        while let Some(last) = end.checked_sub(1).and_then(|at| bytes.get(at)) {
+            if bytes.get(end - pattern.len()..end) == Some(pattern) {
+                return Ok(true);
+            }
+            end += steps.get(usize::from(*last)).copied().unwrap_or(1);
         }
-        let chunk = bytes.get(..filled).unwrap_or_default();
-        // A text may lie across two chunks.
-        if chunk.windows(text.len()).any(|window| window == text.as_bytes()) {
-            return Ok(true);
-        }
-        if filled < CHUNK {
+        if bytes.len() == before {
             return Ok(false);
         }
-        file.seek(SeekFrom::Current(-i64::try_from(text.len())?))?;
+        // The pattern may lie across two buffers.
+        bytes.drain(..bytes.len().saturating_sub(pattern.len() - 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_found_wherever_it_lies() {
+        let pattern = b"needle-needle";
+        for at in 0..200 {
+            let mut bytes = vec![b'n'; at];
+            assert!(!search(&*bytes, pattern, 16).unwrap());
+            bytes.extend_from_slice(pattern);
+            for buffer in [1, 7, 16, 64, 1000] {
+                assert!(search(&*bytes, pattern, buffer).unwrap(), "at {at}, buffers of {buffer}");
+            }
+            bytes.pop();
+            assert!(!search(&*bytes, pattern, 16).unwrap());
+            bytes.extend_from_slice(b"needle-needl");
+            assert_eq!(
+                search(&*bytes, pattern, 16).unwrap(),
+                bytes.windows(13).any(|window| window == pattern)
+            );
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::artifacts::Artifacts;
 use crate::disk::DataDisk;
 use crate::plan::Dice;
 use crate::records::count;
+use crate::report::say;
 use crate::world::{BOOT, SOON, START, World, ZONES, ensure_running, process_of, test_machine};
 use crate::write_log::{SECTOR, WriteLog};
 
@@ -51,9 +52,17 @@ pub(super) fn kills(world: &mut World) -> anyhow::Result<()> {
     for number in 1..=kills {
         more += kill_once(machine, &mut dice)
             .with_context(|| format!("kill {number} of {kills} (--seed {seed} repeats it)"))?;
+        progress(number, kills, "kills");
     }
     world.remark(format!("{kills} kills, {more} records in flight survived, seed {seed}"));
     Ok(())
+}
+
+/// A long series says how far it came: who ends it early knows what it has seen.
+fn progress(number: usize, all: usize, what: &str) {
+    if number.is_multiple_of(20) {
+        say(format!("                 {number} of {all} {what}"));
+    }
 }
 
 /// Returns how many records survived that nobody had been promised.
@@ -95,6 +104,7 @@ pub(super) fn power_cuts(world: &mut World) -> anyhow::Result<()> {
         last = world.artifacts.logs().join("cut.img");
         uncertain += cut_once(&world.artifacts, &session, &last, place, &mut dice)
             .with_context(|| format!("power cut {number} of {cuts} (--seed {seed} repeats it)"))?;
+        progress(number, cuts, "power cuts");
     }
     // The last one is mended by the host and the zone themselves.
     let (promised, _) = cut_disk(&session, &last, dice.pick(&places), &mut dice)?;

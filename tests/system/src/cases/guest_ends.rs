@@ -7,6 +7,7 @@ use anyhow::{Context, bail, ensure};
 use control_api::Phase;
 use harness::Machine;
 
+use crate::report::say;
 use crate::world::{SOON, START, World, ensure_running, process_of};
 
 /// How often a guest reboots in a row.
@@ -45,6 +46,9 @@ fn reboot(machine: &Machine, times: u32) -> anyhow::Result<()> {
         end(machine, "reboot")?;
         let deadline = machine.within(START);
         before = loop {
+            // A guest that is not back in time has no verdict; one that is back says which boot it is.
+            let back = machine.zones().wait_for_phase(ZONE, Phase::Running, deadline);
+            back.with_context(|| format!("reboot {number}"))?;
             match boot(machine) {
                 Ok(after) if after != before => break after,
                 Ok(_) | Err(_) if Instant::now() < deadline => {
@@ -56,6 +60,9 @@ fn reboot(machine: &Machine, times: u32) -> anyhow::Result<()> {
             }
         };
         ensure!(process_of(machine, "vmm", ZONE)? == process, "reboot {number}: another process");
+        if number.is_multiple_of(20) {
+            say(format!("                 {number} of {times} reboots"));
+        }
     }
     machine.zones().wait_for_phase(ZONE, Phase::Running, machine.within(START))?;
     Ok(())

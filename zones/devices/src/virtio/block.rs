@@ -7,6 +7,7 @@
 
 mod flush;
 mod request;
+mod trouble;
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -22,6 +23,7 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 
 use self::flush::Flusher;
 use self::request::{Disk, Durability, Storage};
+pub use self::trouble::Trouble;
 use super::counters::Counters;
 use super::ring::serve_rings;
 use super::worker::{Stop, Worker};
@@ -71,6 +73,9 @@ pub enum OpenDiskError {
     /// It does not hold one sector.
     #[error("the disk's file has {0} bytes, less than a sector")]
     Short(u64),
+    /// Nobody could be told of its failures.
+    #[error("event descriptor of the disk")]
+    Watch(#[source] io::Error),
     /// The serial cannot be shown to the guest.
     #[error("serial {0:?} is not at most {SERIAL_SIZE} ASCII bytes")]
     Serial(String),
@@ -100,7 +105,8 @@ impl Block {
             _ => return Err(OpenDiskError::Serial(serial.to_owned())),
         }
         let (flusher, counters) = (Flusher::default(), Arc::default());
-        let storage = Storage { file, sectors, access, serial: padded, flusher, counters };
+        let trouble = Trouble::new().map_err(OpenDiskError::Watch)?;
+        let storage = Storage { file, sectors, access, serial: padded, flusher, counters, trouble };
         Ok(Self { storage: Arc::new(storage), queues: 1, workers: Vec::new() })
     }
 
@@ -113,6 +119,14 @@ impl Block {
     /// What the guest did wrong and the host failed so far.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.storage.counters)
+    }
+
+    /// Tells when the host's file failed a request.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub fn trouble(&self) -> io::Result<Trouble> {
+        self.storage.trouble.try_clone()
     }
 }
 

@@ -122,6 +122,9 @@ impl Daemon {
                 return Ok(Err(error));
             }
         };
+        if let Some(remark) = &prepared.remark {
+            self.about_disk(zone, remark);
+        }
         let vpnd = match &prepared.vpnd {
             Some(descriptors) => Some(self.spawn(zone, ZoneProfile::Vpnd, descriptors)?),
             None => None,
@@ -253,7 +256,7 @@ fn plan<'a>(
         zone,
         slot: u8::try_from(index).expect("settings admit no more zones than slots"),
         tunnel: tunnel_of(policy, zone, |name| settings.keys.get(name).copied())?,
-        memory_taken_mib: running.map(|(zone, _)| u64::from(zone.memory_mib)).sum(),
+        memory_taken_mib: running.map(|(zone, _)| crate::launch::memory_of(zone)).sum(),
         memory_available_mib: available,
         disposable,
     }))

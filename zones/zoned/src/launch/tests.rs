@@ -176,21 +176,49 @@ fn a_private_disk_is_made_kept_and_grown() {
     let data = Data::new("disk");
     let mut policy = Policy::clone(&policy());
     let path = data.0.join("zones/vault/private.img");
-    let start = |policy: &Policy| drop(data.prepare(&plan(policy, 1)).unwrap());
-    start(&policy);
+    let start = |policy: &Policy| data.prepare(&plan(policy, 1)).unwrap().remark;
+    assert_eq!(start(&policy), None);
     let metadata = fs::metadata(&path).unwrap();
     assert_eq!((metadata.len(), metadata.permissions().mode() & 0o777), (16 * MIB, 0o600));
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     rustix::io::pwrite(&file, b"mine", 4096).unwrap();
     policy.zones[1].disk_mib = 32;
-    start(&policy);
+    assert_eq!(start(&policy), None);
     assert_eq!(fs::metadata(&path).unwrap().len(), 32 * MIB);
     policy.zones[1].disk_mib = 16;
-    start(&policy);
+    let expected = "its private disk has 32 MiB, the policy gives 16 MiB. A disk is never made smaller: the zone starts \
+                    with all of it. Set the size in the policy to 32 MiB, or give the zone a new disk.";
+    assert_eq!(start(&policy).as_deref(), Some(expected));
     assert_eq!(fs::metadata(&path).unwrap().len(), 32 * MIB);
     let mut bytes = [0; 4];
     rustix::io::pread(fs::File::open(&path).unwrap(), &mut bytes, 4096).unwrap();
     assert_eq!(&bytes, b"mine");
+}
+
+#[test]
+fn a_private_disk_that_cannot_be_made_leaves_nothing() {
+    let data = Data::new("half-disk");
+    let zones = data.0.join("zones");
+    // No file is that long.
+    let make = |mib| stored_disk::make_or_open(&zones, "vault", mib).map(drop);
+    assert_eq!(make(u64::MAX), Err(Errno::INVAL));
+    assert!(!zones.exists(), "something was left");
+    assert_eq!(make(16), Ok(()));
+    assert_eq!(make(u64::MAX), Err(Errno::INVAL));
+    assert_eq!(fs::metadata(zones.join("vault/private.img")).unwrap().len(), 16 << 20);
+}
+
+#[test]
+fn folders_to_keep_stand_on_the_command_line() {
+    let data = Data::new("keep");
+    let mut policy = Policy::clone(&policy());
+    let line = |policy: &Policy| {
+        let prepared = data.prepare(&plan(policy, 1)).unwrap();
+        read::<Config>(find(&prepared.vmm, "config")).command_line
+    };
+    let without = line(&policy);
+    policy.zones[1].keep = ["/var/lib/app", "/srv"].map(str::to_owned).to_vec();
+    assert_eq!(line(&policy), without + " bulkhead.keep=/var/lib/app:/srv");
 }
 
 #[test]
@@ -224,6 +252,18 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+fn a_zone_starts_once_its_template_came() {
+    let data = Data::new("late-template");
+    let policy = policy();
+    let away = data.0.join("away");
+    fs::rename(data.0.join("templates/micro"), &away).unwrap();
+    assert!(matches!(data.prepare(&plan(&policy, 1)), Err(LaunchError::Template(_))));
+    assert!(!data.0.join("zones/vault").exists(), "something was left");
+    fs::rename(&away, data.0.join("templates/micro")).unwrap();
+    data.prepare(&plan(&policy, 1)).unwrap();
+}
+
+#[test]
 fn too_little_memory_says_how_to_get_more() {
     let data = Data::new("huge");
     let mut policy = Policy::clone(&policy());
@@ -231,10 +271,10 @@ fn too_little_memory_says_how_to_get_more() {
     let check = |memory_taken_mib: u64, advice: &str| {
         let plan = Plan { memory_taken_mib, ..plan(&policy, 1) };
         let error = data.prepare(&plan).unwrap_err();
-        assert!(matches!(error, LaunchError::Memory { needed, .. } if needed == u64::from(u32::MAX)));
+        assert!(matches!(error, LaunchError::Memory { needed, .. } if needed == u64::from(u32::MAX) + 32));
         let text = error.to_string();
         let begin = format!(
-            "not enough memory: the zone takes 4294967295 MiB, running zones take {memory_taken_mib} MiB, the host \
+            "not enough memory: the zone takes 4294967327 MiB, running zones take {memory_taken_mib} MiB, the host \
              itself 192 MiB, and there are "
         );
         assert!(text.starts_with(&begin) && text.ends_with(advice), "{text}");
@@ -246,7 +286,7 @@ fn too_little_memory_says_how_to_get_more() {
 #[test]
 fn a_full_disk_is_told_apart() {
     let path = PathBuf::from("/data/zones/office/private.img");
-    let error = private_error(&path, Errno::NOSPC).to_string();
+    let error = stored_disk::failed(&path, Errno::NOSPC).to_string();
     let expected = "the data disk is full (/data/zones/office/private.img); remove files that no zone needs or use \
                     a larger disk";
     assert_eq!(error, expected);

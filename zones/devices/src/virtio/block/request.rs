@@ -17,6 +17,7 @@ use virtio_bindings::virtio_blk::{
 };
 
 use super::flush::Flusher;
+use super::trouble::Trouble;
 use super::{Access, DISCARD_SECTORS, RANGES, SECTOR, SERIAL_SIZE, ZERO_SECTORS};
 use crate::virtio::counters::Counters;
 use crate::virtio::ring::{Buffers, Chain};
@@ -54,6 +55,7 @@ pub(super) struct Storage {
     pub(super) serial: [u8; SERIAL_SIZE],
     pub(super) flusher: Flusher,
     pub(super) counters: Arc<Counters>,
+    pub(super) trouble: Trouble,
 }
 
 /// The disk as one queue's worker has it.
@@ -283,6 +285,7 @@ impl Disk {
     fn host_failure(&self, error: &(dyn std::error::Error + 'static)) -> Refusal {
         if self.storage.counters.host_failures.add(1) {
             tracing::warn!(error, "a disk's file failed");
+            self.storage.trouble.tell(error);
         }
         Refusal::Host
     }
