@@ -11,6 +11,7 @@ mod agent;
 mod ours;
 mod peer;
 mod process;
+mod profile;
 mod system;
 
 use std::fs::File;
@@ -27,7 +28,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use zone_protocol::agent::GUEST_CID;
 
-use crate::sample::{CROWD, Contestant, Line, MARK, Measured};
+use crate::sample::{CROWD, Contestant, Counted, Line, MARK, Measured, PROFILE_PARAMETER, ROUNDS_PARAMETER};
 
 /// Where the disk is mounted.
 const DISK: &str = "/bench";
@@ -80,7 +81,7 @@ pub fn run() {
 }
 
 fn measure() -> anyhow::Result<()> {
-    let rounds = system::rounds()?;
+    let rounds = system::parameter(ROUNDS_PARAMETER)?;
     let zone = Zone::read(Path::new(DISK))?;
     system::read_all(Path::new(DISK)).context("read the disk once")?;
     for who in Contestant::ALL {
@@ -91,6 +92,14 @@ fn measure() -> anyhow::Result<()> {
             }
         };
         say(&Line::Contestant { who, version, command })?;
+    }
+    if system::parameter(PROFILE_PARAMETER)? != 0 {
+        for who in [Contestant::Ours, Contestant::MicrovmMmio] {
+            for counted in profile(&zone, who).with_context(|| format!("profile of {}", who.name()))? {
+                say(&Line::Profile { who, counted })?;
+            }
+        }
+        return Ok(());
     }
     for round in 0..rounds {
         let first = usize::try_from(round)? % Contestant::ALL.len();
@@ -156,6 +165,13 @@ fn start(zone: &Zone, private: &Path, who: Contestant, cid: u32) -> anyhow::Resu
             peer::start(zone, private, who, cid)
         }
     }
+}
+
+/// One start whose exits are counted one by one.
+fn profile(zone: &Zone, who: Contestant) -> anyhow::Result<Vec<Counted>> {
+    let counting = profile::Profile::begin()?;
+    sample(zone, who)?;
+    counting.end()
 }
 
 /// One start, from nothing to nothing.

@@ -143,6 +143,7 @@ fn idle_row(bench: &'static str, lines: &[Line]) -> Option<Row> {
             | Line::Contestant { .. }
             | Line::Sample { .. }
             | Line::Failed { .. }
+            | Line::Profile { .. }
             | Line::Broken { .. }
             | Line::Done => None,
         })
@@ -173,6 +174,7 @@ fn rounds(lines: &[Line], peer: Contestant, value: fn(&Measured) -> f64) -> Vec<
             | Line::Sample { .. }
             | Line::Idle { .. }
             | Line::Failed { .. }
+            | Line::Profile { .. }
             | Line::Broken { .. }
             | Line::Done => None,
         })
@@ -253,6 +255,9 @@ pub fn table(rows: &[Row], lines: &[Line], output: &mut dyn Write) -> io::Result
             Line::Contestant { who, command, .. } => writeln!(output, "{}: {command}", who.name())?,
             Line::Failed { round, who, reason } => {
                 writeln!(output, "round {round}, {}: no result: {reason}", who.name())?;
+            }
+            Line::Profile { who, counted } => {
+                writeln!(output, "{}: {}: {} {}", who.name(), counted.title, counted.count, counted.what)?;
             }
             Line::Sample { .. } | Line::Idle { .. } | Line::Broken { .. } | Line::Done => {}
         }

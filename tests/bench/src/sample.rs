@@ -8,6 +8,9 @@ pub const MARK: &str = "BENCH ";
 /// Parameter on the host's kernel command line: the number of rounds.
 pub const ROUNDS_PARAMETER: &str = "bench.rounds=";
 
+/// Parameter on the host's kernel command line: one more start of each, to see where its exits go.
+pub const PROFILE_PARAMETER: &str = "bench.profile=";
+
 /// How many idle zones run side by side for [`Line::Idle`].
 pub const CROWD: u32 = 8;
 
@@ -70,6 +73,13 @@ pub enum Line {
         /// Proportional set size of its process, guest memory included, in KiB.
         kib: u32,
     },
+    /// Where a start's exits go: one event of it, and how often it came.
+    Profile {
+        /// Who.
+        who: Contestant,
+        /// What was counted.
+        counted: Counted,
+    },
     /// A start without a result.
     Failed {
         /// Number of the round, from 0; the number of rounds for idle zones.
@@ -86,6 +96,18 @@ pub enum Line {
     },
     /// All rounds are over.
     Done,
+}
+
+/// One line of a profile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counted {
+    /// What its histogram is about.
+    pub title: String,
+    /// Its keys.
+    pub what: String,
+    /// How often it came.
+    pub count: u32,
 }
 
 /// What one start cost, from the start of the process to the agent's Hello.

@@ -11,7 +11,7 @@ use harness::accelerator::Accelerator;
 use harness::serial::Place;
 use harness::{Machine, MachineConfig, QemuProgram, within};
 
-use crate::sample::{CROWD, Contestant, Line, MARK, ROUNDS_PARAMETER, read};
+use crate::sample::{CROWD, Contestant, Line, MARK, PROFILE_PARAMETER, ROUNDS_PARAMETER, read};
 use crate::{Form, Options, report};
 
 /// Name of this benchmark.
@@ -52,9 +52,9 @@ pub fn zone_start(build_folder: &Path, options: &Options) -> anyhow::Result<()> 
     if usize::try_from(options.rounds).is_ok_and(|rounds| rounds < report::FEWEST_ROUNDS) {
         remark(&format!("fewer than {} rounds: a quick look, no target holds", report::FEWEST_ROUNDS));
     }
-    let lines = measure(build_folder, accelerator, options.rounds)?;
+    let lines = measure(build_folder, accelerator, options)?;
     let rows = report::rows(NAME, &lines);
-    if rows.is_empty() {
+    if rows.is_empty() && !options.profile {
         let reasons: Vec<String> = lines
             .iter()
             .filter_map(|line| match line {
@@ -62,6 +62,7 @@ pub fn zone_start(build_folder: &Path, options: &Options) -> anyhow::Result<()> 
                 Line::Contestant { .. }
                 | Line::Sample { .. }
                 | Line::Idle { .. }
+                | Line::Profile { .. }
                 | Line::Broken { .. }
                 | Line::Done => None,
             })
@@ -79,7 +80,8 @@ pub fn zone_start(build_folder: &Path, options: &Options) -> anyhow::Result<()> 
 }
 
 /// Boots the host and takes its lines until it says that it is done.
-fn measure(build_folder: &Path, accelerator: Accelerator, rounds: u32) -> anyhow::Result<Vec<Line>> {
+fn measure(build_folder: &Path, accelerator: Accelerator, options: &Options) -> anyhow::Result<Vec<Line>> {
+    let rounds = options.rounds;
     let mut config = MachineConfig::for_test(
         QemuProgram::in_root(&build_folder.join("tools")),
         build_folder.join("host-vmlinux"),
@@ -87,8 +89,10 @@ fn measure(build_folder: &Path, accelerator: Accelerator, rounds: u32) -> anyhow
         build_folder.join("logs"),
     );
     config.accelerator = accelerator;
-    config.kernel_arguments =
-        format!("console=ttyS0 panic=-1 no_timer_check quiet loglevel=3 {ROUNDS_PARAMETER}{rounds}");
+    config.kernel_arguments = format!(
+        "console=ttyS0 panic=-1 no_timer_check quiet loglevel=3 {ROUNDS_PARAMETER}{rounds} {PROFILE_PARAMETER}{}",
+        u8::from(options.profile)
+    );
     config.data_disk = Some(build_folder.join("bench.img"));
     config.bridge = false;
     config.name = "bench-zone-start".to_owned();
@@ -111,7 +115,11 @@ fn measure(build_folder: &Path, accelerator: Accelerator, rounds: u32) -> anyhow
                     return Ok(lines);
                 }
                 Line::Broken { reason } => bail!("the host could not measure: {reason}"),
-                Line::Contestant { .. } | Line::Sample { .. } | Line::Idle { .. } | Line::Failed { .. } => {
+                Line::Contestant { .. }
+                | Line::Sample { .. }
+                | Line::Idle { .. }
+                | Line::Profile { .. }
+                | Line::Failed { .. } => {
                     progress(&line);
                     lines.push(line);
                 }
@@ -135,7 +143,7 @@ fn progress(line: &Line) {
             remark(&format!("round {round}: {}: no result: {reason}", who.name()));
         }
         Line::Contestant { who: Contestant::Q35, version, .. } => remark(&format!("peers: QEMU {version}")),
-        Line::Contestant { .. } | Line::Broken { .. } | Line::Done => {}
+        Line::Contestant { .. } | Line::Profile { .. } | Line::Broken { .. } | Line::Done => {}
     }
 }
 
