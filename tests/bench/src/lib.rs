@@ -48,7 +48,7 @@ pub struct Options {
     pub rounds: u32,
     /// The form of the result.
     pub form: Form,
-    /// Start each once more, and print where its exits go.
+    /// One round of us and the best peer only, and where their exits go.
     pub profile: bool,
 }
 

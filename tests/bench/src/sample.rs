@@ -8,10 +8,10 @@ pub const MARK: &str = "BENCH ";
 /// Parameter on the host's kernel command line: the number of rounds.
 pub const ROUNDS_PARAMETER: &str = "bench.rounds=";
 
-/// Parameter on the host's kernel command line: one more start of each, to see where its exits go.
+/// Parameter on the host's kernel command line: not 0 for a profile instead of rounds.
 pub const PROFILE_PARAMETER: &str = "bench.profile=";
 
-/// How many idle zones run side by side for [`Line::Idle`].
+/// How many idle zones run side by side for [`Footprint::EighthIdle`].
 pub const CROWD: u32 = 8;
 
 /// Who starts the zone.
@@ -66,11 +66,13 @@ pub enum Line {
         /// What was measured.
         measured: Measured,
     },
-    /// One of [`CROWD`] idle zones, the last one started.
-    Idle {
+    /// Memory of a zone whose agent has come.
+    Memory {
+        /// Of which zone, and what of it.
+        what: Footprint,
         /// Who.
         who: Contestant,
-        /// Proportional set size of its process, guest memory included, in KiB.
+        /// Proportional set size, in KiB.
         kib: u32,
     },
     /// Where a start's exits go: one event of it, and how often it came.
@@ -96,6 +98,36 @@ pub enum Line {
     },
     /// All rounds are over.
     Done,
+}
+
+/// Memory that is looked at once a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Footprint {
+    /// The last of [`CROWD`] idle zones: its process, guest memory included.
+    EighthIdle,
+    /// Every process of a zone, less the guest's memory: ours with a tunnel, the peer without a network.
+    WholeZone,
+}
+
+impl Footprint {
+    /// The name of its row.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EighthIdle => "eighth-idle-zone",
+            Self::WholeZone => "zone-memory",
+        }
+    }
+
+    /// What ours must not exceed by the peer's.
+    #[must_use]
+    pub fn target(self) -> Option<f64> {
+        match self {
+            Self::EighthIdle => None,
+            Self::WholeZone => Some(0.2),
+        }
+    }
 }
 
 /// One line of a profile.
