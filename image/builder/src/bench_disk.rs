@@ -27,6 +27,9 @@ const HOST_MODULES: &[&str] =
 /// What the zone's kernel needs more to run under each peer.
 const ZONE_MODULES: &[&str] = &["virtio_mmio"];
 
+/// The processes of a zone of ours.
+const ZONE_PROGRAMS: &[&str] = &["vmm", "vpnd"];
+
 /// The list of modules in the template's initrd.
 const ZONE_LIST: &str = "etc/modules-load";
 
@@ -51,7 +54,10 @@ pub(crate) fn build(sources: &Sources<'_>) -> Result<()> {
     let Sources { workspace, tools, kernels, programs, .. } = sources;
     let template = workspace.built("templates/micro");
     let mut inputs = format!("{HOST_MODULES:?}{ZONE_MODULES:?}{FIRMWARE:?}{SIZE}{PRIVATE_SIZE}\n");
-    for path in [programs.get("zone_start_launcher")?, programs.get("vmm")?, &tools.file(QEMU)] {
+    for program in ZONE_PROGRAMS {
+        inputs += &version(programs.get(program)?)?;
+    }
+    for path in [programs.get("zone_start_launcher")?, &tools.file(QEMU)] {
         inputs += &version(path)?;
     }
     for name in [KERNEL, INITRD, ROOT, MANIFEST] {
@@ -67,7 +73,9 @@ pub(crate) fn build(sources: &Sources<'_>) -> Result<()> {
         }
         fs::create_dir_all(&staging)?;
         zone(tools, kernels, &template, &staging)?;
-        copy(programs.get("vmm")?, &staging.join("vmm"))?;
+        for program in ZONE_PROGRAMS {
+            copy(programs.get(program)?, &staging.join(program))?;
+        }
         peer(tools, &staging.join("qemu"))?;
         let image = workspace.built("bench.img");
         file_system(tools, &["-L", "bench", "-m", "0"], Some(&staging), &image, SIZE)?;

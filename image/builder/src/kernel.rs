@@ -1,5 +1,7 @@
 //! Kernels out of Debian's packages: the uncompressed image, and the modules that an image loads, in order.
 
+mod elf;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,9 @@ pub(crate) struct Kernels {
     pub(crate) zone: Kernel,
 }
 
+/// Part of what an image is made of: the form that [`elf::trim`] gives it.
+const TRIMMED: &str = "trimmed\n";
+
 /// Unpacks both kernels.
 pub(crate) fn extract(workspace: &Workspace, tools: &Root, packages: &Root) -> Result<Kernels> {
     let mut host = None;
@@ -36,7 +41,7 @@ pub(crate) fn extract(workspace: &Workspace, tools: &Root, packages: &Root) -> R
         let Some(release) = name.strip_prefix("vmlinuz-") else { continue };
         let cloud = release.contains("-cloud-");
         let image = workspace.built(if cloud { "zone-vmlinux" } else { "host-vmlinux" });
-        cached(&image, &version(&path)?, || unpack_image(tools, &path, &image))?;
+        cached(&image, &(version(&path)? + TRIMMED), || unpack_image(tools, &path, &image))?;
         let modules = packages.file(&format!("usr/lib/modules/{release}/kernel"));
         let kernel = Kernel { image, modules };
         if cloud { zone = Some(kernel) } else { host = Some(kernel) }
@@ -77,9 +82,12 @@ fn unpack_image(tools: &Root, boot_image: &Path, output: &Path) -> Result<()> {
         .status()
         .with_context(|| format!("start {program}"))?;
     fs::remove_file(&packed)?;
-    if !status.success() || !fs::read(&unpacked)?.starts_with(b"\x7fELF") {
-        bail!("{} did not unpack to an ELF image", boot_image.display());
+    if !status.success() {
+        bail!("{program} could not unpack {}", boot_image.display());
     }
+    let image = elf::trim(fs::read(&unpacked)?)
+        .with_context(|| format!("{} did not unpack to an ELF image", boot_image.display()))?;
+    fs::write(&unpacked, image)?;
     fs::rename(&unpacked, output)?;
     step.done();
     Ok(())

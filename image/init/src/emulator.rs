@@ -38,7 +38,8 @@ pub(crate) fn hold_keys(console: &Console) -> Option<HeldKeys> {
             Some(held)
         }
         Err(error) => {
-            console.say(format_args!("emulated processors, and KVM's code will change at run time: {error:#}"));
+            console
+                .say(format_args!("emulated processors, and KVM's code will change at run time: {error:#}"));
             None
         }
     }

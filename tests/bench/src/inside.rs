@@ -1,6 +1,6 @@
 //! Inside the host: starts the zone by each contestant in turn, and says on the console what it cost.
 //!
-//! Everything lies on one read-only disk at [`DISK`]: `vmm`, `qemu/`, and the zone's `vmlinux`, `initrd`,
+//! Everything lies on one read-only disk at [`DISK`]: `vmm`, `vpnd`, `qemu/`, and the zone's `vmlinux`, `initrd`,
 //! `root.img`, `private.img` and `template.toml`. All contestants get the same kernel, initrd, command line
 //! and disks, and everything was read once before the first start. A start's private disk is a fresh copy in
 //! memory.
@@ -12,13 +12,14 @@ mod ours;
 mod pair;
 mod peer;
 mod process;
+mod profile;
 mod system;
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -28,7 +29,9 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use zone_protocol::agent::GUEST_CID;
 
-use crate::sample::{CROWD, Contestant, Line, MARK, Measured};
+use crate::sample::{
+    CROWD, Contestant, Counted, Footprint, Line, MARK, Measured, PROFILE_PARAMETER, ROUNDS_PARAMETER,
+};
 
 /// Where the disk is mounted.
 const DISK: &str = "/bench";
@@ -45,9 +48,13 @@ const IDLE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// Memory of the zone, in MiB: the demo policy's.
 const MEMORY_MIB: u32 = 256;
 
+/// Who is looked at where one look costs much.
+const COMPARED: [Contestant; 2] = [Contestant::Ours, Contestant::MicrovmMmio];
+
 /// The zone that everybody starts.
 struct Zone {
     vmm: PathBuf,
+    vpnd: PathBuf,
     qemu: PathBuf,
     kernel: PathBuf,
     initrd: PathBuf,
@@ -59,6 +66,8 @@ struct Zone {
 /// A contestant that runs.
 struct Started {
     child: Child,
+    /// The zone's other processes.
+    helpers: Vec<Child>,
     /// When its process was about to be made.
     began: Instant,
     /// Where the agent will come from; there is one at a time in this host.
@@ -81,7 +90,7 @@ pub fn run() {
 }
 
 fn measure() -> anyhow::Result<()> {
-    let rounds = system::rounds()?;
+    let rounds = system::parameter(ROUNDS_PARAMETER)?;
     let zone = Zone::read(Path::new(DISK))?;
     system::read_all(Path::new(DISK)).context("read the disk once")?;
     for who in Contestant::ALL {
@@ -93,25 +102,68 @@ fn measure() -> anyhow::Result<()> {
         };
         say(&Line::Contestant { who, version, command })?;
     }
+    if system::parameter(PROFILE_PARAMETER)? != 0 {
+        for who in COMPARED {
+            say(&result_of(
+                0,
+                who,
+                sample(&zone, who).map(|measured| Line::Sample { round: 0, who, measured }),
+            ))?;
+            for counted in profile(&zone, who).with_context(|| format!("profile of {}", who.name()))? {
+                say(&Line::Profile { who, counted })?;
+            }
+            let what = Footprint::WholeZone;
+            say(&result_of(0, who, whole(&zone, who).map(|kib| Line::Memory { what, who, kib })))?;
+        }
+        return Ok(());
+    }
     for round in 0..rounds {
         let first = usize::try_from(round)? % Contestant::ALL.len();
         for who in Contestant::ALL.into_iter().cycle().skip(first).take(Contestant::ALL.len()) {
-            let line = match sample(&zone, who) {
-                Ok(measured) => Line::Sample { round, who, measured },
-                Err(error) => Line::Failed { round, who, reason: format!("{error:#}") },
-            };
-            say(&line)?;
+            let outcome = sample(&zone, who).map(|measured| Line::Sample { round, who, measured });
+            say(&result_of(round, who, outcome))?;
         }
         say(&pair::measure(&zone, round))?;
     }
-    for who in [Contestant::Ours, Contestant::MicrovmMmio] {
-        let line = match idle(&zone, who) {
-            Ok(kib) => Line::Idle { who, kib },
-            Err(error) => Line::Failed { round: rounds, who, reason: format!("{error:#}") },
-        };
-        say(&line)?;
+    for who in COMPARED {
+        for (what, look) in [
+            (Footprint::WholeZone, whole as fn(&Zone, Contestant) -> anyhow::Result<u32>),
+            (Footprint::EighthIdle, idle),
+        ] {
+            let outcome = look(&zone, who).map(|kib| Line::Memory { what, who, kib });
+            say(&result_of(rounds, who, outcome))?;
+        }
     }
     Ok(())
+}
+
+/// A start's line, or why it has none.
+fn result_of(round: u32, who: Contestant, outcome: anyhow::Result<Line>) -> Line {
+    outcome.unwrap_or_else(|error| Line::Failed { round, who, reason: format!("{error:#}") })
+}
+
+/// The memory of all processes of a zone less its guest's. Ours has a tunnel, and so one process more; the peer has no
+/// network at all.
+fn whole(zone: &Zone, who: Contestant) -> anyhow::Result<u32> {
+    let private = Path::new("/run/private.img");
+    let mut started = match who {
+        Contestant::Ours => {
+            std::fs::copy(&zone.private, private).context("copy the private disk")?;
+            ours::start(zone, private, ours::Network::Tunnel)?
+        }
+        Contestant::MicrovmMmio | Contestant::MicrovmPcie | Contestant::Q35 => {
+            start(zone, private, who, GUEST_CID)?
+        }
+    };
+    let mut look = || -> anyhow::Result<u32> {
+        let connection = started.agent()?.hello(&started.child, started.began + PATIENCE)?;
+        started.held.push(connection);
+        let processes = std::iter::once(&started.child).chain(&started.helpers);
+        processes.map(|process| process::memory_beside(process.id(), u64::from(MEMORY_MIB) << 10)).sum()
+    };
+    let kib = look();
+    started.end()?;
+    kib.with_context(|| format!("it wrote: {}", started.output.tail()))
 }
 
 /// Starts [`CROWD`] zones, lets them be idle, and says what the last one costs: its process, with the memory that
@@ -136,9 +188,7 @@ fn idle(zone: &Zone, who: Contestant) -> anyhow::Result<u32> {
     };
     let kib = last();
     for (number, started) in crowd.iter_mut().enumerate() {
-        // It may have ended by itself.
-        let _ended = started.child.kill();
-        started.child.wait().context("wait for its end")?;
+        started.end()?;
         std::fs::remove_file(format!("/run/private-{number}.img")).context("remove a private disk")?;
     }
     kib
@@ -153,20 +203,25 @@ fn park(descriptor: OwnedFd) -> anyhow::Result<OwnedFd> {
 fn start(zone: &Zone, private: &Path, who: Contestant, cid: u32) -> anyhow::Result<Started> {
     std::fs::copy(&zone.private, private).context("copy the private disk")?;
     match who {
-        Contestant::Ours => ours::start(zone, private),
+        Contestant::Ours => ours::start(zone, private, ours::Network::None),
         Contestant::MicrovmMmio | Contestant::MicrovmPcie | Contestant::Q35 => {
             peer::start(zone, private, who, cid)
         }
     }
 }
 
+/// One start whose exits are counted one by one.
+fn profile(zone: &Zone, who: Contestant) -> anyhow::Result<Vec<Counted>> {
+    let counting = profile::Profile::begin()?;
+    sample(zone, who)?;
+    counting.end()
+}
+
 /// One start, from nothing to nothing.
 fn sample(zone: &Zone, who: Contestant) -> anyhow::Result<Measured> {
     let mut started = start(zone, Path::new("/run/private.img"), who, GUEST_CID)?;
     let measured = started.measure();
-    // It may have ended by itself.
-    let _ended = started.child.kill();
-    let status = started.child.wait().context("wait for its end")?;
+    let status = started.end()?;
     measured.with_context(|| format!("{status}; it wrote: {}", started.output.tail()))
 }
 
@@ -174,6 +229,16 @@ impl Started {
     /// Where the agent will come from, once.
     fn agent(&mut self) -> anyhow::Result<agent::Source> {
         self.agent.take().context("the agent came already")
+    }
+
+    /// Ends every process; the end of the first.
+    fn end(&mut self) -> anyhow::Result<ExitStatus> {
+        for process in std::iter::once(&mut self.child).chain(&mut self.helpers) {
+            // It may have ended by itself.
+            let _ended = process.kill();
+            process.wait().context("wait for its end")?;
+        }
+        self.child.wait().context("wait for its end")
     }
 
     /// Waits for the Hello and takes all numbers at this moment.
@@ -212,6 +277,7 @@ impl Zone {
         let command_line = command_line.context("template.toml has no command_line")?.to_owned();
         Ok(Self {
             vmm: disk.join("vmm"),
+            vpnd: disk.join("vpnd"),
             qemu: disk.join("qemu"),
             kernel: disk.join("vmlinux"),
             initrd: disk.join("initrd"),

@@ -48,6 +48,8 @@ pub struct Options {
     pub rounds: u32,
     /// The form of the result.
     pub form: Form,
+    /// One round of us and the best peer only, and where their exits go.
+    pub profile: bool,
 }
 
 /// The form of a result.
@@ -59,7 +61,7 @@ pub enum Form {
     Json,
 }
 
-/// `./bulkhead bench`: `--list`, or `[zone-start] [--rounds N] [--json]` with the folder of everything that was
+/// `./bulkhead bench`: `--list`, or `[zone-start] [--rounds N] [--json] [--profile]` with the folder of everything that was
 /// built.
 ///
 /// # Errors
@@ -79,7 +81,7 @@ pub fn main(build_folder: &Path, arguments: &[OsString]) -> anyhow::Result<ExitC
 
 /// Reads the arguments.
 fn parse(arguments: &[OsString]) -> anyhow::Result<Request> {
-    let mut options = Options { rounds: ROUNDS, form: Form::Table };
+    let mut options = Options { rounds: ROUNDS, form: Form::Table, profile: false };
     let mut list = false;
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
@@ -91,6 +93,7 @@ fn parse(arguments: &[OsString]) -> anyhow::Result<Request> {
             }
             Long("list") => list = true,
             Long("json") => options.form = Form::Json,
+            Long("profile") => options.profile = true,
             Long("rounds") => {
                 let word = parser.value()?;
                 options.rounds = word
@@ -100,7 +103,7 @@ fn parse(arguments: &[OsString]) -> anyhow::Result<Request> {
                     .with_context(|| format!("--rounds needs a whole number from 1 on, found {word:?}"))?;
             }
             other @ (Long(_) | Short(_)) => {
-                bail!("{}; allowed are --list, --json and --rounds N", other.unexpected())
+                bail!("{}; allowed are --list, --json, --profile and --rounds N", other.unexpected())
             }
         }
     }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::sample::{Contestant, Line, Measured};
+use crate::sample::{Contestant, Footprint, Line, Measured};
 use crate::statistics::{Ratio, median, ratio};
 
 /// With fewer rounds an interval says nothing, and no target holds.
@@ -132,36 +132,45 @@ pub fn rows(bench: &'static str, lines: &[Line]) -> Vec<Row> {
             });
         }
     }
-    rows.extend(idle_row(bench, lines));
+    rows.extend(
+        [Footprint::EighthIdle, Footprint::WholeZone]
+            .into_iter()
+            .filter_map(|what| memory_row(bench, lines, what)),
+    );
     rows.extend(pair::row(bench, lines));
     rows
 }
 
-/// What the last of many idle zones costs, if both were seen: one value each, so there is no interval.
-fn idle_row(bench: &'static str, lines: &[Line]) -> Option<Row> {
+/// Memory that was looked at once of each, if both were seen: one value, so there is no interval.
+fn memory_row(bench: &'static str, lines: &[Line], what: Footprint) -> Option<Row> {
     let of = |wanted: Contestant| {
         lines.iter().find_map(|line| match line {
-            Line::Idle { who, kib } if *who == wanted => Some(f64::from(*kib)),
-            Line::Idle { .. }
+            Line::Memory { what: found, who, kib } if *found == what && *who == wanted => {
+                Some(f64::from(*kib))
+            }
+            Line::Memory { .. }
             | Line::Contestant { .. }
             | Line::Sample { .. }
             | Line::Pair { .. }
+            | Line::Profile { .. }
             | Line::Failed { .. }
             | Line::Broken { .. }
             | Line::Done => None,
         })
     };
     let (ours, peer) = (of(Contestant::Ours)?, of(Contestant::MicrovmMmio)?);
+    let ratio = (peer > 0.0).then(|| ours / peer);
+    let target = what.target();
     Some(Row {
         bench,
-        metric: "eighth-idle-zone",
+        metric: what.name(),
         unit: "KiB",
         ours,
         peer,
         peer_version: version(lines, Contestant::MicrovmMmio),
-        ratio: (peer > 0.0).then(|| ours / peer),
-        target: None,
-        holds: None,
+        ratio,
+        target,
+        holds: target.map(|target| ratio.is_some_and(|ratio| ratio <= target)),
         interval: None,
     })
 }
@@ -175,9 +184,10 @@ fn rounds(lines: &[Line], peer: Contestant, value: fn(&Measured) -> f64) -> Vec<
             }
             Line::Contestant { .. }
             | Line::Sample { .. }
-            | Line::Idle { .. }
+            | Line::Memory { .. }
             | Line::Pair { .. }
             | Line::Failed { .. }
+            | Line::Profile { .. }
             | Line::Broken { .. }
             | Line::Done => None,
         })
@@ -259,8 +269,11 @@ pub fn table(rows: &[Row], lines: &[Line], output: &mut dyn Write) -> io::Result
             Line::Failed { round, who, reason } => {
                 writeln!(output, "round {round}, {}: no result: {reason}", who.name())?;
             }
+            Line::Profile { who, counted } => {
+                writeln!(output, "{}: {}: {} {}", who.name(), counted.title, counted.count, counted.what)?;
+            }
             Line::Sample { .. }
-            | Line::Idle { .. }
+            | Line::Memory { .. }
             | Line::Pair { .. }
             | Line::Broken { .. }
             | Line::Done => {}

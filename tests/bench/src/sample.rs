@@ -8,7 +8,10 @@ pub const MARK: &str = "BENCH ";
 /// Parameter on the host's kernel command line: the number of rounds.
 pub const ROUNDS_PARAMETER: &str = "bench.rounds=";
 
-/// How many idle zones run side by side for [`Line::Idle`].
+/// Parameter on the host's kernel command line: not 0 for a profile instead of rounds.
+pub const PROFILE_PARAMETER: &str = "bench.profile=";
+
+/// How many idle zones run side by side for [`Footprint::EighthIdle`].
 pub const CROWD: u32 = 8;
 
 /// Who starts the zone.
@@ -63,11 +66,13 @@ pub enum Line {
         /// What was measured.
         measured: Measured,
     },
-    /// One of [`CROWD`] idle zones, the last one started.
-    Idle {
+    /// Memory of a zone whose agent has come.
+    Memory {
+        /// Of which zone, and what of it.
+        what: Footprint,
         /// Who.
         who: Contestant,
-        /// Proportional set size of its process, guest memory included, in KiB.
+        /// Proportional set size, in KiB.
         kib: u32,
     },
     /// Two zones of ours, in microseconds from the first process to the last Hello.
@@ -78,6 +83,13 @@ pub enum Line {
         serial_us: u32,
         /// Together.
         together_us: u32,
+    },
+    /// Where a start's exits go: one event of it, and how often it came.
+    Profile {
+        /// Who.
+        who: Contestant,
+        /// What was counted.
+        counted: Counted,
     },
     /// A start without a result.
     Failed {
@@ -95,6 +107,48 @@ pub enum Line {
     },
     /// All rounds are over.
     Done,
+}
+
+/// Memory that is looked at once a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Footprint {
+    /// The last of [`CROWD`] idle zones: its process, guest memory included.
+    EighthIdle,
+    /// Every process of a zone, less the guest's memory: ours with a tunnel, the peer without a network.
+    WholeZone,
+}
+
+impl Footprint {
+    /// The name of its row.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EighthIdle => "eighth-idle-zone",
+            Self::WholeZone => "zone-memory",
+        }
+    }
+
+    /// What ours must not exceed by the peer's.
+    #[must_use]
+    pub fn target(self) -> Option<f64> {
+        match self {
+            Self::EighthIdle => None,
+            Self::WholeZone => Some(0.2),
+        }
+    }
+}
+
+/// One line of a profile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counted {
+    /// What its histogram is about.
+    pub title: String,
+    /// Its keys.
+    pub what: String,
+    /// How often it came.
+    pub count: u32,
 }
 
 /// What one start cost, from the start of the process to the agent's Hello.

@@ -7,7 +7,7 @@ fn parsed(words: &[&str]) -> anyhow::Result<Request> {
 #[test]
 fn arguments_are_read() {
     let check = |words: &[&str], expected| assert_eq!(parsed(words).unwrap(), expected);
-    let measure = |rounds, form| Request::Measure(Options { rounds, form });
+    let measure = |rounds, form| Request::Measure(Options { rounds, form, profile: false });
     check(&[], measure(5, Form::Table));
     check(&["--list"], Request::List);
     check(&["zone-start", "--json"], measure(5, Form::Json));

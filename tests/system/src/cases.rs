@@ -13,6 +13,7 @@ mod image;
 mod isolation;
 mod leaks;
 mod lifecycle;
+mod memory;
 mod odd_host;
 mod private_disk;
 mod services;
@@ -56,6 +57,7 @@ pub const ALL: &[Test] = &[
     Test { name: "killed_desktop_comes_back_and_is_named", kind: System, run: services::desktop },
     Test { name: "killed_zoned_leaves_its_zones_running", kind: System, run: services::zoned },
     Test { name: "disposable_zone_leaves_nothing", kind: Attack, run: disposable::leaves_nothing },
+    Test { name: "memory_that_a_guest_frees_comes_back", kind: System, run: memory::comes_back },
     Test { name: "no_attempt_from_inside_a_jail_succeeds", kind: Attack, run: escape::every_jail },
     Test { name: "power_button_lets_guests_shut_down", kind: System, run: shutdown::power_button },
     Test { name: "host_powers_off_in_order", kind: System, run: shutdown::power_off },

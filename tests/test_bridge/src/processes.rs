@@ -1,7 +1,9 @@
 //! A snapshot of every process, out of a proc file system.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +58,8 @@ pub struct Process {
     pub descriptors: Vec<(i32, String)>,
     /// Resident memory in KiB.
     pub resident_kib: u64,
+    /// What the memory files take that it holds, in KiB, mapped or not.
+    pub memory_files_kib: u64,
 }
 
 /// Reads all processes of the proc file system at `proc`. One that ends meanwhile is left out.
@@ -96,6 +100,7 @@ fn read(proc: &Path, pid: i32) -> Option<Process> {
         control_group: words(&folder.join("cgroup")).trim_start_matches("0::").to_owned(),
         root: link(&folder.join("root")),
         descriptors: descriptors(&folder),
+        memory_files_kib: memory_files_kib(&folder),
         ..parse_status(&status)?
     })
 }
@@ -116,6 +121,18 @@ fn descriptors(folder: &Path) -> Vec<(i32, String)> {
         .collect();
     list.sort();
     list
+}
+
+/// What the process's memory files (`memfd_create(2)`) take, each counted once.
+fn memory_files_kib(folder: &Path) -> u64 {
+    let files: BTreeMap<u64, u64> = descriptors(folder)
+        .into_iter()
+        .filter(|(_, target)| target.starts_with("/memfd:"))
+        // The link leads to the file itself, whatever it is called. A block has 512 bytes (stat(2)).
+        .filter_map(|(number, _)| fs::metadata(folder.join("fd").join(number.to_string())).ok())
+        .map(|file| (file.ino(), file.blocks() / 2))
+        .collect();
+    files.values().sum()
 }
 
 /// Reads the text of `/proc/PID/status` (proc_pid_status(5)).
@@ -152,6 +169,7 @@ fn parse_status(status: &str) -> Option<Process> {
         descriptors: Vec::new(),
         // Threads of the kernel have no memory of their own.
         resident_kib: first("VmRSS").and_then(|kib| kib.parse().ok()).unwrap_or(0),
+        memory_files_kib: 0,
     })
 }
 

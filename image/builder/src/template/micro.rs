@@ -50,7 +50,7 @@ const TEXTS: &[(&str, &str)] = &[
 const TEST_PROGRAMS: &[&str] = &["raw_frames", "records"];
 
 /// Checks that only the test template has: files of `recipes/micro-test`.
-const TEST_SCRIPTS: &[&str] = &["end_guest", "file", "home", "uptime"];
+const TEST_SCRIPTS: &[&str] = &["burst", "end_guest", "file", "home", "uptime"];
 
 /// A check's name, and where it is now.
 pub(super) type Check = (&'static str, PathBuf);

@@ -48,7 +48,7 @@ pub(super) fn start(zone: &Zone, private: &Path, who: Contestant, cid: u32) -> a
         output.follow(stdout);
         output.follow(stderr);
     }
-    Ok(Started { child, began, agent: Some(agent), output, held: Vec::new() })
+    Ok(Started { child, helpers: Vec::new(), began, agent: Some(agent), output, held: Vec::new() })
 }
 
 /// QEMU with its own loader and libraries.
@@ -98,6 +98,7 @@ mod tests {
     fn words(who: Contestant) -> String {
         let zone = Zone {
             vmm: "v".into(),
+            vpnd: "n".into(),
             qemu: "q".into(),
             kernel: "/bench/vmlinux".into(),
             initrd: "/bench/initrd".into(),

@@ -9,8 +9,6 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, finit_module, reboot};
 
-use crate::sample::ROUNDS_PARAMETER;
-
 use super::{DISK, open};
 
 /// Modules, one path a line, in the order in which they are loaded.
@@ -52,7 +50,7 @@ pub(super) fn prepare() -> anyhow::Result<()> {
     attach(DEVICE, DISK, "ext4", MountFlags::RDONLY)
 }
 
-fn attach(source: &str, target: &str, kind: &str, flags: MountFlags) -> anyhow::Result<()> {
+pub(super) fn attach(source: &str, target: &str, kind: &str, flags: MountFlags) -> anyhow::Result<()> {
     if !Path::new(target).is_dir() {
         std::fs::create_dir(target).context(target.to_owned())?;
     }
@@ -63,11 +61,14 @@ fn attach(source: &str, target: &str, kind: &str, flags: MountFlags) -> anyhow::
     }
 }
 
-/// The number of rounds on the kernel's command line.
-pub(super) fn rounds() -> anyhow::Result<u32> {
+/// A number on the kernel's command line.
+pub(super) fn parameter(name: &str) -> anyhow::Result<u32> {
     let words = std::fs::read_to_string("/proc/cmdline").context("/proc/cmdline")?;
-    let value = words.split_whitespace().find_map(|word| word.strip_prefix(ROUNDS_PARAMETER));
-    value.context("the kernel's command line has no number of rounds")?.parse().context("number of rounds")
+    let value = words.split_whitespace().find_map(|word| word.strip_prefix(name));
+    value
+        .with_context(|| format!("the kernel's command line has no {name}"))?
+        .parse()
+        .context(name.to_owned())
 }
 
 /// Reads every file below a folder, so that the first start finds them in memory like the last one.

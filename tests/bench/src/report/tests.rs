@@ -64,12 +64,16 @@ fn a_peer_that_costs_nothing_gives_no_ratio_and_no_hold() {
 }
 
 #[test]
-fn the_last_idle_zone_is_a_row_of_its_own() {
-    let mut lines = vec![Line::Idle { who: Contestant::Ours, kib: 30 }];
-    assert!(rows("b", &lines).is_empty());
-    lines.push(Line::Idle { who: Contestant::MicrovmMmio, kib: 120 });
-    let found = rows("b", &lines);
-    assert_eq!((found[0].metric, found[0].ratio), ("eighth-idle-zone", Some(0.25)));
+fn memory_that_is_looked_at_once_is_a_row_of_its_own() {
+    let check = |what, expected| {
+        let mut lines = vec![Line::Memory { what, who: Contestant::Ours, kib: 30 }];
+        assert!(rows("b", &lines).is_empty());
+        lines.push(Line::Memory { what, who: Contestant::MicrovmMmio, kib: 120 });
+        let found = rows("b", &lines);
+        assert_eq!((found[0].metric, found[0].ratio, found[0].holds), expected);
+    };
+    check(Footprint::EighthIdle, ("eighth-idle-zone", Some(0.25), None));
+    check(Footprint::WholeZone, ("zone-memory", Some(0.25), Some(false)));
 }
 
 #[test]
