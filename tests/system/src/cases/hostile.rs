@@ -27,9 +27,9 @@ const FETCHES: &str = "15";
 /// By how much its latency may grow: the attack has four processors that never rest, and the machine has two.
 const FACTOR: u64 = 12;
 
-/// Lines that the host's console may grow by for each start of the hostile zone: those of its beginning and end, and
-/// of a few warnings.
-const LINES: usize = 60;
+/// Lines that the host's console may grow by for each start of the hostile zone: those of its beginnings and end, and
+/// of warnings whose distance doubles each time. Twice what was seen.
+const LINES: usize = 120;
 
 /// What a process of the host may grow by, in KiB, and what one of the hostile zone may have beside its guest.
 const GROWTH_KIB: u64 = 8 * 1024;
@@ -91,7 +91,7 @@ fn attack(machine: &Machine, seeds: u32) -> anyhow::Result<String> {
     fetch_own_page(machine, Site::Office)?;
     let quiet = [measure(machine)?, measure(machine)?].map(|check| latency(machine, check));
     let [a, b] = quiet;
-    let quiet = a?.max(b?);
+    let quiet = a?.min(b?);
     let before = others(machine)?;
     let place = machine.serial().end();
     let (mut reasons, mut busy) = (BTreeMap::new(), Vec::new());
