@@ -2,7 +2,8 @@
 //!
 //! The lists of system calls are meant to be short. When a process is killed for a call, init names it on the
 //! console ("vmm office: made a forbidden system call (257 openat)"): add it to the row's own list, or to the
-//! group in `jail::calls` when every user of the group needs it.
+//! group in `jail::calls` when every user of the group needs it. Only the VMM makes threads; what each of them may
+//! do of its row is in `jail::roles`.
 
 use init_protocol::ZoneProfile;
 use jail::calls::{
@@ -92,7 +93,7 @@ const UPLINK: Profile = Profile {
     root: EMPTY_ROOT,
     isolation: Isolation::Full,
     paths: &[],
-    calls: &[BASIC, THREADS, SOCKET_IO, INTERFACE_STATE],
+    calls: &[BASIC, SOCKET_IO, INTERFACE_STATE],
     capabilities: &[],
     threads: 8,
     files: 128,
@@ -108,7 +109,7 @@ const ZONED: Profile = Profile {
         PathRule { path: "/data/templates", access: PathAccess::Read },
         PathRule { path: "/data/zones", access: PathAccess::ReadWrite },
     ],
-    calls: &[BASIC, THREADS, SOCKET_IO, ACCEPT, FILE_IO, OPEN_PATHS, CHANGE_PATHS, MEMORY_SIZE],
+    calls: &[BASIC, SOCKET_IO, ACCEPT, FILE_IO, OPEN_PATHS, CHANGE_PATHS, MEMORY_SIZE],
     capabilities: &[],
     threads: 64,
     files: 1000,
@@ -120,7 +121,7 @@ const DESKTOP: Profile = Profile {
     root: DESKTOP_ROOT,
     isolation: Isolation::Full,
     paths: &[PathRule { path: VARLINK, access: PathAccess::Connect }],
-    calls: &[BASIC, THREADS, SOCKET_IO, UNIX_CONNECT, DRM, EVDEV],
+    calls: &[BASIC, SOCKET_IO, UNIX_CONNECT, DRM, EVDEV],
     capabilities: &[],
     threads: 32,
     files: 256,
@@ -158,7 +159,7 @@ const VPND: Profile = Profile {
     root: EMPTY_ROOT,
     isolation: Isolation::Full,
     paths: &[],
-    calls: &[BASIC, THREADS, SOCKET_IO, FILE_IO],
+    calls: &[BASIC, SOCKET_IO, FILE_IO],
     capabilities: &[],
     threads: 16,
     files: 256,

@@ -3,7 +3,8 @@
 //! It prepares the machine as `init` does, from the same source files, and then starts `/bin/probe` (the attack
 //! program of the `jail` crate) in place of the real program in each row of `init`'s table: same jail, same
 //! user, same limits, once for each attempt, because a forbidden call kills. Before that, outside any jail, the
-//! control: the same attempts by root, most of which work, or they would prove nothing.
+//! control: the same attempts by root, most of which work, or they would prove nothing. In the VMM's jail they are
+//! also made by threads in the roles that serve a guest, together with what only the VMM's other threads may do.
 //!
 //! The production image contains neither program, and `init` knows nothing of them: this is another first
 //! process, not another mode of `init`. It reports on the console and powers the machine off.
@@ -34,6 +35,7 @@ use anyhow::Context;
 use init_protocol::ZoneProfile;
 use jail::calls::{Call, always};
 use jail::host::{NetworkNamespace, Proc};
+use jail::roles::Role;
 use jail::{Instance, Network, Profile};
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::system::RebootCommand;
@@ -65,6 +67,14 @@ struct Row {
     limits: Limits,
     /// Attempts that this row is meant to allow.
     granted: &'static [&'static str],
+    /// The role of the thread that makes the attempt; without one it is the process's first thread.
+    role: Option<Role>,
+}
+
+impl Row {
+    fn name(&self) -> &'static str {
+        self.role.map_or(self.profile.name, |role| role.name)
+    }
 }
 
 fn rows() -> Vec<Row> {
@@ -73,13 +83,17 @@ fn rows() -> Vec<Row> {
         user: service.user(),
         limits: table::service_limits(service),
         granted,
+        role: None,
     };
     let zone = |profile, user| Row {
         profile: Profile { program: PROBE, ..*table::zone_profile(profile) },
         user,
         limits: table::zone_limits(64),
         granted: &[],
+        role: None,
     };
+    // The processor's, the disk's, and the one with the fewest calls.
+    let role = |role| Row { role: Some(role), ..zone(ZoneProfile::Vmm, 2000) };
     vec![
         zone(ZoneProfile::Vmm, 2000),
         zone(ZoneProfile::Vpnd, 2001),
@@ -87,6 +101,9 @@ fn rows() -> Vec<Row> {
         // It keeps the policy and makes the zones' disks, by path.
         service(Service::Zoned, &["open_settings", "open_zone_disk"]),
         service(Service::Desktop, &[]),
+        role(jail::roles::VCPU),
+        role(jail::roles::DISK),
+        role(jail::roles::DEADLINE),
     ]
 }
 
@@ -121,9 +138,12 @@ fn attack(console: &Console) -> anyhow::Result<()> {
     said.read_exact(&mut [0; 8]).context("wait for the victim")?;
     let number = victim_pid.as_raw_nonzero().get();
 
-    let list = by_root("list", number)?;
-    let Outcome::Said(list) = list else { anyhow::bail!("no list of attempts: {list:?}") };
+    let (list, of_roles) = (by_root("list", number)?, by_root("list_of_roles", number)?);
+    let (Outcome::Said(list), Outcome::Said(of_roles)) = (&list, &of_roles) else {
+        anyhow::bail!("no list of attempts: {list:?}, {of_roles:?}")
+    };
     let attempts: Vec<&str> = list.split_whitespace().collect();
+    let of_roles: Vec<&str> = of_roles.split_whitespace().collect();
     let mut possible = 0;
     for attempt in &attempts {
         let outcome = by_root(attempt, number)?;
@@ -137,12 +157,13 @@ fn attack(console: &Console) -> anyhow::Result<()> {
     let mut rows = rows();
     let count = rows.len();
     for row in &rows {
-        let group = ground.groups.make(row.profile.name, row.limits)?;
-        for attempt in &attempts {
+        let group = ground.groups.make(row.name(), row.limits)?;
+        let more = if row.role.is_some() { of_roles.as_slice() } else { &[] };
+        for attempt in attempts.iter().chain(more) {
             let outcome = from_inside(&ground, row, &group, attempt, number)?;
             let verdict = judge(attempt, &outcome, row.granted.contains(attempt));
             breaches += u32::from(verdict != Verdict::AsItShould);
-            console.say(format_args!("escape {} {attempt} {outcome}: {verdict}", row.profile.name));
+            console.say(format_args!("escape {} {attempt} {outcome}: {verdict}", row.name()));
         }
     }
     // The walls behind the first one: a VMM's jail whose filter allows every call.
@@ -208,6 +229,11 @@ fn begin(
     let descriptors: Vec<(String, BorrowedFd<'_>)> =
         passed.iter().map(|(name, descriptor)| (name.clone(), descriptor.as_fd())).collect();
     let uplink = row.user == Service::Uplink.user();
+    let filter = row.role.map_or(Ok(String::new()), |role| {
+        Ok::<_, anyhow::Error>(
+            role.instructions()?.concat().iter().map(|byte| format!("{byte:02x}")).collect(),
+        )
+    })?;
     let instance = Instance {
         user: row.user,
         network: if uplink { Network::Joined(ground.network.as_fd()) } else { Network::Empty },
@@ -215,7 +241,7 @@ fn begin(
         output: theirs.as_fd(),
         group: Some(group.as_fd()),
         proc: &ground.proc,
-        environment: &[("TRY", attempt), ("VICTIM", &victim.to_string())],
+        environment: &[("TRY", attempt), ("VICTIM", &victim.to_string()), ("FILTER", &filter)],
     };
     let pid = jail::start(&row.profile, &instance).with_context(|| format!("start {}", row.profile.name))?;
     Ok((pid, output.into()))

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use devices::pci::PciFunction;
 use devices::pci::msix::Vector;
 use devices::virtio::pci_transport::PciTransport;
+use devices::virtio::threads::Unconfined;
 use devices::virtio::{GuestMemory, VirtioDevice};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -188,7 +189,7 @@ impl Guest {
         let memory = memory();
         let sizes = device.queue_sizes().to_vec();
         let vectors = lines(PciTransport::vectors(&*device));
-        let transport = PciTransport::new(device, memory.clone(), vectors, 0xD000_0000)
+        let transport = PciTransport::new(device, memory.clone(), vectors, 0xD000_0000, Arc::new(Unconfined))
             .expect("the device fits its transport");
         let kicks = transport.notifications().map(|(kick, _)| kick.try_clone().expect("descriptor"));
         let rings = (0_u64..)

@@ -2,8 +2,10 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use devices::virtio::net::{Net, SharedRegion};
+use devices::virtio::threads::Unconfined;
 
 use crate::cursor::Cursor;
 use crate::devices::file_of;
@@ -95,7 +97,7 @@ pub(crate) fn net_front(bytes: &[u8]) {
     let file = file_of(&[0; 4096]);
     let region = SharedRegion { guest_address: 0, size: 4096, offset: 0, file };
     let (stream, _first) = backend(&mut cursor);
-    let Ok(net) = Net::new(stream, [2, 0, 0, 0, 0, 9], vec![region]) else { return };
+    let Ok(net) = Net::new(stream, [2, 0, 0, 0, 0, 9], vec![region], Arc::new(Unconfined)) else { return };
     let control = net.control();
     let mut guest = Guest::new(Box::new(net), &[]);
     guest.start(u64::MAX);

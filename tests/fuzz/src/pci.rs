@@ -9,6 +9,7 @@ use devices::power;
 use devices::pvpanic::Pvpanic;
 use devices::virtio::pci_transport::PciTransport;
 use devices::virtio::rng::Rng;
+use devices::virtio::threads::Unconfined;
 
 use crate::cursor::Cursor;
 use crate::guest::{lines, memory};
@@ -28,7 +29,8 @@ pub(crate) fn pci(bytes: &[u8]) {
     bus.add(Box::new(Pvpanic::new(0xD001_0000, Arc::new(|| {})))).expect("room on the bus");
     let device = Rng::new();
     let vectors = lines(PciTransport::vectors(&device));
-    let transport = PciTransport::new(Box::new(device), memory(), vectors, BAR).expect("a transport");
+    let transport = PciTransport::new(Box::new(device), memory(), vectors, BAR, Arc::new(Unconfined))
+        .expect("a transport");
     bus.add(Box::new(transport)).expect("room on the bus");
     let function = |number: u64| number * 0x8000;
     for _ in 0..STEPS {

@@ -9,6 +9,7 @@ mod durability;
 mod escape;
 mod guest_ends;
 mod host;
+mod hostile;
 mod image;
 mod isolation;
 mod leaks;
@@ -59,6 +60,7 @@ pub const ALL: &[Test] = &[
     Test { name: "disposable_zone_leaves_nothing", kind: Attack, run: disposable::leaves_nothing },
     Test { name: "memory_that_a_guest_frees_comes_back", kind: System, run: memory::comes_back },
     Test { name: "no_attempt_from_inside_a_jail_succeeds", kind: Attack, run: escape::every_jail },
+    Test { name: "hostile_zone_harms_nobody_but_itself", kind: Attack, run: hostile::harms_nobody },
     Test { name: "power_button_lets_guests_shut_down", kind: System, run: shutdown::power_button },
     Test { name: "host_powers_off_in_order", kind: System, run: shutdown::power_off },
     Test { name: "false_templates_never_get_a_process", kind: Attack, run: templates::refused },

@@ -28,14 +28,23 @@ impl DataDisk {
         Ok(Self { folder })
     }
 
+    /// Puts an empty template's folder on it.
+    ///
+    /// # Errors
+    /// It is there, or there is no room.
+    pub fn template(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let folder = self.folder.join("templates").join(name);
+        fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
+        Ok(folder)
+    }
+
     /// Puts a copy of the build's `micro` on it under a name; returns its folder.
     ///
     /// # Errors
     /// The build has no such template, or there is no room.
     pub fn copy_micro(&self, artifacts: &Artifacts, name: &str) -> anyhow::Result<PathBuf> {
         let source = artifacts.file("templates-test/micro");
-        let target = self.folder.join("templates").join(name);
-        fs::create_dir(&target).with_context(|| format!("make {}", target.display()))?;
+        let target = self.template(name)?;
         for entry in fs::read_dir(&source).with_context(|| format!("list {}", source.display()))? {
             let entry = entry?;
             fs::copy(entry.path(), target.join(entry.file_name())).context("copy the template")?;

@@ -13,6 +13,7 @@ pub mod cases;
 pub mod cpio;
 pub mod demo;
 pub mod disk;
+pub mod hostile;
 pub mod plan;
 pub mod records;
 pub mod registry;

@@ -47,8 +47,7 @@ impl Plan {
     /// Random numbers of this plan, from their beginning.
     #[must_use]
     pub fn dice(&self) -> Dice {
-        // xorshift has a fixed point at 0, and small seeds should differ in all bits.
-        Dice((self.seed ^ 0x5851_f42d_4c95_7f2d).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Dice::new(self.seed)
     }
 }
 
@@ -62,16 +61,28 @@ fn seed_of_the_clock() -> u64 {
 pub struct Dice(u64);
 
 impl Dice {
+    /// The series of a seed, from its beginning.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        // xorshift has a fixed point at 0, and small seeds should differ in all bits.
+        Self((seed ^ 0x5851_f42d_4c95_7f2d).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// Any 31 bits.
+    pub fn number(&mut self) -> u32 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        // The upper bits are the better ones.
+        u32::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).expect("31 bits")
+    }
+
     /// One of `choices`.
     ///
     /// # Panics
     /// There are none.
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        // The upper bits are the better ones.
-        let number = usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap_or(0);
+        let number = usize::try_from(self.number()).unwrap_or(0);
         *choices.get(number % choices.len()).expect("the remainder is below the length")
     }
 }

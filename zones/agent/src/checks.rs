@@ -20,6 +20,9 @@ const FOLDER: &str = "/usr/lib/bulkhead/checks";
 /// How long a check may take when its arguments say nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The most fetches of a check of latency.
+const MAX_TIMES: usize = 1000;
+
 /// The longest that a check may be told to take: less than the host waits.
 const MAX_PATIENCE: u64 = 150;
 
@@ -37,6 +40,10 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> Outcome {
         "fetch" => {
             let url = Url::parse(first().ok_or("usage: fetch http://HOST[:PORT]/PATH [SECONDS]")?)?;
             Ok(retry(patience(arguments.get(1))?, || fetch(&url)))
+        }
+        "latency" => {
+            let url = Url::parse(first().ok_or("usage: latency http://HOST[:PORT]/PATH [TIMES]")?)?;
+            latency(&url, arguments.get(1))
         }
         "interfaces" => Ok((true, interfaces().map_err(|error| error.to_string())?)),
         "mounts" => {
@@ -91,6 +98,25 @@ fn resolve(name: &str) -> io::Result<String> {
     found.sort();
     found.dedup();
     Ok(found.join("\n") + "\n")
+}
+
+/// How long it takes to fetch a page, several times one after the other: half of them, and the slowest.
+fn latency(url: &Url, times: Option<&String>) -> Outcome {
+    let number = times.map_or(Some(10), |text| text.parse().ok());
+    let times: usize = number
+        .filter(|times| (1..=MAX_TIMES).contains(times))
+        .ok_or_else(|| format!("{times:?} is no number from 1 to {MAX_TIMES}"))?;
+    let mut taken = Vec::new();
+    for _ in 0..times {
+        let start = Instant::now();
+        if let Err(error) = fetch(url) {
+            return Ok((false, format!("{error}\n")));
+        }
+        taken.push(start.elapsed().as_micros());
+    }
+    taken.sort_unstable();
+    let at = |index: usize| taken.get(index).copied().unwrap_or_default();
+    Ok((true, format!("median {} us, slowest {} us\n", at(times / 2), at(times - 1))))
 }
 
 /// An address of a page.

@@ -22,6 +22,7 @@ mod test_guest;
 #[cfg(test)]
 #[expect(clippy::cast_possible_truncation, reason = "tests choose numbers that fit")]
 mod test_power;
+pub mod threads;
 pub mod vsock;
 mod worker;
 
@@ -32,6 +33,8 @@ use std::sync::Arc;
 use virtio_queue::Queue;
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
+
+use self::threads::Threads;
 
 /// Guest memory as devices see it: volatile copies only.
 pub type GuestMemory = GuestMemoryAtomic<GuestMemoryMmap<()>>;
@@ -86,6 +89,8 @@ pub struct Activation {
     pub queues: Vec<ActiveQueue>,
     /// Tells the guest.
     pub interrupt: Arc<dyn Interrupt>,
+    /// Where the device gets its threads from.
+    pub threads: Arc<dyn Threads>,
 }
 
 /// One enabled queue.

@@ -179,6 +179,23 @@ const ATTEMPTS: &[Attempt] = &[
     ("much_memory", || call(9, [0, 600 << 20, 3, 0x8022, usize::MAX, 0])),
 ];
 
+/// What only some threads of a VMM may do: attempts that must fail in the role of every other one.
+const ATTEMPTS_OF_ROLES: &[Attempt] = &[
+    ("make_machine", || call(16, [4, 0xae01, 0, 0, 0, 0])),
+    ("make_processor", || call(16, [4, 0xae41, 0, 0, 0, 0])),
+    ("make_kvm_device", || call(16, [4, 0xc00c_aee0, 0, 0, 0, 0])),
+    ("make_thread", || {
+        let thread = std::thread::Builder::new().spawn(|| ());
+        thread.map_or_else(|_| "errno 11".to_owned(), |_| "done".to_owned())
+    }),
+    ("map_file", || call(9, [0, 4096, 1, 2, 0, 0])),
+    ("make_memory_file", || call(319, [path(c"attack"), 0, 0, 0, 0, 0])),
+    ("socket_unix", || socket(1, 1)),
+    ("filter_again", || call(317, [1, 0, 0, 0, 0, 0])),
+    ("read_limit", || call(302, [0, 7, 0, 0, 0, 0])),
+    ("status_of_file", || call(5, [1, 0, 0, 0, 0, 0])),
+];
+
 /// Makes one system call with plain numbers.
 fn call(number: c_long, arguments: [usize; 6]) -> String {
     let [a, b, c, d, e, f] = arguments;
@@ -304,13 +321,43 @@ fn status() -> String {
     format!("pid {pid} open {open} names {names} passed {passed} keys {keys}")
 }
 
+fn names(attempts: &[Attempt]) -> String {
+    attempts.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" ")
+}
+
+/// Makes an attempt on a thread under the filter that the variable `FILTER` holds in hexadecimal, if it does.
+fn in_role(attempt: fn() -> String) -> String {
+    let digits = std::env::var("FILTER").unwrap_or_default();
+    if digits.is_empty() {
+        return attempt();
+    }
+    let bytes = digits.as_bytes().chunks_exact(2).map(|pair| {
+        let text = std::str::from_utf8(pair).unwrap_or_default();
+        u8::from_str_radix(text, 16).unwrap_or_default()
+    });
+    let filter: Vec<u8> = bytes.collect();
+    let narrowed = move || {
+        #[repr(C)]
+        struct Program {
+            length: u16,
+            filter: *const u8,
+        }
+        let length = u16::try_from(filter.len() / 8).unwrap_or_default();
+        let program = Program { length, filter: filter.as_ptr() };
+        let entered = call(317, [1, 0, (&raw const program).addr(), 0, 0, 0]);
+        if entered == "done" { attempt() } else { format!("no role: {entered}") }
+    };
+    std::thread::spawn(narrowed).join().unwrap_or_default()
+}
+
 fn main() {
     let wanted = std::env::var("TRY").unwrap_or_default();
     let answer = match wanted.as_str() {
         // Executed again, without its variables.
         "" => "done".to_owned(),
         // What a jail allows, and what this crate's tests measure.
-        "list" => ATTEMPTS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" "),
+        "list" => names(ATTEMPTS),
+        "list_of_roles" => names(ATTEMPTS_OF_ROLES),
         "status" => status(),
         "thread" => std::thread::spawn(|| "thread ran".to_owned()).join().unwrap_or_default(),
         "panic" => panic!("on purpose"),
@@ -323,8 +370,8 @@ fn main() {
             std::thread::park();
             String::new()
         }
-        name => match ATTEMPTS.iter().find(|(attempt, _)| *attempt == name) {
-            Some((_, attempt)) => attempt(),
+        name => match ATTEMPTS.iter().chain(ATTEMPTS_OF_ROLES).find(|(attempt, _)| *attempt == name) {
+            Some((_, attempt)) => in_role(*attempt),
             None => format!("unknown {name}"),
         },
     };

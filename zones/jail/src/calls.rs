@@ -32,6 +32,8 @@ pub enum Condition {
         /// Number of the argument, from 0.
         argument: u8,
     },
+    /// All of these, which are not lists themselves.
+    All(&'static [Condition]),
 }
 
 /// A call with any arguments.
@@ -58,8 +60,8 @@ const fn ioctl_of(kind: u8) -> Call {
     masked(libc::SYS_ioctl, 1, 0xff00, (kind as u32) << 8)
 }
 
-/// A terminal or descriptor ioctl with exactly this request.
-const fn ioctl(request: u32) -> Call {
+/// An ioctl with exactly this request.
+pub(crate) const fn ioctl(request: u32) -> Call {
     equal(libc::SYS_ioctl, 1, request)
 }
 
@@ -68,7 +70,7 @@ const CLONE_NAMESPACES: u32 = 0x7e02_0000;
 /// `CLONE_THREAD`.
 const CLONE_THREAD: u32 = 0x0001_0000;
 /// `PROT_EXEC`.
-const PROT_EXEC: u32 = 4;
+pub(crate) const PROT_EXEC: u32 = 4;
 /// `PR_SET_NAME`.
 const PR_SET_NAME: u32 = 15;
 /// `PR_SET_NO_NEW_PRIVS`.
@@ -250,31 +252,7 @@ pub const MEMORY_SIZE: &[Call] = &[always(libc::SYS_sysinfo)];
 /// KVM and guest memory.
 pub const KVM: &[Call] = &[ioctl_of(0xae), always(libc::SYS_mlock), always(libc::SYS_munlock)];
 
-/// What only the builder of a machine asks of KVM: new machines, processors, devices and capabilities. The
-/// threads that serve a running guest give it up ([`crate::give_up`]).
-pub const KVM_CREATION: &[Call] = &[
-    // KVM_CREATE_VM, KVM_CREATE_VCPU, KVM_CREATE_IRQCHIP, KVM_CREATE_PIT2, KVM_CREATE_DEVICE,
-    // KVM_CREATE_GUEST_MEMFD.
-    ioctl(0xae01),
-    ioctl(0xae41),
-    ioctl(0xae60),
-    ioctl(0x4040_ae77),
-    ioctl(0xc00c_aee0),
-    ioctl(0xc040_aed4),
-    // KVM_SET_TSS_ADDR, KVM_SET_IDENTITY_MAP_ADDR, KVM_ENABLE_CAP, KVM_SET_DEVICE_ATTR, KVM_XEN_HVM_CONFIG,
-    // KVM_MEMORY_ENCRYPT_OP, KVM_SET_NESTED_STATE, KVM_X86_SET_MSR_FILTER, KVM_SET_PMU_EVENT_FILTER.
-    ioctl(0xae47),
-    ioctl(0x4008_ae48),
-    ioctl(0x4068_aea3),
-    ioctl(0x4018_aee1),
-    ioctl(0x4038_ae7a),
-    ioctl(0xc008_aeba),
-    ioctl(0x4080_aebf),
-    ioctl(0x4188_aec6),
-    ioctl(0x4020_aeb2),
-];
-
-/// Giving calls up ([`crate::give_up`]): a further filter, without flags.
+/// Threads that enter roles ([`crate::roles`]): a further filter, without flags.
 pub const NARROW: &[Call] = &[equal(libc::SYS_seccomp, 1, 0), equal(libc::SYS_prctl, 0, PR_SET_NO_NEW_PRIVS)];
 
 /// Displays.

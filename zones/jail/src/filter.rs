@@ -44,9 +44,9 @@ pub(crate) fn rules<'a>(
     let mut unconditional = Vec::new();
     for call in calls {
         let rules = by_number.entry(call.number).or_default();
-        match condition(call.condition)? {
-            None => unconditional.push(call.number),
-            Some(condition) => rules.push(SeccompRule::new(vec![condition])?),
+        match conditions(call.condition)? {
+            none if none.is_empty() => unconditional.push(call.number),
+            all => rules.push(SeccompRule::new(all)?),
         }
     }
     // No rule means "whatever the arguments", and wins over narrower entries of the same call.
@@ -56,18 +56,23 @@ pub(crate) fn rules<'a>(
     Ok(())
 }
 
-fn condition(condition: Condition) -> Result<Option<SeccompCondition>, seccompiler::BackendError> {
-    match condition {
-        Condition::Always => Ok(None),
+/// What must all hold.
+fn conditions(condition: Condition) -> Result<Vec<SeccompCondition>, seccompiler::BackendError> {
+    let one = match condition {
+        Condition::Always => return Ok(Vec::new()),
         Condition::Masked { argument, mask, value } => SeccompCondition::new(
             argument,
             SeccompCmpArgLen::Dword,
             SeccompCmpOp::MaskedEq(u64::from(mask)),
             u64::from(value),
-        )
-        .map(Some),
+        )?,
         Condition::Null { argument } => {
-            SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0).map(Some)
+            SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?
         }
-    }
+        Condition::All(list) => {
+            let parts = list.iter().map(|part| conditions(*part)).collect::<Result<Vec<_>, _>>()?;
+            return Ok(parts.concat());
+        }
+    };
+    Ok(vec![one])
 }

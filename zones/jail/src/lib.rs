@@ -2,7 +2,7 @@
 //!
 //! `init` uses the outer half: [`start()`] runs a program in its [`Profile`] (user, namespaces, Landlock,
 //! system-call filter, descriptors). The process itself uses [`inherited`] to take what it was given, and
-//! [`give_up()`] to narrow its system calls once it has set itself up.
+//! [`roles`] to narrow what each of its threads may do.
 //! Whatever step fails, the process does not start: there is no weaker mode. [`host`] holds the few calls
 //! of `init` that have no safe interface elsewhere, [`crypt`] the encrypted disks that it makes.
 //!
@@ -19,16 +19,15 @@
 pub mod calls;
 pub mod crypt;
 mod filter;
-mod give_up;
 pub mod host;
 pub mod inherited;
 mod plan;
 pub mod profile;
+pub mod roles;
 mod rules;
 mod start;
 
 pub use filter::CompileFilterError;
-pub use give_up::{GiveUpError, give_up};
 pub use profile::{Instance, Isolation, Network, PathAccess, PathRule, Profile};
 pub use rules::{MakeRulesetError, kernel_version as landlock_version, require as require_landlock};
 pub use start::{StartError, start};

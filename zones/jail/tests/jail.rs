@@ -300,28 +300,3 @@ fn kept_capabilities_are_exactly_the_rows() {
     let Err(StartError::Step { step, .. }) = begin(&row, "hold", None) else { panic!("it started") };
     assert_eq!(step, "set capabilities");
 }
-
-/// This test program again, as a process of its own that gives a call up and then makes it.
-#[test]
-fn what_was_given_up_kills_and_the_rest_works() {
-    use std::os::unix::process::ExitStatusExt as _;
-    const VARIABLE: &str = "GIVE_UP";
-    const UNAME: &[Call] = &[jail::calls::always(libc::SYS_uname)];
-    if let Ok(what) = std::env::var(VARIABLE) {
-        if what == "yes" {
-            jail::give_up(UNAME).unwrap();
-        }
-        assert_eq!(rustix::process::getuid().is_root(), rustix::process::geteuid().is_root());
-        // Threads inherit it.
-        let name = std::thread::spawn(rustix::system::uname).join().unwrap();
-        assert_eq!(name.sysname(), c"Linux");
-        return;
-    }
-    let ends = |what: &str| {
-        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-        again.args(["--exact", "what_was_given_up_kills_and_the_rest_works"]).env(VARIABLE, what);
-        again.output().unwrap().status
-    };
-    assert_eq!(ends("no").code(), Some(0));
-    assert_eq!(ends("yes").signal(), Some(libc::SIGSYS));
-}

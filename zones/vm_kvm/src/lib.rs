@@ -28,7 +28,7 @@ pub use kvm::{Kvm, OpenKvmError};
 pub use memory::{GuestRam, HIGH_START, LOW_LIMIT, MapMemoryError};
 pub use msi::{MsiMessage, MsiRouter, MsiVector};
 pub use read_pages::ReadPages;
-pub use vcpu::{ExitCounters, ExitHandler, Next, Vcpu, VcpuExitReason, VcpuThread};
+pub use vcpu::{ExitCounters, ExitHandler, Next, Vcpu, VcpuExitReason, VcpuThread, Work};
 pub use vm::{BuildVmError, MAX_VCPUS, Vm};
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 mod guests;
 
 use std::fs::OpenOptions;
+use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use vm_memory::{Bytes, GuestAddress};
@@ -62,7 +64,7 @@ impl ExitHandler for Recorder {
     }
 }
 
-fn kvm() -> std::io::Result<Kvm> {
+fn kvm() -> io::Result<Kvm> {
     let file = OpenOptions::new().read(true).write(true).open("/dev/kvm")?;
     Ok(Kvm::from_descriptor(file.into()).unwrap())
 }
@@ -85,6 +87,11 @@ fn word(vm: &Vm, address: u64) -> u32 {
     vm.ram().memory.read_obj(GuestAddress(address)).unwrap()
 }
 
+/// A thread that may do everything.
+fn thread(name: String, work: Work) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(work)
+}
+
 /// Starts `count` processors, the first one at [`CODE`].
 fn start(vm: &Vm, count: u8) -> (Vec<VcpuThread>, Receiver<Access>) {
     let (sender, receiver) = channel();
@@ -94,7 +101,8 @@ fn start(vm: &Vm, count: u8) -> (Vec<VcpuThread>, Receiver<Access>) {
         .into_iter()
         .map(|vcpu| {
             let ended = sender.clone();
-            vcpu.start(Arc::<Recorder>::clone(&handler), move |_| ended.send(Access::Ended).unwrap()).unwrap()
+            vcpu.start(Arc::<Recorder>::clone(&handler), thread, move |_| ended.send(Access::Ended).unwrap())
+                .unwrap()
         })
         .collect();
     (threads, receiver)

@@ -66,6 +66,9 @@ pub struct ExitCounters {
     pub other: AtomicU64,
 }
 
+/// What a processor does: to be run on a thread of its own.
+pub type Work = Box<dyn FnOnce() + Send>;
+
 /// A processor that has not run yet.
 #[derive(Debug)]
 pub struct Vcpu {
@@ -92,7 +95,7 @@ struct Shared {
 struct Gate {
     wish: Wish,
     parked: bool,
-    ended: bool,
+    ended: Option<VcpuExitReason>,
 }
 
 /// What is wanted of a processor.
@@ -115,7 +118,7 @@ unsafe impl Sync for ImmediateExit {}
 /// A running processor.
 #[derive(Debug)]
 pub struct VcpuThread {
-    thread: JoinHandle<VcpuExitReason>,
+    thread: JoinHandle<()>,
     shared: Arc<Shared>,
     immediate_exit: ImmediateExit,
 }
@@ -125,13 +128,15 @@ impl Vcpu {
         Self { index, descriptor, ram }
     }
 
-    /// Starts the thread. `ended` is called on it when the processor has run its last instruction.
+    /// Starts the thread, which `spawn` makes, given its name. `ended` is called on it when the processor has run its
+    /// last instruction.
     ///
     /// # Errors
     /// What making a thread reports.
     pub fn start(
         mut self,
         handler: Arc<dyn ExitHandler>,
+        spawn: impl FnOnce(String, Work) -> io::Result<JoinHandle<()>>,
         ended: impl FnOnce(&VcpuExitReason) + Send + 'static,
     ) -> io::Result<VcpuThread> {
         install_signal_handler()?;
@@ -140,18 +145,18 @@ impl Vcpu {
             descriptor: Mutex::new(self.descriptor),
             _ram: self.ram,
             attention: AtomicBool::new(false),
-            gate: Mutex::new(Gate { wish: Wish::Run, parked: false, ended: false }),
+            gate: Mutex::new(Gate { wish: Wish::Run, parked: false, ended: None }),
             changed: Condvar::new(),
             counters: Arc::default(),
         });
         let of_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name(format!("vcpu{}", self.index)).spawn(move || {
+        let work = move || {
             let reason = of_thread.run(&*handler);
-            of_thread.gate().ended = true;
+            of_thread.gate().ended = Some(reason.clone());
             of_thread.changed.notify_all();
             ended(&reason);
-            reason
-        })?;
+        };
+        let thread = spawn(format!("vcpu{}", self.index), Box::new(work))?;
         Ok(VcpuThread { thread, shared, immediate_exit })
     }
 }
@@ -236,7 +241,7 @@ impl VcpuThread {
     /// Waits until a processor that was asked to pause does not run, be it because it has ended.
     pub fn wait_until_parked(&self) {
         let mut gate = self.shared.gate();
-        while gate.wish == Wish::Pause && !gate.parked && !gate.ended {
+        while gate.wish == Wish::Pause && !gate.parked && gate.ended.is_none() {
             gate = self.shared.changed.wait(gate).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -281,10 +286,10 @@ impl VcpuThread {
     /// When the handler panicked.
     #[must_use]
     pub fn join(self) -> VcpuExitReason {
-        match self.thread.join() {
-            Ok(reason) => reason,
-            Err(panic) => std::panic::resume_unwind(panic),
+        if let Err(panic) = self.thread.join() {
+            std::panic::resume_unwind(panic);
         }
+        self.shared.gate().ended.take().expect("a processor's thread says why it ended, or panics")
     }
 
     /// How often it left the guest so far.

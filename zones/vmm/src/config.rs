@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use devices::virtio::SharedRegion;
@@ -23,6 +24,7 @@ use zone_protocol::vmm::{Config, Connected};
 
 use crate::load::{self, Images};
 use crate::machine::Machine;
+use crate::roles::Maker;
 
 /// A configuration is a few strings; more is not ours.
 const MAX_CONFIG: u64 = 64 * 1024;
@@ -53,10 +55,10 @@ pub(crate) struct Zone {
 
 impl Zone {
     /// Builds the machine with every device on the bus, and nothing in its memory.
-    pub(crate) fn new(inherited: &mut Inherited, config: Config) -> anyhow::Result<Self> {
+    pub(crate) fn new(inherited: &mut Inherited, config: Config, maker: Arc<Maker>) -> anyhow::Result<Self> {
         let kvm = Kvm::from_descriptor(inherited.take("kvm")?)?;
         let ram = GuestRam::new(u64::from(config.memory_mib) << 20)?;
-        let mut machine = Machine::new(kvm, ram)?;
+        let mut machine = Machine::new(kvm, ram, maker)?;
         let kernel = File::from(inherited.take("kernel")?);
         let initrd = File::from(inherited.take("initrd")?);
         attach_console(&mut machine, inherited)?;
@@ -148,7 +150,8 @@ fn attach_network(
 ) -> anyhow::Result<Option<NetControl>> {
     let Some(mac) = config.network else { return Ok(None) };
     let stream = UnixStream::from(inherited.take("net")?);
-    let net = Net::new(stream, mac, regions(machine.vm.ram())?).context("back end of the network")?;
+    let regions = regions(machine.vm.ram())?;
+    let net = Net::new(stream, mac, regions, machine.threads()).context("back end of the network")?;
     let control = net.control();
     machine.attach(Box::new(net)).context("attach network")?;
     Ok(Some(control))

@@ -9,6 +9,7 @@ use devices::pci::msix::Vector;
 use devices::pci::{self, PciBus};
 use devices::pvpanic::Pvpanic;
 use devices::virtio::pci_transport::{NewTransportError, PciTransport};
+use devices::virtio::threads::Threads;
 use devices::virtio::{GuestMemory, VirtioDevice};
 use vm_kvm::{BuildVmError, GuestRam, Kvm, MsiMessage, MsiVector, Vcpu, VcpuThread, Vm};
 use vmm_sys_util::eventfd::EventFd;
@@ -16,7 +17,8 @@ use zone_protocol::vmm::End;
 
 use crate::board::Board;
 use crate::ending::Ending;
-use crate::{layout, roles};
+use crate::layout;
+use crate::roles::{DeviceThreads, Maker};
 
 /// Why a device did not get onto the bus.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +60,13 @@ pub(crate) enum ResetError {
 pub(crate) struct Machine {
     pub(crate) vm: Vm,
     pub(crate) board: Arc<Board>,
+    maker: Arc<Maker>,
     kvm: Kvm,
 }
 
 impl Machine {
-    /// A machine with a host bridge and a way to say that it panicked.
-    pub(crate) fn new(kvm: Kvm, ram: GuestRam) -> Result<Self, NewMachineError> {
+    /// A machine with a host bridge and a way to say that it panicked. `maker` makes its threads.
+    pub(crate) fn new(kvm: Kvm, ram: GuestRam, maker: Arc<Maker>) -> Result<Self, NewMachineError> {
         let vm = Vm::new(&kvm, ram)?;
         let ending = Arc::new(Ending::new().map_err(AttachError::Event)?);
         let mut bus = PciBus::default();
@@ -73,7 +76,12 @@ impl Machine {
         let address = bar(bus.next_number().map_err(AttachError::Bus)?);
         bus.add(Box::new(Pvpanic::new(address, panicked))).map_err(AttachError::Bus)?;
         let board = Arc::new(Board::new(bus, ending, vm.read_pages()));
-        Ok(Self { vm, board, kvm })
+        Ok(Self { vm, board, maker, kvm })
+    }
+
+    /// Where its devices get their threads from.
+    pub(crate) fn threads(&self) -> Arc<dyn Threads> {
+        Arc::new(DeviceThreads { maker: Arc::clone(&self.maker), ending: Arc::clone(self.ending()) })
     }
 
     /// Puts a virtio device onto the bus and binds its queues to the guest's notifications.
@@ -81,6 +89,7 @@ impl Machine {
     /// # Panics
     /// When the machine runs.
     pub(crate) fn attach(&mut self, device: Box<dyn VirtioDevice>) -> Result<(), AttachError> {
+        let threads = self.threads();
         let bus =
             &mut Arc::get_mut(&mut self.board).expect("only a machine that does not run is changed").bus;
         let address = bar(bus.next_number()?);
@@ -89,7 +98,7 @@ impl Machine {
             .map(|_| Ok(Arc::new(KvmVector(router.vector()?)) as Arc<dyn Vector>))
             .collect::<io::Result<Vec<_>>>()?;
         let memory = GuestMemory::new(self.vm.ram().memory.clone());
-        let transport = PciTransport::new(device, memory, vectors, address)?;
+        let transport = PciTransport::new(device, memory, vectors, address, threads)?;
         for (kick, offset) in transport.notifications() {
             self.vm.notify_on_write(kick, u64::from(address) + offset)?;
         }
@@ -107,16 +116,15 @@ impl Machine {
         self.board.show_configuration();
         let mut running = Running { board: Arc::clone(&self.board), threads: Vec::new() };
         let ending = self.ending();
-        let started = roles::as_processors(|| {
-            vcpus.into_iter().try_for_each(|vcpu| {
-                let of_processor = Arc::clone(ending);
-                let handler = Arc::<Board>::clone(&running.board);
-                let thread = vcpu.start(handler, move |reason| of_processor.processor_ended(reason))?;
-                running.threads.push(thread);
-                Ok(())
-            })
+        let started = vcpus.into_iter().try_for_each(|vcpu| {
+            let of_processor = Arc::clone(ending);
+            let handler = Arc::<Board>::clone(&running.board);
+            let spawn = |name: String, work| self.maker.start(jail::roles::VCPU, &name, work);
+            let thread = vcpu.start(handler, spawn, move |reason| of_processor.processor_ended(reason))?;
+            running.threads.push(thread);
+            Ok(())
         });
-        if let Err(error) = started.and_then(|result: io::Result<()>| result) {
+        if let Err(error) = started {
             self.ending().end(End::Failed("a processor's thread".to_owned()));
             running.stop();
             return Err(error);

@@ -27,6 +27,7 @@ mod machine;
 mod roles;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use ipc::Channel;
@@ -35,6 +36,7 @@ use zone_protocol::vmm::{End, Event};
 
 use crate::config::Zone;
 use crate::control::Controlled;
+use crate::roles::Maker;
 
 fn main() -> ExitCode {
     log::begin();
@@ -67,9 +69,11 @@ fn run() -> anyhow::Result<()> {
 
 /// Builds the machine, runs it as often as the guest resets itself, and says how it ended.
 fn build_and_run(inherited: &mut Inherited, events: &Channel) -> anyhow::Result<End> {
+    let maker = Arc::new(Maker::new().context("start the maker of threads")?);
+    jail::roles::MAIN.enter()?;
     let config = config::read(inherited)?;
     log::name_zone(&config.zone);
-    let mut zone = Zone::new(inherited, config)?;
+    let mut zone = Zone::new(inherited, config, maker)?;
     let mut resets: u64 = 0;
     loop {
         let vcpus = zone.load()?;

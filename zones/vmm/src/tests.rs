@@ -7,6 +7,7 @@ mod hostile;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Barrier, Once};
 
 use devices::pci;
 use devices::virtio::block::{Access, Block};
@@ -18,6 +19,7 @@ use zone_protocol::vmm::End;
 
 use crate::layout;
 use crate::machine::Machine;
+use crate::roles::Maker;
 
 /// Where the code of a guest starts.
 const CODE: u64 = 0x1000;
@@ -40,7 +42,27 @@ fn machine(test: &str, code: &[u8]) -> Option<Machine> {
     };
     let ram = GuestRam::new(MEMORY).unwrap();
     ram.memory.write_slice(code, GuestAddress(CODE)).unwrap();
-    Some(Machine::new(kvm, ram).unwrap())
+    Some(Machine::new(kvm, ram, maker()).unwrap())
+}
+
+/// A maker of threads. These tests are not linked as the program is: this C library's allocator asks the file system
+/// for the number of processors when the ninth thread allocates, and for the kernel's policy when it first gives
+/// memory back, which a thread in its role may not. It asks once for each.
+pub(crate) fn maker() -> Arc<Maker> {
+    static ASKED: Once = Once::new();
+    ASKED.call_once(|| {
+        let all_at_once = Barrier::new(32);
+        std::thread::scope(|scope| {
+            for _ in 0..32 {
+                scope.spawn(|| {
+                    let space = vec![vec![1_u8; 32 * 1024]; 32];
+                    all_at_once.wait();
+                    drop(space);
+                });
+            }
+        });
+    });
+    Arc::new(Maker::new().unwrap())
 }
 
 /// Runs the machine until it ends.

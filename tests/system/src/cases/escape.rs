@@ -79,8 +79,11 @@ const SECOND_WALL: [&str; 47] = [
     "much_memory",
 ];
 
-/// Rows of the table, and the attempts of the attack program at least.
+/// Rows of the table, roles of the VMM's threads, and the attempts of the attack program: at least those that are made
+/// everywhere, and those that are made in roles alone.
 const ROWS: [&str; 5] = ["vmm", "vpnd", "uplink", "zoned", "desktop"];
+const ROLES: [&str; 3] = ["vcpu", "disk", "deadline"];
+const ATTEMPTS_OF_ROLES: usize = 10;
 const ATTEMPTS: usize = 100;
 
 pub(super) fn every_jail(world: &mut World) -> anyhow::Result<()> {
@@ -110,9 +113,10 @@ pub(super) fn every_jail(world: &mut World) -> anyhow::Result<()> {
             "root outside a jail could not do it: {outcome:?}"
         );
     }
-    for row in ROWS {
+    for row in ROWS.iter().chain(&ROLES) {
         let tried = of(row);
-        ensure!(tried.len() == control.len(), "{row}: {} of {} attempts", tried.len(), control.len());
+        let all = control.len() + if ROLES.contains(row) { ATTEMPTS_OF_ROLES } else { 0 };
+        ensure!(tried.len() == all, "{row}: {} of {all} attempts", tried.len());
         let bad: Vec<String> =
             tried.iter().filter(|words| words.last() != Some(&"ok")).map(|words| words.join(" ")).collect();
         ensure!(bad.is_empty(), "not as it should be: {}", bad.join("; "));
@@ -128,8 +132,9 @@ pub(super) fn every_jail(world: &mut World) -> anyhow::Result<()> {
     let tried = control.len();
     let without = unfiltered.iter().filter(|words| refused(words)).count();
     world.remark(format!(
-        "{tried} attempts in each of {} jails; {possible} work outside, {} in a jail without filter",
+        "{tried} attempts in each of {} jails and {} roles of threads; {possible} work outside, {} in a jail without filter",
         ROWS.len(),
+        ROLES.len(),
         tried - without
     ));
     Ok(())

@@ -48,6 +48,26 @@ fn a_page_is_fetched_as_soon_as_it_is_there() {
 }
 
 #[test]
+fn latency_is_the_time_of_a_fetch() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        for _ in 0..3 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _request = stream.read(&mut [0; 1024]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nx").unwrap();
+        }
+    });
+    let url = format!("http://127.0.0.1:{port}/");
+    let (passed, output) = check("latency", &[&url, "3"]).unwrap();
+    server.join().unwrap();
+    assert!(passed && output.starts_with("median ") && output.contains(" us, slowest "), "{output}");
+    // Nobody answers any more.
+    assert!(!check("latency", &[&url, "1"]).unwrap().0);
+    assert!(check("latency", &[&url, "0"]).is_err() && check("latency", &[&url, "1001"]).is_err());
+}
+
+#[test]
 fn a_page_is_fetched_over_ipv6_too() {
     let listener = TcpListener::bind("[::1]:0").unwrap();
     let port = listener.local_addr().unwrap().port();

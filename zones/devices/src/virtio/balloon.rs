@@ -18,6 +18,7 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 
 use super::counters::Counters;
 use super::ring::Chain;
+use super::threads::Role;
 use super::worker::Worker;
 use super::{Activation, SharedRegion, VirtioDevice};
 
@@ -115,7 +116,8 @@ impl VirtioDevice for Balloon {
             0
         };
         let queues: Vec<_> = activation.queues.iter().map(|active| active.index).collect();
-        self.worker = Some(Worker::serve_queues("balloon", &mut activation, &queues, &self.counters, serve)?);
+        self.worker =
+            Some(Worker::serve_queues(Role::Balloon, &mut activation, &queues, &self.counters, serve)?);
         Ok(())
     }
 

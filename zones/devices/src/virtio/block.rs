@@ -26,6 +26,7 @@ use self::request::{Disk, Durability, Storage};
 pub use self::trouble::Trouble;
 use super::counters::Counters;
 use super::ring::serve_rings;
+use super::threads::Role;
 use super::worker::{Stop, Worker};
 use super::{Activation, VirtioDevice};
 
@@ -174,7 +175,13 @@ impl VirtioDevice for Block {
             let body =
                 move || serve_rings(vec![ring], &asked, &*interrupt, |_queue, chain| disk.serve(chain));
             let interrupt = Arc::clone(&activation.interrupt);
-            self.workers.push(Worker::start("block", stop.clone(), interrupt, body)?);
+            self.workers.push(Worker::start(
+                &*activation.threads,
+                Role::Disk,
+                stop.clone(),
+                interrupt,
+                body,
+            )?);
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 
 use super::counters::Counters;
 use super::ring::Chain;
+use super::threads::Role;
 use super::worker::Worker;
 use super::{Activation, VirtioDevice};
 
@@ -71,7 +72,7 @@ impl VirtioDevice for Console {
             0
         };
         self.worker =
-            Some(Worker::serve_queues("console", &mut activation, &[TRANSMIT], &self.counters, serve)?);
+            Some(Worker::serve_queues(Role::Console, &mut activation, &[TRANSMIT], &self.counters, serve)?);
         Ok(())
     }
 

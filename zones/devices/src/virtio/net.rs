@@ -35,6 +35,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use self::backend::{Backend, Begin, Hangup};
 pub use self::backend::{ConnectBackendError, ExchangeError};
 pub use super::SharedRegion;
+use super::threads::{Role, Threads};
 use super::worker::{Stop, Waiter, Worker};
 use super::{Activation, Interrupt, VirtioDevice};
 
@@ -79,6 +80,7 @@ struct Core {
     /// What the guest was offered of [`BACKEND_FEATURES`].
     offered: u64,
     link: Arc<Link>,
+    threads: Arc<dyn Threads>,
     /// Held during exchanges, so that a reset and a new back end never meet half-way.
     state: Mutex<State>,
 }
@@ -143,14 +145,15 @@ impl Net {
         stream: UnixStream,
         mac: [u8; 6],
         regions: Vec<SharedRegion>,
+        threads: Arc<dyn Threads>,
     ) -> Result<Self, ConnectBackendError> {
         let lost = event().map_err(ConnectBackendError::Watch)?;
         let link = Arc::new(Link { up: AtomicBool::new(true), lost, driver: Mutex::new(None) });
-        let mut connection = Connection::new(stream, 0)?;
-        connection.watch(&link)?;
+        let mut connection = Connection::new(stream, 0, &*threads)?;
+        connection.watch(&link, &*threads)?;
         let offered = connection.backend.features() & BACKEND_FEATURES;
         let state = Mutex::new(State { connection, active: None });
-        Ok(Self { mac, core: Arc::new(Core { regions, offered, link, state }) })
+        Ok(Self { mac, core: Arc::new(Core { regions, offered, link, threads, state }) })
     }
 
     /// For whoever finds a new back end when this one is lost.
@@ -219,12 +222,12 @@ impl Core {
         active: Option<&Activation>,
         stream: UnixStream,
     ) -> Result<(), ReconnectError> {
-        let mut next = Connection::new(stream, self.offered)?;
+        let mut next = Connection::new(stream, self.offered, &*self.threads)?;
         if let Some(active) = active {
             next.backend.start(&self.regions, active, Begin::AfterUsed, &next.failed)?;
         }
         self.link.up.store(true, Ordering::Release);
-        next.watch(&self.link)?;
+        next.watch(&self.link, &*self.threads)?;
         *connection = next;
         for (active, queue) in active.iter().flat_map(|active| active.queues.iter().map(move |q| (active, q)))
         {
@@ -237,19 +240,19 @@ impl Core {
 }
 
 impl Connection {
-    fn new(stream: UnixStream, needed: u64) -> Result<Self, ConnectBackendError> {
+    fn new(stream: UnixStream, needed: u64, threads: &dyn Threads) -> Result<Self, ConnectBackendError> {
         let failed = event().map_err(ConnectBackendError::Watch)?;
-        Ok(Self { backend: Backend::connect(stream, needed)?, failed, watcher: None })
+        Ok(Self { backend: Backend::connect(stream, needed, threads)?, failed, watcher: None })
     }
 
     /// Has `link` learn of the back end's end.
-    fn watch(&mut self, link: &Arc<Link>) -> Result<(), ConnectBackendError> {
+    fn watch(&mut self, link: &Arc<Link>, threads: &dyn Threads) -> Result<(), ConnectBackendError> {
         let start = || {
             let stop = Stop::new()?;
             let (hangup, failed) = (self.backend.hangup()?, self.failed.try_clone()?);
             let (watched, abandoned, of_worker) = (Arc::clone(link), Arc::clone(link), stop.clone());
             let body = move || Ok(watch(&hangup, &failed, &watched, &of_worker)?);
-            Worker::start_with("net", stop, body, move || abandoned.lose())
+            Worker::start_with(threads, Role::NetWatch, stop, body, move || abandoned.lose())
         };
         self.watcher = Some(start().map_err(|error| {
             link.up.store(false, Ordering::Release);

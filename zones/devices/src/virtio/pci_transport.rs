@@ -23,6 +23,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use self::common::{Change, Common, QueueRegisters};
 use self::interrupt::TransportInterrupt;
+use super::threads::Threads;
 use super::{Activation, ActiveQueue, GuestMemory, Interrupt, VirtioDevice};
 use crate::pci::PciFunction;
 use crate::pci::config::{Bar, ConfigSpace, Identity};
@@ -70,6 +71,7 @@ pub struct PciTransport {
     device: Box<dyn VirtioDevice>,
     memory: GuestMemory,
     interrupt: Arc<TransportInterrupt>,
+    threads: Arc<dyn Threads>,
     kicks: Vec<EventFd>,
 }
 
@@ -99,7 +101,7 @@ impl PciTransport {
         device.queue_sizes().len().saturating_add(1)
     }
 
-    /// Puts `device` behind the transport, with its BAR at `address`.
+    /// Puts `device` behind the transport, with its BAR at `address`; its threads come from `threads`.
     ///
     /// # Errors
     /// [`NewTransportError`].
@@ -108,6 +110,7 @@ impl PciTransport {
         memory: GuestMemory,
         vectors: Vec<Arc<dyn Vector>>,
         address: u32,
+        threads: Arc<dyn Threads>,
     ) -> Result<Self, NewTransportError> {
         let queues = device.queue_sizes().len();
         if queues > MAX_QUEUES {
@@ -148,6 +151,7 @@ impl PciTransport {
             device,
             memory,
             interrupt,
+            threads,
             kicks,
         })
     }
@@ -195,7 +199,8 @@ impl PciTransport {
         }
         let interrupt: Arc<dyn Interrupt> = Arc::<TransportInterrupt>::clone(&self.interrupt);
         let features = self.common.driver_features;
-        self.device.activate(Activation { memory: self.memory.clone(), features, queues, interrupt })
+        let (memory, threads) = (self.memory.clone(), Arc::clone(&self.threads));
+        self.device.activate(Activation { memory, features, queues, interrupt, threads })
     }
 
     /// The driver resets the device: it, its queues and its interrupts are as at power-on. The function

@@ -11,6 +11,7 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 
 use super::counters::Counters;
 use super::ring::Chain;
+use super::threads::Role;
 use super::worker::Worker;
 use super::{Activation, VirtioDevice};
 
@@ -59,7 +60,7 @@ impl VirtioDevice for Rng {
         self.reset();
         let counters = Arc::clone(&self.counters);
         let serve = move |_queue: u16, chain: &mut Chain| fill(chain, &counters);
-        self.worker = Some(Worker::serve_queues("rng", &mut activation, &[0], &self.counters, serve)?);
+        self.worker = Some(Worker::serve_queues(Role::Random, &mut activation, &[0], &self.counters, serve)?);
         Ok(())
     }
 

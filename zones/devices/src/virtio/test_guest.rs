@@ -10,6 +10,7 @@ use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::threads::Unconfined;
 use super::{Activation, ActiveQueue, GuestMemory, Interrupt, VirtioDevice};
 
 /// Guest memory of a test, in bytes.
@@ -185,7 +186,7 @@ impl Guest {
             queues.push(ActiveQueue { index: index as u16, queue, kick });
         }
         let interrupt = Arc::clone(&self.interrupt) as Arc<dyn Interrupt>;
-        Activation { memory: self.memory.clone(), features, queues, interrupt }
+        Activation { memory: self.memory.clone(), features, queues, interrupt, threads: Arc::new(Unconfined) }
     }
 
     /// Writes one descriptor.

@@ -9,6 +9,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::VirtioDevice;
 use super::pci_transport::PciTransport;
 use super::test_guest::{Guest, MEMORY, Seeded};
+use super::threads::Unconfined;
 use crate::pci::PciFunction;
 use crate::pci::msix::Vector;
 
@@ -79,7 +80,14 @@ impl Bench {
             (0..PciTransport::vectors(&*device)).map(|_| Arc::default()).collect();
         let of_transport = vectors.iter().map(|vector| Arc::<Pending>::clone(vector) as Arc<dyn Vector>);
         let queues = device.queue_sizes().len() as u64;
-        let transport = PciTransport::new(device, guest.memory.clone(), of_transport.collect(), BAR).unwrap();
+        let transport = PciTransport::new(
+            device,
+            guest.memory.clone(),
+            of_transport.collect(),
+            BAR,
+            Arc::new(Unconfined),
+        )
+        .unwrap();
         Self { transport, vectors, queues, guest }
     }
 

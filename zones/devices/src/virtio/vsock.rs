@@ -19,6 +19,7 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 use self::connections::Connections;
 use self::pump::Pump;
 use super::counters::Counters;
+use super::threads::Role;
 use super::worker::{Stop, Worker};
 use super::{Activation, VirtioDevice};
 
@@ -92,7 +93,8 @@ impl VirtioDevice for Vsock {
             Arc::clone(&self.counters),
             stop.clone(),
         );
-        self.worker = Some(Worker::start("vsock", stop, interrupt, move || pump.run())?);
+        self.worker =
+            Some(Worker::start(&*activation.threads, Role::Vsock, stop, interrupt, move || pump.run())?);
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::counters::Counters;
 use super::ring::{BrokenRing, Chain, serve_rings};
+use super::threads::{Role, Threads};
 use super::{Activation, Interrupt};
 
 /// Why a worker gave up before it was told to stop.
@@ -65,35 +66,41 @@ pub(crate) struct Worker {
 impl Worker {
     /// Starts `body` on a thread of its own. When it fails, the device needs a reset.
     pub(crate) fn start(
-        name: &'static str,
+        threads: &dyn Threads,
+        role: Role,
         stop: Stop,
         interrupt: Arc<dyn Interrupt>,
         body: impl FnOnce() -> Result<(), WorkerError> + Send + 'static,
     ) -> io::Result<Self> {
-        Self::start_with(name, stop, body, move || interrupt.needs_reset())
+        Self::start_with(threads, role, stop, body, move || interrupt.needs_reset())
     }
 
     /// The same for a worker that outlives activations: `gave_up` is called when it fails.
     pub(crate) fn start_with(
-        name: &'static str,
+        threads: &dyn Threads,
+        role: Role,
         stop: Stop,
         body: impl FnOnce() -> Result<(), WorkerError> + Send + 'static,
         gave_up: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let work = move || {
             if let Err(error) = body() {
                 // Once per activation, and an activation costs the guest a whole reset.
-                tracing::debug!(device = name, error = &error as &dyn std::error::Error, "worker gave up");
+                tracing::debug!(
+                    device = role.name(),
+                    error = &error as &dyn std::error::Error,
+                    "worker gave up"
+                );
                 gave_up();
             }
-        })?;
-        Ok(Self { stop, thread: Some(thread) })
+        };
+        Ok(Self { stop, thread: Some(threads.start(role, Box::new(work))?) })
     }
 
     /// Starts a worker that serves these queues of `activation`, and nothing else, with `serve`, which is told
     /// the queue's number and says how many bytes it wrote.
     pub(crate) fn serve_queues(
-        name: &'static str,
+        role: Role,
         activation: &mut Activation,
         queues: &[u16],
         counters: &Arc<Counters>,
@@ -102,7 +109,7 @@ impl Worker {
         let rings = queues.iter().map(|index| activation.take_ring(*index, counters));
         let rings = rings.collect::<io::Result<_>>()?;
         let (stop, interrupt) = (Stop::new()?, Arc::clone(&activation.interrupt));
-        Self::start(name, stop.clone(), Arc::clone(&interrupt), move || {
+        Self::start(&*activation.threads, role, stop.clone(), Arc::clone(&interrupt), move || {
             serve_rings(rings, &stop, &*interrupt, serve)
         })
     }

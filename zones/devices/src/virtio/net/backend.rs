@@ -5,7 +5,8 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use vhost::vhost_user::message::{VhostUserHeaderFlag, VhostUserProtocolFeatures, VhostUserVirtioFeatures};
@@ -17,6 +18,7 @@ use vm_memory::GuestAddressSpace;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::SharedRegion;
+use crate::virtio::threads::{Role, Threads};
 use crate::virtio::{Activation, ActiveQueue};
 
 /// How long one exchange may take. A vCPU may be waiting for it.
@@ -74,6 +76,7 @@ pub(super) enum Begin {
 /// A connected back end.
 pub(super) struct Backend {
     frontend: Frontend,
+    deadline: Deadline,
     stream: UnixStream,
     features: u64,
 }
@@ -90,11 +93,17 @@ impl Hangup {
 
 impl Backend {
     /// Agrees on everything that does not depend on the guest. The back end must have all of `needed`.
-    pub(super) fn connect(stream: UnixStream, needed: u64) -> Result<Self, ConnectBackendError> {
+    pub(super) fn connect(
+        stream: UnixStream,
+        needed: u64,
+        threads: &dyn Threads,
+    ) -> Result<Self, ConnectBackendError> {
         let ours = stream.try_clone().map_err(ConnectBackendError::Socket)?;
+        let cut = stream.try_clone().map_err(ConnectBackendError::Socket)?;
+        let deadline = Deadline::new(DEADLINE, cut, threads).map_err(ConnectBackendError::Watch)?;
         let queues = u64::try_from(super::QUEUE_SIZES.len()).expect("two queues");
         let mut frontend = Frontend::from_stream(stream, queues);
-        let features = with_deadline(&ours, || {
+        let outcome = deadline.during(|| {
             frontend.set_owner()?;
             let features = frontend.get_features()?;
             if features & PROTOCOL_FEATURES != 0 {
@@ -107,13 +116,13 @@ impl Backend {
                 }
             }
             Ok(features)
-        })
-        .map_err(ConnectBackendError::Negotiation)?;
+        });
+        let features = outcome.map_err(ConnectBackendError::Negotiation)?;
         let missing = (PROTOCOL_FEATURES | 1 << VIRTIO_F_VERSION_1 | needed) & !features;
         if missing != 0 {
             return Err(ConnectBackendError::Features { offered: features, missing });
         }
-        Ok(Self { frontend, stream: ours, features })
+        Ok(Self { frontend, deadline, stream: ours, features })
     }
 
     /// The virtio features that it has.
@@ -155,7 +164,7 @@ impl Backend {
             })
             .collect();
         let frontend = &mut self.frontend;
-        with_deadline(&self.stream, || {
+        self.deadline.during(|| {
             frontend.set_features(features)?;
             frontend.set_mem_table(&table)?;
             for queue in &active.queues {
@@ -171,7 +180,7 @@ impl Backend {
     /// Takes rings back: when this returns the back end touches them no more.
     pub(super) fn stop(&mut self, queues: &[ActiveQueue]) -> Result<(), ExchangeError> {
         let frontend = &mut self.frontend;
-        with_deadline(&self.stream, || {
+        self.deadline.during(|| {
             for index in queues.iter().map(|queue| usize::from(queue.index)) {
                 frontend.set_vring_enable(index, false)?;
                 frontend.get_vring_base(index)?;
@@ -212,28 +221,45 @@ fn start_ring(
     Ok(())
 }
 
-/// Runs an exchange; cuts the connection when it takes too long, which ends the exchange with an error.
+/// Cuts a conversation in which one exchange takes too long, which ends that exchange with an error.
 ///
 /// The `vhost` crate retries for ever when a read times out, so a time-out of the socket would not help.
-fn with_deadline<T, E>(stream: &UnixStream, exchange: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    with_deadline_of(DEADLINE, stream, exchange)
+pub(super) struct Deadline {
+    /// One message when an exchange begins, one when it has ended.
+    exchanges: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
-/// The same with a deadline of the caller's.
-pub(super) fn with_deadline_of<T, E>(
-    deadline: Duration,
-    stream: &UnixStream,
-    exchange: impl FnOnce() -> Result<T, E>,
-) -> Result<T, E> {
-    std::thread::scope(|scope| {
-        let (done, finished) = channel::<()>();
-        scope.spawn(move || {
-            if finished.recv_timeout(deadline) == Err(RecvTimeoutError::Timeout) {
-                let _already_cut = stream.shutdown(Shutdown::Both);
+impl Deadline {
+    /// Watches over `stream`, with so much time for each exchange.
+    pub(super) fn new(limit: Duration, stream: UnixStream, threads: &dyn Threads) -> io::Result<Self> {
+        let (exchanges, told) = channel::<()>();
+        let watch = move || {
+            while told.recv().is_ok() {
+                if told.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                    let _already_cut = stream.shutdown(Shutdown::Both);
+                    let _ended = told.recv();
+                }
             }
-        });
+        };
+        let thread = Some(threads.start(Role::Deadline, Box::new(watch))?);
+        Ok(Self { exchanges: Some(exchanges), thread })
+    }
+
+    /// Runs an exchange.
+    pub(super) fn during<T, E>(&self, exchange: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        // The thread listens until this is dropped.
+        let tell = || self.exchanges.as_ref().is_some_and(|sender| sender.send(()).is_ok());
+        tell();
         let outcome = exchange();
-        drop(done);
+        tell();
         outcome
-    })
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.exchanges = None;
+        let _panicked = self.thread.take().map(JoinHandle::join);
+    }
 }

@@ -20,9 +20,11 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
 use self::echo::{Behaviour, Echo};
+use super::backend::Deadline;
 use super::{ConnectBackendError, Net, QUEUE_SIZES, SharedRegion};
 use crate::virtio::VirtioDevice;
 use crate::virtio::test_guest::{DEADLINE, Guest, MEMORY, Seeded, hostile_guest, until};
+use crate::virtio::threads::Unconfined;
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
 const RX: usize = 0;
@@ -64,7 +66,7 @@ fn machine(behaviour: Behaviour) -> Machine {
     let echo = Arc::new(Mutex::new(Echo::new(FEATURES, behaviour)));
     let backend = echo::serve(theirs.try_clone().unwrap(), Arc::clone(&echo));
     let file = memory();
-    let device = Net::new(ours, MAC, regions(&file)).unwrap();
+    let device = Net::new(ours, MAC, regions(&file), Arc::new(Unconfined)).unwrap();
     let guest = Guest::on_file(&QUEUE_SIZES, file, OFFSET);
     Machine { guest, device, echo, backend: Some(backend), theirs }
 }
@@ -198,7 +200,7 @@ fn needs_a_modern_back_end_that_answers() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let echo = Arc::new(Mutex::new(Echo::new(features, Behaviour::Honest)));
         let backend = echo::serve(theirs, echo);
-        match Net::new(ours, MAC, regions(&memory())) {
+        match Net::new(ours, MAC, regions(&memory()), Arc::new(Unconfined)) {
             Err(ConnectBackendError::Features { missing, .. }) => assert_eq!(missing, expected),
             other => panic!("{:?}", other.err()),
         }
@@ -206,13 +208,20 @@ fn needs_a_modern_back_end_that_answers() {
     }
     let (ours, theirs) = UnixStream::pair().unwrap();
     drop(theirs);
-    assert!(matches!(Net::new(ours, MAC, regions(&memory())), Err(ConnectBackendError::Negotiation(_))));
+    assert!(matches!(
+        Net::new(ours, MAC, regions(&memory()), Arc::new(Unconfined)),
+        Err(ConnectBackendError::Negotiation(_))
+    ));
 }
 
 #[test]
 fn a_silent_back_end_costs_a_deadline_and_no_more() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
-    let outcome = super::backend::with_deadline_of(Duration::from_millis(50), &ours, || {
+    let cut = ours.try_clone().unwrap();
+    let deadline = Deadline::new(Duration::from_millis(50), cut, &Unconfined).unwrap();
+    // An exchange that is quick enough changes nothing for those that follow.
+    deadline.during(|| Ok::<_, ()>(())).unwrap();
+    let outcome = deadline.during(|| {
         let frontend = vhost::vhost_user::Frontend::from_stream(ours.try_clone().unwrap(), 2);
         vhost::VhostBackend::get_features(&frontend)
     });
@@ -227,7 +236,7 @@ fn garbage_for_an_answer_is_an_error() {
         let garbage: Vec<u8> = (0..200).map(|_| random.next() as u8).collect();
         std::io::Write::write_all(&mut &theirs, &garbage).unwrap();
         theirs.shutdown(std::net::Shutdown::Write).unwrap();
-        assert!(Net::new(ours, MAC, regions(&memory())).is_err());
+        assert!(Net::new(ours, MAC, regions(&memory()), Arc::new(Unconfined)).is_err());
     }
 }
 

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use super::*;
+use crate::virtio::threads::Unconfined;
 
 const BAR: u32 = 0xD002_0000;
 const MEMORY: usize = 1 << 20;
@@ -86,7 +87,9 @@ impl Bench {
         let of_transport =
             vectors.iter().map(|count| Arc::<Count>::clone(count) as Arc<dyn Vector>).collect();
         let boxed = Box::new(device.clone());
-        let transport = PciTransport::new(boxed, GuestMemory::new(memory), of_transport, BAR).unwrap();
+        let transport =
+            PciTransport::new(boxed, GuestMemory::new(memory), of_transport, BAR, Arc::new(Unconfined))
+                .unwrap();
         Self { transport, device, vectors }
     }
 
