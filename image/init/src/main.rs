@@ -18,6 +18,7 @@ mod console;
 mod devices;
 mod disk;
 mod disposable;
+mod emulator;
 mod groups;
 mod host;
 mod kernel;
@@ -73,6 +74,7 @@ fn live() -> anyhow::Result<Ending> {
     let device_events = runtime::device_events()?;
     kernel::raise_clock(&console)?;
     kernel::load_modules(&console)?;
+    let _held_keys = emulator::hold_keys(&console);
     disk::mount(&console)?;
     let nic = nic::Nic::seclude(&console).unwrap_or_else(|error| {
         console.say(format_args!("no uplink: {error:#}"));
