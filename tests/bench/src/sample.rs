@@ -171,7 +171,8 @@ pub struct Measured {
     pub interrupt_exits: u32,
     /// Proportional set size of the process without the guest's memory, in KiB.
     pub vmm_kib: u32,
-    /// Processor time of the process when its guest was first seen to have run, in microseconds.
+    /// Processor time of the process, less its virtual processors, when its guest was first seen to have run, in
+    /// microseconds.
     pub before_run_us: u32,
     /// Processor time of the process outside the guest, in milliseconds (the kernel counts it in ticks).
     pub outside_ms: u32,

@@ -57,7 +57,8 @@ const REMARKS: &str = "\
 Medians of all rounds, contestants in turn in one boot; less is better. `vmm-memory` is the proportional set
 size of the one VMM process less guest RAM, `vmm-cpu` its processor time outside the guest (counted in ticks
 of 10 ms). Every contestant boots the same kernel, initrd, command line and disks, from memory.
-`cpu-before-run` is its processor time when its guest was first seen to have run (looked at every millisecond).
+`cpu-before-run` is the processor time of its threads, less those that run the guest, when the guest was first seen
+to have run (looked at every millisecond).
 `two-zones-together` is two of our zones from the first process to the last hello.
 `zone-memory` is the same for all of the zone's processes, ours with a tunnel's, the peer's without a network.
 `eighth-idle-zone` is the whole proportional set size of the last of eight idle zones, guest memory included.
