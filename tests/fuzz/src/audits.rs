@@ -1,10 +1,10 @@
 //! The audit log's file, as an attacker with the disk in hand leaves it.
 
-use audit::log::lines;
+use audit::log::{Action, lines};
 use audit::{Event, Limits, Log, Record, Stamp, area, verify};
 
 /// Small, so that inputs reach every slot.
-const LIMITS: Limits = Limits { segment_bytes: 1024, segments: 3 };
+const LIMITS: Limits = Limits { segment_bytes: 2048, segments: 3 };
 
 /// Whatever stands in the file: the log opens, goes on within its bounds, and what it wrote itself verifies when
 /// nothing was wrong before.
@@ -14,7 +14,7 @@ pub(crate) fn audit_log(input: &[u8]) {
     file.resize(size, 0);
     let now = Stamp { time: 1, steady: 1 };
     let (mut log, actions, events) = Log::open(LIMITS, "boot", &area::segments(LIMITS, &file), now);
-    let carry = |file: &mut Vec<u8>, action| {
+    let carry = |file: &mut Vec<u8>, action: &Action| {
         let (offset, bytes) = area::write(LIMITS, action);
         let offset = usize::try_from(offset).expect("within the file");
         let place = file.get_mut(offset..offset + bytes.len()).expect("no write leaves the file");

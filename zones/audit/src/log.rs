@@ -126,22 +126,24 @@ impl Log {
             lost: 0,
         };
         let mut actions = Vec::new();
-        let (mut through, mut again, mut torn) = (0, false, None);
+        let (mut through, mut again, mut torn, mut foreign) = (0, false, None, None);
         for (index, (number, bytes)) in found.iter().enumerate() {
-            let mut length = length(bytes);
-            if index + 1 == found.len() {
-                match tail(bytes) {
-                    Tail::Whole => {}
-                    Tail::Torn(whole) => {
-                        torn = Some(length.saturating_sub(count(whole)));
-                        length = count(whole);
-                        actions.push(Action::Truncate { segment: *number, length });
-                    }
-                    // Nothing is written behind it.
-                    Tail::Foreign => length = limits.segment_bytes,
+            let (mut length, mut kept) = (length(bytes), bytes.as_slice());
+            match tail(bytes) {
+                Tail::Whole => {}
+                Tail::Torn(whole) if index + 1 == found.len() => {
+                    torn = Some(length.saturating_sub(count(whole)));
+                    length = count(whole);
+                    kept = bytes.get(..whole).unwrap_or(kept);
+                    actions.push(Action::Truncate { segment: *number, length });
+                }
+                // No write of the log leaves this. Nothing is written behind it.
+                Tail::Torn(_) | Tail::Foreign => {
+                    length = limits.segment_bytes;
+                    foreign = Some(index);
                 }
             }
-            for (record, head) in lines(bytes).filter_map(|line| read(line).ok()) {
+            for (record, head) in lines(kept).filter_map(|line| read(line).ok()) {
                 through = dropped(&record.event).map_or(through, |last| last.position.max(through));
                 again = record.boot == boot;
                 log.head = head;
@@ -164,15 +166,19 @@ impl Log {
                 events.push(Event::RecordsDropped { through: oldest.last.position, hash });
             }
         }
-        let last = log.segments.back().map(|last| last.number);
-        let kept = found.iter().skip(gone);
-        let all = kept.flat_map(|(number, bytes)| {
-            let torn = torn.filter(|_| last.is_none_or(|last| last <= *number));
-            let whole = bytes.len().saturating_sub(torn.map_or(0, |torn| usize::try_from(torn).unwrap_or(0)));
-            lines(bytes.get(..whole).unwrap_or(bytes))
+        let torn_bytes = torn.map_or(0, |torn| usize::try_from(torn).unwrap_or(usize::MAX));
+        let all = found.iter().enumerate().skip(gone).flat_map(|(index, (_, bytes))| {
+            // Only the last one found was cut, even when nothing of it was left.
+            let cut = if index + 1 == found.len() { torn_bytes } else { 0 };
+            lines(bytes.get(..bytes.len().saturating_sub(cut)).unwrap_or(bytes))
         });
         if let Err(fault) = verify(all, None, None) {
             events.push(Event::ChainBroken { fault: fault.to_string() });
+        } else if foreign.is_some_and(|index| index >= gone) {
+            let last = log.head.position;
+            let fault =
+                format!("behind record {last}: expected nothing, found more than one torn write leaves");
+            events.push(Event::ChainBroken { fault });
         }
         (log, actions, events)
     }

@@ -184,6 +184,19 @@ fn a_torn_record_is_cut_off_and_reported() {
 }
 
 #[test]
+fn more_than_a_torn_write_is_no_torn_write() {
+    let mut world = World::new(Limits::default());
+    world.append(&died());
+    world.disk.get_mut(&1).unwrap().extend_from_slice(&[b'x'; 20_000]);
+    let events = world.reopen();
+    let [Event::ZonedStarted { .. }, Event::ChainBroken { fault }] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    assert!(fault.contains("behind record 2: expected nothing"), "{fault}");
+    assert!(world.disk[&1].len() > 20_000, "what was found is kept");
+}
+
+#[test]
 fn altered_records_are_reported_once_the_log_is_opened_and_it_goes_on() {
     let mut world = World::new(Limits::default());
     world.append(&died());
