@@ -1,6 +1,5 @@
 //! The tests, in the order in which they run: what changes the machine least comes first.
 
-mod audit_log;
 mod builds;
 mod crashes;
 mod debian;
@@ -62,11 +61,6 @@ pub const ALL: &[Test] = &[
     Test { name: "altered_root_image_ends_its_zone", kind: Attack, run: templates::flipped },
     Test { name: "killed_vmm_loses_nothing_fsynced", kind: System, run: durability::kills },
     Test { name: "power_cut_loses_nothing_fsynced", kind: System, run: durability::power_cuts },
-    Test {
-        name: "audit_log_outlives_zoned_and_host_and_names_what_was_altered",
-        kind: System,
-        run: audit_log::outlives,
-    },
     Test { name: "debian_zone_fetches_its_page", kind: System, run: debian::fetches },
     Test { name: "clock_never_runs_below_build_time", kind: System, run: odd_host::clock },
     Test { name: "bad_policy_is_named_on_the_screen", kind: System, run: odd_host::policy },
