@@ -26,7 +26,9 @@ bulkhead: build, run and test the appliance
   ./bulkhead template micro FOLDER
       build a zone template from what is there into a folder, to compare it with another's
   ./bulkhead policy lint|show|explain FILE
-      check a policy file";
+      check a policy file
+  ./bulkhead audit verify FILE [--head POSITION:HASH]
+      print an audit log (exported records, or audit.log of a data disk) and find what was altered";
 
 /// What the user asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub(crate) enum Command {
     Template { name: OsString, folder: PathBuf },
     /// Ask `policyctl`.
     Policy { arguments: Vec<OsString> },
+    /// Verify an audit log; the head that is known from elsewhere.
+    Audit { file: PathBuf, head: Option<String> },
 }
 
 /// Which tests, and how long.
@@ -89,11 +93,29 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
             Err(rest) => bail!("./bulkhead template takes a name and a folder, found {rest:?}"),
         },
         Some("policy") => Command::Policy { arguments: rest },
+        Some("audit") => parse_audit(rest)?,
         _ => bail!(
-            "{command:?} is no command of ./bulkhead: allowed are run, test, bench, fuzz, image, template, policy \
-             and help"
+            "{command:?} is no command of ./bulkhead: allowed are run, test, bench, fuzz, image, template, policy, \
+             audit and help"
         ),
     })
+}
+
+fn parse_audit(words: Vec<OsString>) -> Result<Command> {
+    let mut words = words.into_iter();
+    let known = (words.next(), words.next(), words.next(), words.next(), words.next());
+    match known {
+        (Some(verb), Some(file), None, None, None) if verb == "verify" => {
+            Ok(Command::Audit { file: file.into(), head: None })
+        }
+        (Some(verb), Some(file), Some(option), Some(head), None)
+            if verb == "verify" && option == "--head" =>
+        {
+            let head = head.to_str().map(str::to_owned);
+            Ok(Command::Audit { file: file.into(), head: Some(head.unwrap_or_default()) })
+        }
+        _ => bail!("./bulkhead audit takes: verify FILE [--head POSITION:HASH]"),
+    }
 }
 
 fn parse_test(words: Vec<OsString>) -> Result<Test> {
@@ -147,6 +169,9 @@ mod tests {
         check(&["test", "--soak", "--seed", "7", "leak"], Command::Test(test));
         let fuzz = Fuzz { targets: vec!["vsock".into()], all: false, seconds: 9 };
         check(&["fuzz", "vsock", "--seconds", "9"], Command::Fuzz(fuzz));
+        let audit = |head: Option<&str>| Command::Audit { file: "f".into(), head: head.map(str::to_owned) };
+        check(&["audit", "verify", "f"], audit(None));
+        check(&["audit", "verify", "f", "--head", "7:ab"], audit(Some("7:ab")));
         let template = Command::Template { name: "micro".into(), folder: "out".into() };
         check(&["template", "micro", "out"], template);
         check(&["run", "--headless"], Command::Run { arguments: vec!["--headless".into()] });

@@ -1,10 +1,14 @@
 //! The data disk: found by its label, mounted at /data.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use init_protocol::AUDIT_LOG_BYTES;
+use rustix::fs::OFlags;
 use rustix::mount::MountFlags;
 
 use crate::console::Console;
@@ -42,6 +46,33 @@ fn find() -> anyhow::Result<Option<PathBuf>> {
     Ok(disks.map(|name| Path::new("/dev").join(name)).find(|path| carries_label(path).unwrap_or(false)))
 }
 
+/// The audit log: `zoned` gets it as a descriptor and has no path to it.
+const AUDIT_LOG: &str = "/data/audit.log";
+
+fn open_audit_log(options: &mut OpenOptions) -> std::io::Result<File> {
+    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
+    options.read(true).write(true).mode(0o600).custom_flags(flags).open(AUDIT_LOG)
+}
+
+/// Makes the audit log's file in its whole size, so that a full disk takes nothing from it later.
+fn make_audit_log() -> std::io::Result<()> {
+    let mut file = open_audit_log(OpenOptions::new().create(true))?;
+    let missing = AUDIT_LOG_BYTES.saturating_sub(file.metadata()?.len());
+    if missing > 0 {
+        file.seek(SeekFrom::End(0))?;
+        std::io::copy(&mut std::io::repeat(0).take(missing), &mut file)?;
+        file.sync_all()?;
+        File::open(mounts::DATA)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// The audit log's file; `None`: there is no data disk, or no room was left on it.
+pub(crate) fn audit_log() -> Option<std::io::Result<OwnedFd>> {
+    let there = Path::new(AUDIT_LOG).exists();
+    there.then(|| open_audit_log(&mut OpenOptions::new()).map(OwnedFd::from))
+}
+
 /// Mounts the data disk and gives `zoned` its part of it. Without a disk /data stays empty and read-only,
 /// and `zoned` says that there is no template.
 pub(crate) fn mount(console: &Console) -> anyhow::Result<()> {
@@ -52,6 +83,9 @@ pub(crate) fn mount(console: &Console) -> anyhow::Result<()> {
             rustix::mount::mount(&device, mounts::DATA, "ext4", flags, c"errors=remount-ro")
                 .with_context(|| format!("mount {} at {}", device.display(), mounts::DATA))?;
             console.say(format_args!("data disk is {}", device.display()));
+            if let Err(error) = make_audit_log() {
+                console.say(format_args!("the audit log {AUDIT_LOG} cannot be made: {error}"));
+            }
         }
         None => {
             console.say(format_args!("no virtio disk carries the ext4 label {LABEL}: zones cannot start"));

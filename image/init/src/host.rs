@@ -24,7 +24,7 @@ use crate::nic::Nic;
 use crate::outputs::{self, Output};
 use crate::stored::Stored;
 use crate::table::{SERVICES, Service};
-use crate::{audit, devices, spawn, table};
+use crate::{audit, devices, disk, spawn, table};
 
 /// How long the desktop waits for a display and an input device.
 const DEVICES_DEADLINE: Duration = Duration::from_secs(15);
@@ -196,6 +196,9 @@ impl Host {
                 named("uplink", copy(&self.zoned_end)?);
                 named("varlink", self.varlink.as_fd().try_clone_to_owned()?);
                 named("meminfo", devices::memory_state()?);
+                if let Some(file) = disk::audit_log() {
+                    named("audit", file?);
+                }
             }
             Service::Desktop => descriptors = devices::for_desktop()?,
             Service::TestBridge => descriptors = devices::for_test_bridge()?,
@@ -232,7 +235,8 @@ impl Host {
             Some(group) => group,
             None => {
                 let guest = self.guests.get(&slot).context("nobody said how much memory the zone has")?;
-                self.groups.make(&format!("zone-{slot}"), table::zone_limits(*guest))?
+                let made = self.groups.make(&format!("zone-{slot}"), table::zone_limits(*guest));
+                made.context(NoGroup)?
             }
         };
         let jail = Jail { user: row.user, network: Network::Empty, group: &group, proc: &self.proc };
@@ -432,6 +436,17 @@ fn start(
     let pid = jail::start(profile, &instance)?;
     outputs.push(Output::new(ours, pid, label.to_owned(), now()));
     Ok(pid)
+}
+
+/// A control group could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("no control group")]
+struct NoGroup;
+
+/// Whether a process was not started because a wall of its jail could not be built.
+pub(crate) fn wall_failed(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<NoGroup>().is_some()
+        || error.downcast_ref::<jail::StartError>().is_some_and(jail::StartError::is_containment)
 }
 
 fn cause(status: WaitStatus) -> ExitCause {

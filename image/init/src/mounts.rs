@@ -78,6 +78,9 @@ fn bind(source: &str, target: &str, more: MountFlags) -> anyhow::Result<()> {
         .with_context(|| format!("restrict {target}"))
 }
 
+/// The kernel's name of this boot, for `zoned`, which sees no /proc.
+const BOOT_ID: &str = "/etc/bulkhead/boot-id";
+
 /// Who may read and execute what in the image: programs cannot be read by those who run them (which also
 /// makes them undumpable), secrets of the demonstration belong to `zoned`.
 pub(crate) fn set_owners() -> anyhow::Result<()> {
@@ -90,7 +93,8 @@ pub(crate) fn set_owners() -> anyhow::Result<()> {
     if keys.exists() {
         give(keys, table::ZONED_USER, 0o400)?;
     }
-    Ok(())
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("read the boot's name")?;
+    std::fs::write(BOOT_ID, boot.trim()).with_context(|| format!("write {BOOT_ID}"))
 }
 
 /// Makes `user` the owner.

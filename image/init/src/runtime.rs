@@ -200,7 +200,8 @@ impl Runtime {
                         Err(error) => {
                             let reason = format!("{error:#}");
                             self.complain(&format!("process {process} refused: {reason}"));
-                            Event::Refused { process, reason }
+                            let containment = crate::host::wall_failed(&error);
+                            Event::Refused { process, reason, containment }
                         }
                     };
                     self.host.link.tell(event);

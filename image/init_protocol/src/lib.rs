@@ -20,6 +20,9 @@ pub const MAX_STORED_DESCRIPTORS: usize = 8;
 /// The largest state that is stored for one zone, in bytes.
 pub const MAX_STORED_STATE: usize = 4096;
 
+/// Bytes of the audit log's file, which `init` makes once in full.
+pub const AUDIT_LOG_BYTES: u64 = 1 << 20;
+
 /// Per-zone profiles of `init`'s table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ZoneProfile {
@@ -111,6 +114,8 @@ pub enum Event {
         process: u32,
         /// A lower-case fragment.
         reason: String,
+        /// A wall of its jail could not be built.
+        containment: bool,
     },
     /// The process is gone.
     Exited {

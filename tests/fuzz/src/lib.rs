@@ -7,6 +7,7 @@
 //!
 //! Nothing here sleeps, touches the network or leaves a file behind.
 
+mod audits;
 pub mod cursor;
 mod devices;
 mod guest;
@@ -34,6 +35,7 @@ pub struct Target {
 /// Every target.
 pub const TARGETS: &[Target] = &[
     Target { name: "agent_link", attacks: "zoned's agent link, by a guest's stream", run: zones::agent_link },
+    Target { name: "audit_log", attacks: "the audit log, by the bytes on its disk", run: audits::audit_log },
     Target { name: "balloon", attacks: "free page reporting, by a guest's reports", run: devices::balloon },
     Target { name: "block", attacks: "the disk, by a guest's requests and registers", run: devices::block },
     Target {

@@ -59,6 +59,7 @@ macro_rules! replays {
 
 replays! {
     replay_agent_link agent_link
+    replay_audit_log audit_log
     replay_balloon balloon
     replay_block block
     replay_chains chains

@@ -89,6 +89,7 @@ impl ZonedLink {
     pub fn request(&mut self, now: Millis, action: Action) -> Option<LinkEvent> {
         let (method, zone) = match action {
             Action::Start { zone } => (Method::Start(zone.clone()), zone),
+            Action::Resume { zone } => (Method::Resume(zone.clone()), zone),
             Action::Stop { zone } => (Method::Stop(zone.clone()), zone),
         };
         let Some(connections) = &mut self.connections else {
@@ -172,7 +173,7 @@ impl Connections {
             match reply {
                 Reply::Status(status) => events.push(LinkEvent::Status(status)),
                 Reply::Error(error) => return Err(format!("Monitor: {error}")),
-                Reply::Check(_) | Reply::Done | Reply::Service(_) => {}
+                Reply::Check(_) | Reply::Audit(_) | Reply::Done | Reply::Service(_) => {}
             }
         }
         for reply in self.calls.read_events().map_err(broken)? {

@@ -36,6 +36,11 @@ pub enum Action {
         /// Its name.
         zone: String,
     },
+    /// Let a paused zone go on.
+    Resume {
+        /// Its name.
+        zone: String,
+    },
     /// Stop a zone.
     Stop {
         /// Its name.
@@ -97,7 +102,8 @@ struct Question {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pending {
     was: Phase,
-    stop: bool,
+    /// What the tile says meanwhile.
+    words: &'static str,
     since: Millis,
 }
 
@@ -326,11 +332,16 @@ impl Picker {
         let name = zone.name.clone();
         match zone.phase {
             Phase::Stopped | Phase::Failed => {
-                let pending = Pending { was: zone.phase, stop: false, since: now };
+                let pending = Pending { was: zone.phase, words: "Start requested", since: now };
                 self.pending.insert(name.clone(), pending);
                 Some(Action::Start { zone: name })
             }
-            Phase::Starting | Phase::Running | Phase::Paused => {
+            Phase::Paused => {
+                let pending = Pending { was: zone.phase, words: "Resume requested", since: now };
+                self.pending.insert(name.clone(), pending);
+                Some(Action::Resume { zone: name })
+            }
+            Phase::Starting | Phase::Running => {
                 self.question = Some(Question { zone: index, since: now });
                 None
             }
@@ -346,7 +357,7 @@ impl Picker {
         self.question = None;
         let zone = self.zones().get(index)?;
         let name = zone.name.clone();
-        self.pending.insert(name.clone(), Pending { was: zone.phase, stop: true, since: now });
+        self.pending.insert(name.clone(), Pending { was: zone.phase, words: "Stop requested", since: now });
         Some(Action::Stop { zone: name })
     }
 

@@ -1,7 +1,7 @@
 //! Which bytes go into which segment, and which segment goes.
 //!
 //! ```text
-//! append(event) ── within its ration? ── no ──> counted as lost, named by the next record
+//! append(event) ── within its budget? ── no ──> counted, named by a later record
 //!       │ yes
 //!       v
 //! room in the last segment? ── yes ──> Write
@@ -15,6 +15,7 @@
 
 use std::collections::VecDeque;
 
+use crate::budgets::{Budgets, Key};
 use crate::event::{Event, Origin};
 use crate::ration::Ration;
 use crate::record::{Head, Stamp, line, read};
@@ -30,9 +31,9 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// One MiB: some thousand events.
+    /// Some thousand events: with the one segment more that [`crate::area`] needs it is a file of one MiB.
     fn default() -> Self {
-        Self { segment_bytes: 64 * 1024, segments: 16 }
+        Self { segment_bytes: 64 * 1024, segments: 15 }
     }
 }
 
@@ -69,6 +70,7 @@ pub struct Step {
     pub actions: Vec<Action>,
     segments: VecDeque<Segment>,
     head: Head,
+    said: Vec<Key>,
 }
 
 /// A segment that is there.
@@ -90,14 +92,18 @@ pub struct Log {
     segments: VecDeque<Segment>,
     head: Head,
     host: Ration,
-    client: Ration,
+    strangers: Budgets,
     lost: u64,
 }
 
 /// Events of the host at once, and seconds for each one more.
-const HOST_RATION: (u64, u64) = (128, 1);
-/// Events that clients cause.
-const CLIENT_RATION: (u64, u64) = (16, 10);
+const HOST_RATION: (u64, u64) = (256, 60);
+
+/// The most counts that come with one event.
+const MAX_COUNTS: usize = 16;
+
+/// No step writes more bytes: three records with texts and [`MAX_COUNTS`] short ones.
+const MAX_STEP: usize = 16 * 1024;
 
 impl Log {
     /// Takes up a log: its segments by rising number, with all that they contain. The actions come first; the
@@ -116,48 +122,78 @@ impl Log {
             segments: VecDeque::new(),
             head: Head::start(),
             host: Ration::new(HOST_RATION.0, HOST_RATION.1, now.steady),
-            client: Ration::new(CLIENT_RATION.0, CLIENT_RATION.1, now.steady),
+            strangers: Budgets::default(),
             lost: 0,
         };
         let mut actions = Vec::new();
-        let mut events = vec![Event::LogOpened];
-        let mut through = 0;
+        let (mut through, mut again, mut torn, mut foreign) = (0, false, None, None);
         for (index, (number, bytes)) in found.iter().enumerate() {
-            let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            let mut length = length(bytes);
-            if index + 1 == found.len() && whole < bytes.len() {
-                events.push(Event::RecordTorn { bytes: length.saturating_sub(count(whole)) });
-                length = count(whole);
-                actions.push(Action::Truncate { segment: *number, length });
+            let (mut length, mut kept) = (length(bytes), bytes.as_slice());
+            match tail(bytes) {
+                Tail::Whole => {}
+                Tail::Torn(whole) if index + 1 == found.len() => {
+                    torn = Some(length.saturating_sub(count(whole)));
+                    length = count(whole);
+                    kept = bytes.get(..whole).unwrap_or(kept);
+                    actions.push(Action::Truncate { segment: *number, length });
+                }
+                // No write of the log leaves this. Nothing is written behind it.
+                Tail::Torn(_) | Tail::Foreign => {
+                    length = limits.segment_bytes;
+                    foreign = Some(index);
+                }
             }
-            for (record, head) in lines(bytes).filter_map(read) {
+            for (record, head) in lines(kept).filter_map(|line| read(line).ok()) {
                 through = dropped(&record.event).map_or(through, |last| last.position.max(through));
+                again = record.boot == boot;
                 log.head = head;
             }
             log.segments.push_back(Segment { number: *number, length, last: log.head.clone() });
         }
-        let all = found.iter().flat_map(|(_, bytes)| lines(bytes));
+        let mut events = vec![Event::ZonedStarted { again }];
+        events.extend(torn.map(|bytes| Event::RecordTorn { bytes }));
+        // A new segment of which nothing arrived.
+        log.segments.pop_back_if(|last| last.length == 0);
+        let mut gone = 0;
+        // A crash came between the record of a drop and the drop; or somebody made segments.
+        while log.segments.len() > limits.segments
+            && let Some(oldest) = log.segments.pop_front()
+        {
+            gone += 1;
+            actions.push(Action::Remove { segment: oldest.number });
+            if oldest.last.position > through {
+                let hash = oldest.last.hash.as_str().to_owned();
+                events.push(Event::RecordsDropped { through: oldest.last.position, hash });
+            }
+        }
+        let torn_bytes = torn.map_or(0, |torn| usize::try_from(torn).unwrap_or(usize::MAX));
+        let all = found.iter().enumerate().skip(gone).flat_map(|(index, (_, bytes))| {
+            // Only the last one found was cut, even when nothing of it was left.
+            let cut = if index + 1 == found.len() { torn_bytes } else { 0 };
+            lines(bytes.get(..bytes.len().saturating_sub(cut)).unwrap_or(bytes))
+        });
         if let Err(fault) = verify(all, None, None) {
             events.push(Event::ChainBroken { fault: fault.to_string() });
-        }
-        // A crash came between the record of a drop and the drop.
-        while log.segments.len() > limits.segments
-            && let Some(oldest) = log.segments.pop_front_if(|oldest| oldest.last.position <= through)
-        {
-            actions.push(Action::Remove { segment: oldest.number });
+        } else if foreign.is_some_and(|index| index >= gone) {
+            let last = log.head.position;
+            let fault =
+                format!("behind record {last}: expected nothing, found more than one torn write leaves");
+            events.push(Event::ChainBroken { fault });
         }
         (log, actions, events)
     }
 
     /// An event. Nothing is to be done when it is one too many: it is counted.
     pub fn append(&mut self, now: Stamp, zone: Option<&str>, event: &Event) -> Option<Step> {
-        let ration = match event.origin() {
-            Origin::Host => &mut self.host,
-            Origin::Client => &mut self.client,
-        };
-        if !ration.take(now.steady) {
-            self.lose();
-            return None;
+        let own = (zone.map(str::to_owned), event.kind());
+        match event.origin() {
+            Origin::Host if self.host.take(now.steady) => {}
+            Origin::Host => {
+                self.lose();
+                return None;
+            }
+            Origin::Stranger if self.strangers.take(zone, event.kind(), now.steady) => {}
+            Origin::Stranger => return None,
         }
         let mut writer =
             Writer { head: self.head.clone(), bytes: Vec::new(), time: now.time, boot: &self.boot };
@@ -167,7 +203,11 @@ impl Log {
         if self.lost > 0 {
             events.push((None, Event::EventsLost { count: self.lost }));
         }
-        events.push((zone, event.clone()));
+        let down = matches!(event, Event::PowerOff { .. });
+        let counts = self.strangers.due(Some(&own), now.steady, down, MAX_COUNTS);
+        let said: Vec<Key> = counts.iter().map(|(key, _)| key.clone()).collect();
+        events.extend(counts.into_iter().map(|((zone, _), event)| (zone, event)));
+        events.push((own.0, event.clone()));
         let expected: usize = writer.measure(&events);
         let room = |last: &Segment| last.length.saturating_add(count(expected)) <= self.limits.segment_bytes;
         let (number, length) = match segments.back().filter(|last| room(last)) {
@@ -177,7 +217,6 @@ impl Log {
         if segments.back().is_none_or(|last| last.number != number) {
             segments.push_back(Segment { number, length: 0, last: self.head.clone() });
         }
-        // Also after a crash that left a new segment empty before the drop was recorded.
         let mut last_dropped = None;
         while segments.len() > self.limits.segments
             && let Some(oldest) = segments.pop_front()
@@ -190,7 +229,7 @@ impl Log {
             writer.add(None, &Event::RecordsDropped { through: position, hash });
         }
         for (zone, event) in &events {
-            writer.add(*zone, event);
+            writer.add(zone.as_deref(), event);
         }
         let Writer { head, bytes, .. } = writer;
         if let Some(last) = segments.back_mut() {
@@ -198,7 +237,7 @@ impl Log {
             last.last = head.clone();
         }
         actions.insert(0, Action::Write { segment: number, length, bytes });
-        Some(Step { actions, segments, head })
+        Some(Step { actions, segments, head, said })
     }
 
     /// The step's write is done. A segment that could not be removed is found again when the log is opened.
@@ -206,6 +245,7 @@ impl Log {
         self.segments = step.segments;
         self.head = step.head;
         self.lost = 0;
+        self.strangers.said(&step.said);
     }
 
     /// An event could not be written.
@@ -241,10 +281,34 @@ impl Writer<'_> {
     }
 
     /// Bytes that these events take.
-    fn measure(&self, events: &[(Option<&str>, Event)]) -> usize {
-        let lines = events.iter().map(|(zone, event)| line(&self.head, self.time, self.boot, *zone, event));
+    fn measure(&self, events: &[(Option<String>, Event)]) -> usize {
+        let lines =
+            events.iter().map(|(zone, event)| line(&self.head, self.time, self.boot, zone.as_deref(), event));
         // A later position may have one digit more.
         lines.map(|(bytes, _)| bytes.len() + 1).sum()
+    }
+}
+
+/// How the last segment ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tail {
+    /// With a complete line.
+    Whole,
+    /// In the middle of a write: everything from here on goes.
+    Torn(usize),
+    /// With more bytes that are no lines than one write has.
+    Foreign,
+}
+
+/// Looks at the last segment's end. Where a disk lost part of a write there are zeros, in the middle of it too.
+pub(crate) fn tail(bytes: &[u8]) -> Tail {
+    let before_zeros = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let head = bytes.get(..before_zeros).unwrap_or(bytes);
+    let whole = head.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    match bytes.len().saturating_sub(whole) {
+        0 => Tail::Whole,
+        torn if torn <= MAX_STEP => Tail::Torn(whole),
+        _ => Tail::Foreign,
     }
 }
 
@@ -256,7 +320,7 @@ pub fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The lines of a segment from the record at `position` on, as text. What stands there altered comes along, so that
 /// whoever verifies finds it.
 pub fn records_from(bytes: &[u8], position: u64) -> impl Iterator<Item = String> {
-    let before = move |line: &&[u8]| read(line).is_none_or(|(_, head)| head.position < position);
+    let before = move |line: &&[u8]| !read(line).is_ok_and(|(_, head)| head.position >= position);
     lines(bytes).skip_while(before).map(|line| String::from_utf8_lossy(line).into_owned())
 }
 

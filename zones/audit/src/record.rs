@@ -9,6 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 
+/// SHA-256 of bytes, in lower-case hexadecimal: for what an event names by its hash.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(ring::digest::digest(&SHA256, bytes).as_ref())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digits = |byte: u8| [byte >> 4, byte & 15];
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).expect("half a byte is a digit");
+    bytes.iter().copied().flat_map(digits).map(digit).collect()
+}
+
 /// Before everything that is hashed, so that no other hash of the same bytes can stand for this one.
 const DOMAIN: &[u8] = b"bulkhead audit 1\n";
 
@@ -43,9 +55,7 @@ impl Hash {
         for part in content {
             context.update(part);
         }
-        let digits = |byte: u8| [byte >> 4, byte & 15];
-        let digit = |half: u8| char::from_digit(u32::from(half), 16).expect("half a byte is a digit");
-        Self(context.finish().as_ref().iter().copied().flat_map(digits).map(digit).collect())
+        Self(hexadecimal(context.finish().as_ref()))
     }
 }
 
@@ -97,6 +107,9 @@ struct Written<'a> {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Read {
     pub(crate) position: u64,
+    pub(crate) time: u64,
+    pub(crate) boot: String,
+    pub(crate) zone: Option<String>,
     pub(crate) previous: Hash,
     pub(crate) event: serde_json::Value,
 }
@@ -114,22 +127,70 @@ pub(crate) fn line(head: &Head, time: u64, boot: &str, zone: Option<&str>, event
     (line, Head { position, hash })
 }
 
-/// Reads a line without its end; `None`: it is none, or its hash is not that of its content.
-pub(crate) fn read(line: &[u8]) -> Option<(Read, Head)> {
+/// Why a line is no record: what should be there, and what is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unread {
+    pub(crate) expected: String,
+    pub(crate) found: String,
+}
+
+/// Reads a line without its end.
+pub(crate) fn read(line: &[u8]) -> Result<(Read, Head), Unread> {
+    let is_none = || Unread { expected: "a record".to_owned(), found: start(line) };
     let tail = BEFORE_HASH.len() + HASH_CHARACTERS + AFTER_HASH.len();
-    let (content, end) = line.split_at_checked(line.len().checked_sub(tail)?)?;
-    let end = std::str::from_utf8(end).ok()?;
-    let hash = Hash::from(end.strip_prefix(BEFORE_HASH)?.strip_suffix(AFTER_HASH)?);
-    if Hash::of(&[content, b"}"]) != hash {
-        return None;
+    let parts = line.len().checked_sub(tail).and_then(|at| line.split_at_checked(at));
+    let (content, end) = parts.ok_or_else(is_none)?;
+    let end =
+        std::str::from_utf8(end).ok().and_then(|end| end.strip_prefix(BEFORE_HASH)?.strip_suffix(AFTER_HASH));
+    let named = Hash::from(end.ok_or_else(is_none)?);
+    let hash = Hash::of(&[content, b"}"]);
+    if hash != named {
+        return Err(Unread {
+            expected: format!("hash {}", hash.as_str()),
+            found: format!("hash {}", named.as_str()),
+        });
     }
-    let record: Read = serde_json::from_slice(&[content, b"}"].concat()).ok()?;
+    let record: Read = serde_json::from_slice(&[content, b"}"].concat()).map_err(|_other| is_none())?;
     let position = record.position;
-    Some((record, Head { position, hash }))
+    Ok((record, Head { position, hash }))
+}
+
+/// The beginning of a line that is no record, printable.
+fn start(line: &[u8]) -> String {
+    const SHOWN: usize = 60;
+    let shown: String = String::from_utf8_lossy(line).chars().take(SHOWN).collect();
+    format!("{:?}", shown)
 }
 
 /// The position of a line without its end, if the line is a record.
 #[must_use]
 pub fn position(line: &[u8]) -> Option<u64> {
-    read(line).map(|(_, head)| head.position)
+    read(line).ok().map(|(_, head)| head.position)
+}
+
+/// A record as people read it. A kind of event that this version does not know has no `event`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its place in the chain.
+    pub head: Head,
+    /// Seconds since 1970.
+    pub time: u64,
+    /// The kernel's name of the boot.
+    pub boot: String,
+    /// The zone that it concerns.
+    pub zone: Option<String>,
+    /// What happened.
+    pub event: Option<Event>,
+    /// The same, as it is written.
+    pub json: serde_json::Value,
+}
+
+impl Record {
+    /// Reads a line without its end; `None`: it is no record.
+    #[must_use]
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        let (read, head) = read(line).ok()?;
+        let event = serde_json::from_value(read.event.clone()).ok();
+        Some(Self { head, time: read.time, boot: read.boot, zone: read.zone, event, json: read.event })
+    }
 }

@@ -1,18 +1,27 @@
 //! Finds any record that was altered, removed or reordered.
 
-use crate::record::{Hash, Head, read};
+use crate::record::{Hash, Head, Unread, read};
 
-/// What is wrong with a log. Lines are counted from 1.
+/// What is wrong with a log. `record` is the position that the faulty line should have; lines are counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// A line that is no record, or whose content and hash do not belong together.
-    #[error("line {line} was altered: its hash is not the hash of its content")]
+    #[error("record {record} (line {line}) was altered: expected {expected}, found {found}")]
     Altered {
         /// The line.
         line: usize,
+        /// The record.
+        record: u64,
+        /// What its content hashes to.
+        expected: String,
+        /// What stands there.
+        found: String,
     },
     /// A position that does not follow the one before it.
-    #[error("line {line} has position {found}, expected {expected}: records were removed or reordered")]
+    #[error(
+        "record {expected} (line {line}) is missing: expected record {expected}, found record {found}: records were \
+         removed or reordered"
+    )]
     OutOfOrder {
         /// The line.
         line: usize,
@@ -22,20 +31,30 @@ pub enum Fault {
         found: u64,
     },
     /// A record that follows another one than the one before it.
-    #[error("line {line} follows another record than the one before it")]
+    #[error(
+        "record {record} (line {line}) follows another record than the one before it: expected {expected}, found {found}"
+    )]
     Foreign {
         /// The line.
         line: usize,
+        /// The record.
+        record: u64,
+        /// The hash of the record before it.
+        expected: String,
+        /// The hash that it names.
+        found: String,
     },
     /// The first records are missing, and no record says that they were dropped.
-    #[error("records before position {first} were removed: no record says that they were dropped")]
+    #[error(
+        "records before record {first} were removed: expected a record that says that they were dropped, found none"
+    )]
     BeginningRemoved {
         /// The first position that is there.
         first: u64,
     },
     /// The log does not end with the record that it is known to end with.
     #[error(
-        "the log ends with position {found}, but position {expected} is known to exist: records were removed"
+        "the end was removed: expected record {expected}, which is known to exist, found {found} as the last one"
     )]
     EndRemoved {
         /// The position that is known.
@@ -44,10 +63,16 @@ pub enum Fault {
         found: u64,
     },
     /// The log has another record at a position that is known.
-    #[error("position {position} is another record than the one that is known")]
+    #[error(
+        "record {position} is another one than the one that is known: expected {expected}, found {found}"
+    )]
     EndReplaced {
         /// The position.
         position: u64,
+        /// The hash that is known.
+        expected: String,
+        /// Its hash here.
+        found: String,
     },
 }
 
@@ -76,15 +101,25 @@ pub fn verify<'a>(
     let mut beginning: Option<Head> = None;
     let mut first = None;
     for (line, bytes) in (1..).zip(lines) {
-        let (record, head) = read(bytes).ok_or(Fault::Altered { line })?;
+        let next = previous.as_ref().map_or(1, |before: &Head| before.position.saturating_add(1));
+        let (record, head) = read(bytes).map_err(|Unread { expected, found }| Fault::Altered {
+            line,
+            record: next,
+            expected,
+            found,
+        })?;
         match &previous {
             Some(before) => {
-                let expected = before.position.saturating_add(1);
-                if record.position != expected {
-                    return Err(Fault::OutOfOrder { line, expected, found: record.position });
+                if record.position != next {
+                    return Err(Fault::OutOfOrder { line, expected: next, found: record.position });
                 }
                 if record.previous != before.hash {
-                    return Err(Fault::Foreign { line });
+                    return Err(Fault::Foreign {
+                        line,
+                        record: next,
+                        expected: before.hash.as_str().to_owned(),
+                        found: record.previous.as_str().to_owned(),
+                    });
                 }
             }
             None => {
@@ -97,7 +132,11 @@ pub fn verify<'a>(
         }
         if let Some(known) = known.filter(|known| known.position == head.position && known.hash != head.hash)
         {
-            return Err(Fault::EndReplaced { position: known.position });
+            return Err(Fault::EndReplaced {
+                position: known.position,
+                expected: known.hash.as_str().to_owned(),
+                found: head.hash.as_str().to_owned(),
+            });
         }
         first.get_or_insert(head.position);
         previous = Some(head);

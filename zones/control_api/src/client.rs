@@ -131,7 +131,11 @@ impl Client {
             if let Some(reply) = self.read_events()?.into_iter().next() {
                 return match reply {
                     Reply::Error(error) => Err(ClientError::Call(error)),
-                    Reply::Status(_) | Reply::Check(_) | Reply::Done | Reply::Service(_) => Ok(reply),
+                    Reply::Status(_)
+                    | Reply::Check(_)
+                    | Reply::Audit(_)
+                    | Reply::Done
+                    | Reply::Service(_) => Ok(reply),
                 };
             }
             let left = deadline.checked_duration_since(Instant::now());
@@ -154,7 +158,7 @@ impl Client {
                         }
                     }
                     Reply::Error(error) => return Err(ClientError::Call(error)),
-                    Reply::Check(_) | Reply::Done | Reply::Service(_) => {}
+                    Reply::Check(_) | Reply::Audit(_) | Reply::Done | Reply::Service(_) => {}
                 }
             }
             self.wait(None)?;

@@ -127,5 +127,30 @@ pub struct CheckResult {
     pub output: String,
 }
 
+/// The most records of a page.
+pub const MAX_AUDIT_RECORDS: u64 = 256;
+
+/// Records of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
+pub struct AuditPage {
+    /// One line of JSON each, oldest first, exactly as they are kept.
+    pub records: Vec<String>,
+    /// The position to ask for next.
+    pub next: u64,
+    /// The log's last record.
+    pub head: AuditHead,
+}
+
+/// A record's place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
+pub struct AuditHead {
+    /// From 1 on; 0: there is none.
+    pub position: u64,
+    /// Its hash.
+    pub hash: String,
+}
+
 #[cfg(test)]
 mod tests;

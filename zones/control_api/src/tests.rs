@@ -42,6 +42,8 @@ fn the_text_describes_exactly_these_types() {
         Tunnel::CUSTOM_TYPE,
         Notice::CUSTOM_TYPE,
         CheckResult::CUSTOM_TYPE,
+        AuditPage::CUSTOM_TYPE,
+        AuditHead::CUSTOM_TYPE,
     ];
     assert_eq!(text.custom_types().count(), types.len());
     for (found, expected) in text.custom_types().zip(types) {
@@ -58,8 +60,11 @@ fn every_method_of_the_text_is_understood_and_no_other() {
         let parameters: serde_json::Map<String, serde_json::Value> = method
             .inputs()
             .map(|input| {
-                let value =
-                    if input.ty() == &zlink::idl::Type::String { "x".into() } else { vec!["y"].into() };
+                let value = match input.ty() {
+                    zlink::idl::Type::String => "x".into(),
+                    zlink::idl::Type::Int => 1.into(),
+                    _ => vec!["y"].into(),
+                };
                 (input.name().to_string(), value)
             })
             .collect();
@@ -74,7 +79,7 @@ fn every_method_of_the_text_is_understood_and_no_other() {
             assert_eq!(Call::decode(message.as_bytes()).unwrap(), Err(expected));
         }
     }
-    assert_eq!(text.methods().count(), 10);
+    assert_eq!(text.methods().count(), 11);
 }
 
 #[test]
@@ -89,6 +94,7 @@ fn calls_go_there_and_back() {
         Method::Pause("office".into()),
         Method::Resume("office".into()),
         Method::RunCheck { zone: "office".into(), check: "fetch".into(), arguments: vec!["a".into()] },
+        Method::Audit { position: 7, limit: 9 },
         Method::PowerOff,
         Method::GetInfo,
         Method::GetInterfaceDescription(INTERFACE.into()),
@@ -108,6 +114,11 @@ fn replies_go_there_and_back() {
     let replies = [
         Reply::Status(status()),
         Reply::Check(CheckResult { passed: false, output: "no \"route\"\n".into() }),
+        Reply::Audit(AuditPage {
+            records: vec!["{}".into()],
+            next: 2,
+            head: AuditHead { position: 1, hash: "0".into() },
+        }),
         Reply::Done,
         Reply::Error(CallError::UnknownZone("x".into())),
         Reply::Error(CallError::NotRunning("x".into())),

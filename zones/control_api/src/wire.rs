@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{CheckResult, INTERFACE, Status};
+use crate::{AuditPage, CheckResult, INTERFACE, Status};
 
 /// The largest call that a server reads.
 pub const MAX_CALL: usize = 64 * 1024;
@@ -41,6 +41,13 @@ pub enum Method {
         check: String,
         /// Its arguments.
         arguments: Vec<String>,
+    },
+    /// Records of the audit log.
+    Audit {
+        /// The first record's position.
+        position: u64,
+        /// The most records.
+        limit: u64,
     },
     /// Power the host off.
     PowerOff,
@@ -94,6 +101,8 @@ pub enum Reply {
     Status(Status),
     /// To `RunCheck`.
     Check(CheckResult),
+    /// To `Audit`.
+    Audit(AuditPage),
     /// To the calls that return nothing.
     Done,
     /// To `org.varlink.service`: parameters as they are.
@@ -162,6 +171,9 @@ impl Call {
                 "org.bulkhead.Zones.RunCheck",
                 Some(json!({ "zone": zone, "check": check, "arguments": arguments })),
             ),
+            Method::Audit { position, limit } => {
+                ("org.bulkhead.Zones.Audit", Some(json!({ "position": position, "limit": limit })))
+            }
             Method::PowerOff => ("org.bulkhead.Zones.PowerOff", None),
             Method::GetInfo => ("org.varlink.service.GetInfo", None),
             Method::GetInterfaceDescription(interface) => {
@@ -198,6 +210,10 @@ fn parse_method(name: &str, parameters: Option<&Value>) -> Result<Method, CallEr
         let list = list.ok_or_else(wrong)?.iter();
         list.map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
     };
+    let number = |key: &str| -> Result<u64, CallError> {
+        let value = parameters.and_then(|parameters| parameters.get(key)).and_then(Value::as_u64);
+        value.ok_or_else(|| CallError::InvalidParameter(key.to_owned()))
+    };
     match (interface, method) {
         (INTERFACE, "Status") => Ok(Method::Status),
         (INTERFACE, "Monitor") => Ok(Method::Monitor),
@@ -212,6 +228,7 @@ fn parse_method(name: &str, parameters: Option<&Value>) -> Result<Method, CallEr
             check: text("check")?,
             arguments: texts("arguments")?,
         }),
+        (INTERFACE, "Audit") => Ok(Method::Audit { position: number("position")?, limit: number("limit")? }),
         (INTERFACE, "PowerOff") => Ok(Method::PowerOff),
         ("org.varlink.service", "GetInfo") => Ok(Method::GetInfo),
         ("org.varlink.service", "GetInterfaceDescription") => {
@@ -229,6 +246,7 @@ impl Reply {
         let (parameters, error) = match self {
             Self::Status(status) => (Some(json!({ "status": status })), None),
             Self::Check(result) => (Some(json!({ "result": result })), None),
+            Self::Audit(page) => (Some(json!({ "page": page })), None),
             // Left out, not empty: zlink's clients take nothing else for "returns nothing".
             Self::Done => (None, None),
             Self::Service(parameters) => (Some(parameters.clone()), None),
@@ -259,6 +277,8 @@ impl Reply {
             Self::Status(serde_json::from_value(status).map_err(WireError::Malformed)?)
         } else if let Some(result) = parameters.remove("result") {
             Self::Check(serde_json::from_value(result).map_err(WireError::Malformed)?)
+        } else if let Some(page) = parameters.remove("page") {
+            Self::Audit(serde_json::from_value(page).map_err(WireError::Malformed)?)
         } else if parameters.is_empty() {
             Self::Done
         } else {

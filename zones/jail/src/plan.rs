@@ -37,6 +37,9 @@ mod limits {
     pub(super) const RTPRIO: usize = 14;
 }
 
+/// Name of the last step; a program that cannot be executed is no missing wall.
+pub(crate) const EXECUTE: &str = "execute the program";
+
 /// One system call.
 #[derive(Debug)]
 struct Step {
@@ -260,7 +263,7 @@ impl<'a> Plan<'a> {
             address(variables.as_ref()),
             small(libc::AT_EMPTY_PATH),
         ];
-        self.step("execute the program", libc::SYS_execveat, execute);
+        self.step(EXECUTE, libc::SYS_execveat, execute);
         self.kept.pointers.extend([arguments, variables]);
     }
 }

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::filter::CompileFilterError;
 use crate::inherited;
-use crate::plan::{MAP_ME_PLACE, Plan};
+use crate::plan::{EXECUTE, MAP_ME_PLACE, Plan};
 use crate::profile::{Instance, Isolation, Network, PROGRAM_DESCRIPTOR, Profile};
 use crate::rules::MakeRulesetError;
 
@@ -60,6 +60,18 @@ pub enum StartError {
         #[source]
         cause: io::Error,
     },
+}
+
+impl StartError {
+    /// Whether a wall around the process could not be built; otherwise the host lacks something.
+    #[must_use]
+    pub fn is_containment(&self) -> bool {
+        match self {
+            Self::Filter(_) | Self::Landlock(_) | Self::Files(_) | Self::Map(_) => true,
+            Self::Step { step, .. } => step != EXECUTE,
+            Self::Open { .. } | Self::Text(_) | Self::TooManyFiles(_) | Self::Fork(_) => false,
+        }
+    }
 }
 
 /// Starts `profile`'s program and returns its process id. The caller reaps it.

@@ -26,6 +26,7 @@ use zone_protocol::vmm::Event as VmmEvent;
 pub(crate) use adopt::Kept;
 
 use crate::agent_link::Said;
+use crate::audit::Audit;
 use crate::console::Flow;
 use crate::lifecycle::{Event, Role, died};
 use crate::server::{ClientId, Server};
@@ -45,6 +46,8 @@ pub(crate) struct Inherited {
     pub(crate) varlink: OwnedFd,
     /// The kernel's account of memory.
     pub(crate) meminfo: OwnedFd,
+    /// The audit log's file, when there is a data disk.
+    pub(crate) audit: Option<OwnedFd>,
 }
 
 /// The whole state.
@@ -68,6 +71,8 @@ pub(crate) struct Daemon {
     past: Option<adopt::Past>,
     /// What `init` said while an answer of it was awaited.
     earlier: VecDeque<InitEvent>,
+    /// What happened, for whoever asks later.
+    pub(crate) audit: Audit,
 }
 
 /// Whether the host is to go off.
@@ -102,7 +107,17 @@ impl Daemon {
     pub(crate) fn new(paths: Paths, inherited: Inherited, first_process: u32) -> anyhow::Result<Self> {
         let settings = Settings::read(&paths);
         let mut notices = Notices::default();
+        let mut audit = Audit::open(inherited.audit, paths.policy.parent());
+        // What an earlier `zoned` had said is not lost with it.
+        for (process, text) in audit.take_earlier() {
+            notices.add(&process, text);
+        }
+        if let Some((policy, sha256)) = settings.loaded() {
+            audit.record(None, &audit::Event::PolicyLoaded { policy, sha256 });
+        }
         for problem in &settings.problems {
+            let finding = audit::event::text(problem);
+            audit.record(None, &audit::Event::PolicyFinding { finding });
             notices.add("zoned", problem.clone());
         }
         let zones = settings.policy.as_deref().map_or(&[][..], |policy| &policy.zones);
@@ -129,6 +144,7 @@ impl Daemon {
             meminfo: inherited.meminfo,
             past: Some(adopt::Past::default()),
             earlier: VecDeque::new(),
+            audit,
         })
     }
 
@@ -154,6 +170,9 @@ impl Daemon {
         self.keep()?;
         for zone in &mut self.zones {
             zone.watch_tunnel(now);
+        }
+        if let Some(complaint) = self.audit.complaint() {
+            self.notices.add("zoned", complaint);
         }
         let status = self.status();
         if self.shown.as_ref() != Some(&status) {
@@ -260,11 +279,16 @@ impl Daemon {
         self.zones.get_mut(zone)?.run.as_mut()
     }
 
+    /// Where a zone is in its life.
+    pub(crate) fn life(&self, zone: usize) -> Option<control_api::State> {
+        self.zones.get(zone).map(|zone| zone.life.view())
+    }
+
     fn policy(&self) -> Option<&Policy> {
         self.settings.policy.as_deref()
     }
 
-    fn zone_name(&self, zone: usize) -> String {
+    pub(crate) fn zone_name(&self, zone: usize) -> String {
         let name = self.policy().and_then(|policy| policy.zones.get(zone)).map(|zone| zone.name.clone());
         name.unwrap_or_default()
     }
@@ -293,9 +317,10 @@ impl Daemon {
     }
 
     fn init_said(&mut self, event: InitEvent, now: Instant) -> anyhow::Result<()> {
+        self.audit_init(&event);
         match event {
             InitEvent::Spawned { process, pid } => tracing::info!(process, pid, "process runs"),
-            InitEvent::Refused { process, reason } => {
+            InitEvent::Refused { process, reason, .. } => {
                 if let Some((zone, role)) = self.find_process(process) {
                     self.event(zone, Event::Refused(role, reason), now)?;
                 }
@@ -312,7 +337,7 @@ impl Daemon {
             }
             InitEvent::ShuttingDown { patience_ms } => {
                 tracing::info!(patience_ms, "the machine goes down");
-                self.power_off(now)?;
+                self.power_off("power button", now)?;
             }
             InitEvent::Stored { .. } | InitEvent::Lives { .. } | InitEvent::HandedOver => {
                 tracing::warn!("init tells of the past a second time");
@@ -333,7 +358,7 @@ impl Daemon {
         Ok(())
     }
 
-    fn find_process(&self, process: u32) -> Option<(usize, Role)> {
+    pub(crate) fn find_process(&self, process: u32) -> Option<(usize, Role)> {
         let mut zones = self.zones.iter().enumerate();
         zones.find_map(|(index, zone)| Some((index, zone.run.as_ref()?.role_of(process)?)))
     }
@@ -352,6 +377,10 @@ impl Daemon {
         run.console_flow = run.console.read();
         // A VMM ends so after its last word.
         let orderly = cause == init_protocol::ExitCause::Code(0) || run.killed.contains(&role);
+        if !orderly {
+            self.audit_death(zone, role, cause);
+        }
+        let Some(run) = self.run_mut(zone) else { return Ok(()) };
         if role == Role::Vpnd {
             run.status = None;
             run.vpnd = None;

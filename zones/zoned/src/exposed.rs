@@ -47,7 +47,8 @@ impl Server {
                 Method::Start(zone) | Method::Stop(zone) | Method::RunCheck { zone, .. } => {
                     Reply::Error(CallError::UnknownZone(zone))
                 }
-                Method::Kill(_)
+                Method::Audit { .. }
+                | Method::Kill(_)
                 | Method::Restart(_)
                 | Method::Pause(_)
                 | Method::Resume(_)

@@ -3,13 +3,15 @@
 //! It decides when a zone starts and ends, gives each of its processes exactly the descriptors it needs, and
 //! says over Varlink (`control_api`) how everything is. The parts: [`lifecycle`] (pure state machine),
 //! [`template`] (what may run), [`launch`] (a start's descriptors), [`agent_link`] and [`console`] (what comes from a
-//! guest), [`server`] (clients), [`daemon`] (the loop that joins them; its part `adopt` is how zones outlive this
+//! guest), [`server`] (clients), [`audit`]
+//! (what happened, in a chain of hashes), [`daemon`] (the loop that joins them; its part `adopt` is how zones outlive this
 //! process).
 //!
 //! It never creates a process (`init` does), never opens a network socket, never reads a guest's memory or
 //! disk, and believes nothing that comes from a zone.
 
 mod agent_link;
+mod audit;
 mod console;
 mod daemon;
 mod launch;
@@ -37,6 +39,8 @@ fn main() -> anyhow::Result<()> {
         uplink: Channel::from_descriptor(passed.take("uplink").context("start")?),
         varlink: passed.take("varlink").context("start")?,
         meminfo: passed.take("meminfo").context("start")?,
+        // Absent without a data disk; then the user is told.
+        audit: passed.take("audit").ok(),
     };
     let mut daemon = Daemon::new(Paths::default(), inherited, first_process())?;
     loop {

@@ -160,6 +160,7 @@ impl Server {
             | Method::Pause(_)
             | Method::Resume(_)
             | Method::RunCheck { .. }
+            | Method::Audit { .. }
             | Method::PowerOff) => return Some(method),
         };
         self.reply(id, &answer, now);

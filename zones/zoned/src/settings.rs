@@ -44,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) keys: BTreeMap<String, [u8; 32]>,
     /// What is wrong, in sentences.
     pub(crate) problems: Vec<String>,
+    /// SHA-256 of the policy's file.
+    sha256: String,
 }
 
 impl Settings {
@@ -60,6 +62,7 @@ impl Settings {
                 return settings;
             }
         };
+        settings.sha256 = audit::record::sha256(text.as_bytes());
         match policy::verify(&name, &text) {
             Ok(policy) if policy.zones.len() > usize::from(MAX_ZONES) => {
                 let count = policy.zones.len();
@@ -82,6 +85,12 @@ impl Settings {
             }
         }
         settings
+    }
+
+    /// Name and hash of the policy that is in force.
+    pub(crate) fn loaded(&self) -> Option<(String, String)> {
+        let policy = self.policy.as_deref()?;
+        Some((audit::event::text(&policy.name), self.sha256.clone()))
     }
 
     fn read_keys(&mut self, paths: &Paths, policy: &VerifiedPolicy) {

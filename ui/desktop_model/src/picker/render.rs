@@ -113,8 +113,7 @@ impl Picker {
 
     fn phase_words(&self, zone: &Zone) -> (&'static str, Symbol, Level) {
         if let Some(pending) = self.pending.get(&zone.name) {
-            let words = if pending.stop { "Stop requested" } else { "Start requested" };
-            return (words, Symbol::Busy, Level::Attention);
+            return (pending.words, Symbol::Busy, Level::Attention);
         }
         match zone.phase {
             Phase::Stopped => ("Stopped", Symbol::Stopped, Level::Quiet),
@@ -133,7 +132,8 @@ impl Picker {
         match zone.phase {
             Phase::Stopped => "Touch to start",
             Phase::Failed => "Touch to try again",
-            Phase::Starting | Phase::Running | Phase::Paused => "Touch to stop",
+            Phase::Paused => "Touch to go on",
+            Phase::Starting | Phase::Running => "Touch to stop",
             Phase::Stopping => "",
         }
     }

@@ -32,6 +32,18 @@ fn a_failed_zone_names_the_reason_and_can_be_tried_again() {
 }
 
 #[test]
+fn a_touch_on_a_paused_zone_lets_it_go_on() {
+    let mut picker = demo_picker(Phase::Paused);
+    let tile = picker.layout().tiles[0];
+    let view = picker.view(100);
+    assert_eq!((view.tiles[0].phase.as_str(), view.tiles[0].hint.as_str()), ("Paused", "Touch to go on"));
+    assert_eq!(tap(&mut picker, 100, tile), Some(Action::Resume { zone: "office".to_owned() }));
+    let view = picker.view(100);
+    assert_eq!((view.tiles[0].phase.as_str(), view.tiles[0].question.as_ref()), ("Resume requested", None));
+    assert_eq!(tap(&mut picker, 200, tile), None, "one request at a time");
+}
+
+#[test]
 fn only_the_armed_question_stops_a_running_zone() {
     let mut picker = demo_picker(Phase::Running);
     let tile = picker.layout().tiles[0];

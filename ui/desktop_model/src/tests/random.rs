@@ -131,6 +131,9 @@ fn pointer(
             (Action::Start { zone }, Some(Target::Tile(index))) => {
                 prop_assert_eq!(&zone, &names[index - first]);
             }
+            (Action::Resume { zone }, Some(Target::Tile(index))) => {
+                prop_assert_eq!(&zone, &names[index - first]);
+            }
             (Action::Stop { zone }, Some(Target::Stop(index))) => {
                 prop_assert_eq!(&zone, &names[index - first]);
                 prop_assert!(witness.asked_at.is_some_and(|asked| now >= asked + ARMING), "stopped unarmed");

@@ -39,6 +39,7 @@ impl Daemon {
                 Err(refusal) => return Ok(Err(refusal)),
             };
             self.report(zone, before);
+            self.audit_phase(zone, before);
             for action in actions {
                 next = self.act(zone, action, now)?.or(next);
             }
@@ -70,8 +71,9 @@ impl Daemon {
     fn act(&mut self, zone: usize, action: Action, now: Instant) -> anyhow::Result<Option<Event>> {
         match action {
             Action::Launch => {
-                let launched = self.launch(zone)?;
-                return Ok(launched.err().map(|error| Event::LaunchFailed(format!("Not started: {error}."))));
+                let Err(error) = self.launch(zone)? else { return Ok(None) };
+                self.audit_launch(zone, &error);
+                return Ok(Some(Event::LaunchFailed(format!("Not started: {error}."))));
             }
             Action::LaunchVpnd => {
                 let launched = self.launch_vpnd(zone)?;

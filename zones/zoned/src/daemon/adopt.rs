@@ -94,7 +94,11 @@ impl Daemon {
         let mut spoilt = BTreeSet::new();
         for (slot, (state, descriptors)) in std::mem::take(&mut past.stored) {
             match self.restore(slot, &state, descriptors, &past, now) {
-                Ok(()) => tracing::info!(zone = self.zone_name(usize::from(slot)), "taken over"),
+                Ok(()) => {
+                    let name = self.zone_name(usize::from(slot));
+                    tracing::info!(zone = name, "taken over");
+                    self.audit.record(Some(&name), &audit::Event::ZoneTakenOver);
+                }
                 Err(reason) => {
                     spoilt.insert(slot);
                     self.init.send(&Request::Discard { slot }, &[]).context("discard a zone's state")?;
@@ -128,6 +132,8 @@ impl Daemon {
     /// Says why a zone was not taken over.
     fn spoil(&mut self, slot: u8, reason: &str) {
         let name = self.zone_name(usize::from(slot));
+        let event = audit::Event::ZoneNotTakenOver { reason: audit::event::text(reason) };
+        self.audit.record(Some(&name), &event);
         let text = format!("Zone {name} was ended when zoned started again: {reason}.");
         self.notices.add("zoned", text);
     }

@@ -28,6 +28,7 @@ impl Daemon {
             self.forget(client);
         }
         let Some(method) = call else { return Ok(()) };
+        let request = crate::audit::request(&method);
         let reply = match method {
             Method::Status => Reply::Status(self.status()),
             Method::Start(zone) => self.order(&zone, Event::Start, now)?,
@@ -44,13 +45,18 @@ impl Daemon {
                     Err(error) => Reply::Error(error),
                 }
             }
+            Method::Audit { position, limit } => match self.audit.page(position, limit) {
+                Ok(page) => Reply::Audit(page),
+                Err(error) => refused(format!("The audit log cannot be read: {error}.")),
+            },
             Method::PowerOff => {
-                self.power_off(now)?;
+                self.power_off("client", now)?;
                 Reply::Done
             }
             // The server answers these itself.
             Method::Monitor | Method::GetInfo | Method::GetInterfaceDescription(_) => return Ok(()),
         };
+        self.audit_reply(request, &reply);
         self.server.reply(client, &reply, now);
         Ok(())
     }
@@ -87,12 +93,13 @@ impl Daemon {
         })
     }
 
-    /// Stops every zone; `init` is asked when the last one is gone.
-    pub(super) fn power_off(&mut self, now: Instant) -> anyhow::Result<()> {
+    /// Stops every zone, as `by` wants; `init` is asked when the last one is gone.
+    pub(super) fn power_off(&mut self, by: &str, now: Instant) -> anyhow::Result<()> {
         if self.power_off != PowerOff::No {
             return Ok(());
         }
         self.power_off = PowerOff::Wanted;
+        self.audit.record(None, &audit::Event::PowerOff { by: by.to_owned() });
         for zone in 0..self.zones.len() {
             self.event(zone, Event::Stop, now)?;
         }

@@ -27,6 +27,7 @@ struct World {
     socket: PathBuf,
     data: Data,
     /// What the daemon keeps with `init`.
+    audit_file: OwnedFd,
     stored: BTreeMap<u8, Stored>,
 }
 
@@ -74,9 +75,11 @@ impl World {
         uplink.set_nonblocking().unwrap();
         init.send(&InitEvent::HandedOver, &[]).unwrap();
         let meminfo = fs::File::open("/proc/meminfo").unwrap().into();
-        let inherited = Inherited { init: their_init, uplink: their_uplink, varlink, meminfo };
+        let audit_file = crate::audit::tests::file();
+        let audit = Some(audit_file.try_clone().unwrap());
+        let inherited = Inherited { init: their_init, uplink: their_uplink, varlink, meminfo, audit };
         let daemon = Daemon::new(paths, inherited, 100).unwrap();
-        Self { daemon, init, uplink, socket, data, stored: BTreeMap::new() }
+        Self { daemon, init, uplink, socket, data, stored: BTreeMap::new(), audit_file }
     }
 
     /// Lets the daemon do all that it has to do now.
@@ -326,10 +329,11 @@ fn next_zoned(mut world: World, lives: &[(u32, ZoneProfile)], gone: &[u32]) -> W
     init.send(&InitEvent::HandedOver, &[]).unwrap();
     let varlink = rustix::io::fcntl_dupfd_cloexec(world.daemon.server.listener(), 0).unwrap();
     let meminfo = fs::File::open("/proc/meminfo").unwrap().into();
-    let inherited = Inherited { init: their_init, uplink: their_uplink, varlink, meminfo };
+    let audit = Some(world.audit_file.try_clone().unwrap());
+    let inherited = Inherited { init: their_init, uplink: their_uplink, varlink, meminfo, audit };
     let daemon = Daemon::new(world.daemon.paths.clone(), inherited, 200).unwrap();
-    let World { socket, data, stored, .. } = world;
-    let mut next = World { daemon, init, uplink, socket, data, stored };
+    let World { socket, data, stored, audit_file, .. } = world;
+    let mut next = World { daemon, init, uplink, socket, data, stored, audit_file };
     next.settle();
     next
 }
@@ -500,6 +504,63 @@ fn a_killed_machine_fails_its_zone_and_no_other() {
 }
 
 #[test]
+fn what_happens_stands_in_the_audit_log() {
+    let mut world = World::new("audit-story");
+    let running = world.run(0);
+    world.exited(running.vmm.number, ExitCause::Signal(9));
+    let vpnd = running.vpnd.unwrap().number;
+    world.expect_kill(vpnd);
+    world.exited(vpnd, ExitCause::Signal(9));
+    let other = world.run(1);
+    world.exited(other.vmm.number, ExitCause::ForbiddenSystemCall);
+    assert!(matches!(world.call(Method::Start("nowhere".into())), Reply::Error(CallError::UnknownZone(_))));
+    fs::remove_file(world.data.template("template.toml.minisig")).unwrap();
+    assert!(matches!(world.call(Method::Start("vault".into())), Reply::Error(CallError::Refused(_))));
+    let mut world = next_zoned(world, &[], &[]);
+    world.tell_init(&InitEvent::ServiceExited {
+        service: "zoned".into(),
+        cause: ExitCause::Signal(9),
+        restarts: true,
+    });
+    world.call(Method::PowerOff);
+    let Reply::Audit(page) = world.call(Method::Audit { position: 1, limit: 100 }) else { panic!("no page") };
+    let kinds: Vec<String> = page
+        .records
+        .iter()
+        .map(|record| {
+            let record: serde_json::Value = serde_json::from_str(record).unwrap();
+            let zone = record["zone"].as_str().unwrap_or("-").to_owned();
+            format!("{zone} {}", record["event"]["kind"].as_str().unwrap())
+        })
+        .collect();
+    let expected = [
+        "- zoned_started",
+        "- policy_loaded",
+        "office zone_started",
+        "office process_died",
+        "office zone_failed",
+        "vault zone_started",
+        "vault forbidden_system_call",
+        "vault zone_failed",
+        "- request_refused",
+        "vault template_refused",
+        "vault zone_failed",
+        "- request_refused",
+        "- zoned_started",
+        "- policy_loaded",
+        "- process_died",
+        "- power_off",
+    ];
+    assert_eq!(kinds, expected);
+    assert_eq!(crate::audit::tests::verified(&page).unwrap().head.position, 16);
+    // The new zoned's notices begin with what the one before had said.
+    let Reply::Status(status) = world.call(Method::Status) else { panic!("no status") };
+    let texts: Vec<&str> = status.notices.iter().map(|notice| notice.text.as_str()).collect();
+    assert!(texts.iter().any(|text| text.contains("process vmm of zone office was lost")), "{texts:?}");
+    assert!(texts.last().unwrap().contains("service zoned"), "{texts:?}");
+}
+
+#[test]
 fn last_words_are_heard_before_the_death() {
     let mut world = World::new("panic");
     let mut running = world.run(1);
@@ -620,7 +681,7 @@ fn what_cannot_start_says_why() {
     fs::write(world.data.template("initrd"), "initrd").unwrap();
     assert_eq!(world.call(Method::Start("vault".into())), Reply::Done);
     let process = world.next_spawn(ZoneProfile::Vmm, 1).number;
-    world.tell_init(&InitEvent::Refused { process, reason: "out of memory".into() });
+    world.tell_init(&InitEvent::Refused { process, reason: "out of memory".into(), containment: false });
     let reason = "The host did not start the zone's virtual machine process: out of memory.";
     world.check_state(1, Phase::Failed, Some(reason));
 }
