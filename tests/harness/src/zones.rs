@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use control_api::{CheckResult, Phase, Status, Zone};
+use control_api::{AuditPage, CheckResult, Phase, Status, Zone};
 use serde_json::{Value, json};
 use test_bridge::files::Entry;
 use test_bridge::mounts::View;
@@ -59,6 +59,15 @@ impl Zones<'_> {
     /// [`CallError`].
     pub fn status(self, deadline: Instant) -> Result<Status, CallError> {
         self.0.get(&zones_method("Status"), json!({}), "status", deadline)
+    }
+
+    /// Records of the audit log from a position on.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn audit(self, position: u64, limit: u64, deadline: Instant) -> Result<AuditPage, CallError> {
+        let parameters = json!({ "position": position, "limit": limit });
+        self.0.get(&zones_method("Audit"), parameters, "page", deadline)
     }
 
     /// Begins to start a zone.

@@ -1,5 +1,6 @@
 //! The tests, in the order in which they run: what changes the machine least comes first.
 
+mod audit_log;
 mod builds;
 mod cannot_start;
 mod crashes;
@@ -73,6 +74,11 @@ pub const ALL: &[Test] = &[
     Test { name: "private_disk_grows_and_never_shrinks", kind: System, run: private_disk::grows },
     Test { name: "killed_vmm_loses_nothing_fsynced", kind: System, run: durability::kills },
     Test { name: "power_cut_loses_nothing_fsynced", kind: System, run: durability::power_cuts },
+    Test {
+        name: "audit_log_outlives_zoned_and_host_and_names_what_was_altered",
+        kind: System,
+        run: audit_log::outlives,
+    },
     Test { name: "debian_zone_fetches_its_page", kind: System, run: debian::fetches },
     Test { name: "clock_never_runs_below_build_time", kind: System, run: odd_host::clock },
     Test { name: "bad_policy_is_named_on_the_screen", kind: System, run: odd_host::policy },

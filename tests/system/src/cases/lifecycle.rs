@@ -5,7 +5,7 @@ use control_api::Phase;
 use gateway::Site;
 
 use crate::world::{
-    SOON, START, World, ensure_connected, ensure_running, fetch_own_page, process_of, uptime,
+    SOON, START, World, ensure_connected, ensure_running, fetch_own_page, process_of, touch_tile, uptime,
 };
 
 const ZONE: &str = "office";
@@ -22,6 +22,12 @@ pub(super) fn pause_and_resume(world: &mut World) -> anyhow::Result<()> {
     let said = format!("{:?}", again.err().context("a paused zone was started")?);
     ensure!(said.contains("is paused"), "a start of a paused zone is refused with: {said}");
     machine.zones().resume(ZONE, machine.within(SOON))?;
+    machine.zones().wait_for_phase(ZONE, Phase::Running, machine.within(SOON))?;
+    // The same by its user's finger.
+    machine.zones().pause(ZONE, machine.within(SOON))?;
+    machine.zones().wait_for_phase(ZONE, Phase::Paused, machine.within(SOON))?;
+    machine.look("paused-tile")?;
+    touch_tile(machine, ZONE)?;
     machine.zones().wait_for_phase(ZONE, Phase::Running, machine.within(SOON))?;
     ensure!(uptime(machine, ZONE)? > before, "the guest did not go on");
     ensure!(process_of(machine, "vmm", ZONE)? == process, "the zone was started anew");
