@@ -50,7 +50,7 @@ const MODULES: &[&str] = &[
 
 /// The kernel's command line in every template, but for the root's hash. Nothing specific to a zone stands on it.
 /// Without the watchdog an idle zone sleeps longer, and a paused one is not taken for a stuck one.
-const COMMAND_LINE: &str = "console=hvc0 pci=noearly quiet loglevel=4 panic=-1 no_timer_check nowatchdog \
+const COMMAND_LINE: &str = "console=hvc0 pci=noearly quiet loglevel=4 oops=panic panic=-1 no_timer_check nowatchdog \
     i8042.noaux i8042.nokbd 8250.nr_uarts=0 cryptomgr.notests tsc=reliable net.ifnames=0";
 
 /// The initrd of every template: the agent as first process, and its modules.

@@ -14,7 +14,7 @@ pub const VARIABLE: &str = "BULKHEAD_BUILD";
 /// while other processors run it, and QEMU's emulation on several threads now and then executes half a patch.
 /// Its trial of the timer's interrupt is left out for the same reason: on a busy computer the emulated timer comes
 /// too late for it, and the kernel panics at once.
-pub const KERNEL_ARGUMENTS: &str = "console=tty0 console=ttyS0 quiet loglevel=5 panic=5 ipv6.disable=1 \
+pub const KERNEL_ARGUMENTS: &str = "console=tty0 console=ttyS0 quiet loglevel=5 oops=panic panic=5 ipv6.disable=1 \
     lsm=lockdown,landlock,yama,integrity vt.global_cursor_default=0 tsc=unstable no_timer_check";
 
 /// The build folder.

@@ -60,10 +60,12 @@ fn every_method_of_the_text_is_understood_and_no_other() {
         let parameters: serde_json::Map<String, serde_json::Value> = method
             .inputs()
             .map(|input| {
-                let value = match input.ty() {
-                    zlink::idl::Type::String => "x".into(),
-                    zlink::idl::Type::Int => 1.into(),
-                    _ => vec!["y"].into(),
+                let value: serde_json::Value = if *input.ty() == zlink::idl::Type::String {
+                    "x".into()
+                } else if *input.ty() == zlink::idl::Type::Int {
+                    1.into()
+                } else {
+                    vec!["y"].into()
                 };
                 (input.name().to_string(), value)
             })

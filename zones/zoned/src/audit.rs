@@ -213,7 +213,7 @@ impl Daemon {
                 self.audit.record(Some(&zone), &event);
             }
             InitEvent::ServiceExited { service, cause, .. } => {
-                self.audit.record(None, &ended(service, *cause))
+                self.audit.record(None, &ended(service, *cause));
             }
             InitEvent::Spawned { .. }
             | InitEvent::Exited { .. }

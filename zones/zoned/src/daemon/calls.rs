@@ -15,7 +15,7 @@ use crate::server::ClientId;
 use crate::zone::Check;
 
 /// How long a check may take; the agent's own limit is shorter.
-const CHECK_PATIENCE: Duration = Duration::from_secs(180);
+const CHECK_PATIENCE: Duration = Duration::from_secs(160);
 
 /// The most checks at the same time in one zone.
 const MAX_CHECKS: usize = 16;
