@@ -39,9 +39,11 @@ impl Controlled<'_> {
         let ending = self.machine.ending();
         let lost = self.network.map(NetControl::lost).transpose().context("watch the network")?;
         let waiter = self.waiter(lost.as_ref()).context("watch events")?;
-        let mut ready = [EpollEvent::default(); 3];
-        while !ending.is_over() {
-            let count = match waiter.wait(-1, &mut ready) {
+        let mut ready = [EpollEvent::default(); 4];
+        // Events are looked at in every run: a guest that resets itself at once must not keep `zoned` from being heard.
+        loop {
+            let patience = if ending.is_over() { 0 } else { -1 };
+            let count = match waiter.wait(patience, &mut ready) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error).context("wait for events"),
@@ -55,8 +57,10 @@ impl Controlled<'_> {
                     _ => {}
                 }
             }
+            if ending.is_over() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn waiter(&self, lost: Option<&EventFd>) -> io::Result<Epoll> {
@@ -84,7 +88,7 @@ impl Controlled<'_> {
 
     /// Takes one command.
     fn obey(&self) -> anyhow::Result<()> {
-        let end = |reason: &str| self.machine.ending().end(End::Failed(reason.to_owned()));
+        let end = |reason: &str| self.machine.ending().insist(End::Failed(reason.to_owned()));
         match self.events.receive::<Command>() {
             Ok((Command::Pause, _)) => {
                 self.running.pause();

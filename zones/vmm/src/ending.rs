@@ -41,6 +41,18 @@ impl Ending {
         }
     }
 
+    /// As [`Ending::end`], but a reset that came before does not count: it would have the machine run on against the
+    /// host's will, for ever if the guest only resets itself fast enough.
+    pub(crate) fn insist(&self, reason: End) {
+        let mut first = self.first();
+        if matches!(*first, Some(End::Reset)) {
+            *first = Some(reason);
+        } else {
+            drop(first);
+            self.end(reason);
+        }
+    }
+
     /// Whether there is a reason.
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
@@ -75,6 +87,23 @@ impl Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reset_does_not_outrun_the_host() {
+        let ending = Ending::new().unwrap();
+        let killed = || End::Failed("killed".to_owned());
+        for (before, expected) in [
+            (None, killed()),
+            (Some(End::Reset), killed()),
+            (Some(End::Panic), End::Panic),
+            (Some(End::ShutDown), End::ShutDown),
+        ] {
+            before.into_iter().for_each(|reason| ending.end(reason));
+            ending.insist(killed());
+            assert!(ending.is_over());
+            assert_eq!(ending.take(), Some(expected));
+        }
+    }
 
     #[test]
     fn the_first_reason_wins_each_time() {
