@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Longer inputs do not belong into the corpus.
-const LONGEST: usize = 4096;
+const LONGEST: usize = 8192;
 
 /// More inputs of one target do not belong into it, either.
 const MOST: usize = 64;
