@@ -317,11 +317,19 @@ pub fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"))
 }
 
-/// The lines of a segment from the record at `position` on, as text. What stands there altered comes along, so that
-/// whoever verifies finds it.
-pub fn records_from(bytes: &[u8], position: u64) -> impl Iterator<Item = String> {
-    let before = move |line: &&[u8]| !read(line).is_ok_and(|(_, head)| head.position >= position);
-    lines(bytes).skip_while(before).map(|line| String::from_utf8_lossy(line).into_owned())
+/// The lines of a segment from the record at `position` on, as text, each with its place. What stands there altered comes
+/// along, in the place that its neighbours leave it, so that whoever verifies finds it.
+pub fn records_from(bytes: &[u8], position: u64) -> impl Iterator<Item = (u64, String)> {
+    let own = |line: &[u8]| read(line).ok().map(|(_, head)| head.position);
+    let known = (0..).zip(lines(bytes)).find_map(|(index, line)| Some(own(line)?.saturating_sub(index)));
+    let mut place = known.unwrap_or(position).saturating_sub(1);
+    let placed = lines(bytes).map(move |line| {
+        place = own(line).unwrap_or(place.saturating_add(1));
+        (place, line)
+    });
+    placed
+        .skip_while(move |(place, _)| *place < position)
+        .map(|(place, line)| (place, String::from_utf8_lossy(line).into_owned()))
 }
 
 fn length(bytes: &[u8]) -> u64 {

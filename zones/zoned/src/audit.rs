@@ -99,23 +99,24 @@ impl Audit {
     pub(crate) fn page(&self, position: u64, limit: u64) -> io::Result<AuditPage> {
         let limit = usize::try_from(limit.min(MAX_AUDIT_RECORDS)).unwrap_or(0);
         let mut records: Vec<String> = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut next) = (0, position);
         'full: for segment in self.log.segments_from(position) {
             let Some(file) = &self.file else { break };
             let content = read(file, self.limits.offset(segment.number), segment.length)?;
             let from = if records.is_empty() { position } else { 0 };
-            for record in audit::log::records_from(&content, from) {
+            for (place, record) in audit::log::records_from(&content, from) {
                 if records.len() == limit || bytes + record.len() > PAGE_BYTES {
                     break 'full;
                 }
                 bytes += record.len();
+                // Onwards even where records were reordered.
+                next = next.saturating_add(1).max(place.saturating_add(1));
                 records.push(record);
             }
         }
         let head = self.log.head();
-        let last = records.iter().rev().find_map(|record| audit::record::position(record.as_bytes()));
         Ok(AuditPage {
-            next: last.map_or(position, |last| last.saturating_add(1)),
+            next,
             records,
             head: AuditHead { position: head.position, hash: head.hash.as_str().to_owned() },
         })
