@@ -96,8 +96,12 @@ fn one_of_series(machine: &Machine, victim: Victim) -> anyhow::Result<()> {
         "vmm" => failed(machine, victim)?,
         // A long series kills one tunnel process oftener than `zoned` starts it again: then a user restarts the zone.
         _ if before.notice.contains("again and again") => {
-            machine.zones().restart(victim.zone.name(), machine.within(SOON))?;
-            back_again(machine, victim)?;
+            let zone = victim.zone.name();
+            machine.zones().restart(zone, machine.within(SOON))?;
+            // The tunnel is up before the agent is there.
+            machine.zones().wait_for_tunnel(zone, machine.within(START))?;
+            machine.zones().wait_for_phase(zone, Phase::Running, machine.within(START))?;
+            fetch_own_page(machine, victim.zone)?;
         }
         _ => back_again(machine, victim)?,
     }
