@@ -55,8 +55,8 @@ fn launcher() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_vmm")).with_file_name("examples").join("launch")
 }
 
-/// Runs a VMM on `kernel` and gives its events; after the Nth of them it says the words to the launcher.
-fn run(test: &str, kernel: &[u8], says: &[(usize, &str)]) -> Option<Vec<String>> {
+/// Runs a VMM on `kernel` and gives its events; after each of them `says` chooses the words to the launcher.
+fn run(test: &str, kernel: &[u8], says: impl Fn(&[String]) -> Option<&'static str>) -> Option<Vec<String>> {
     if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
         println!("skipped {test}: /dev/kvm: {error}");
         return None;
@@ -81,7 +81,7 @@ fn run(test: &str, kernel: &[u8], says: &[(usize, &str)]) -> Option<Vec<String>>
         let line = line.unwrap();
         let event = line.split_once("] ").unwrap().1.to_owned();
         events.push(event);
-        for (_, words) in says.iter().filter(|(after, _)| *after == events.len()) {
+        if let Some(words) = says(&events) {
             writeln!(input, "{words}").unwrap();
         }
     }
@@ -89,7 +89,10 @@ fn run(test: &str, kernel: &[u8], says: &[(usize, &str)]) -> Option<Vec<String>>
     Some(events)
 }
 
-fn check(test: &str, kernel: &[u8], says: &[(usize, &str)], expected: &[&str]) {
+/// `says`: after how many events, and what.
+fn check(test: &str, kernel: &[u8], says: &[(usize, &'static str)], expected: &[&str]) {
+    let says =
+        |events: &[String]| says.iter().find_map(|(after, words)| (*after == events.len()).then_some(*words));
     if let Some(events) = run(test, kernel, says) {
         assert_eq!(events, expected, "{test}");
     }
@@ -103,7 +106,8 @@ fn native_a_guest_powers_off() {
 #[test]
 fn native_a_guest_that_goes_to_the_reset_vector_starts_again_in_the_same_process() {
     const TIMES: usize = 100;
-    let Some(events) = run("reset vector", &kernel(RESET), &[(TIMES + 1, "kill")]) else { return };
+    let says = |events: &[String]| (events.len() == TIMES + 1).then_some("kill");
+    let Some(events) = run("reset vector", &kernel(RESET), says) else { return };
     let started = events.iter().take_while(|event| *event == "Started").count();
     // It goes on resetting itself until the command is there.
     assert!(started > TIMES, "{events:?}");
@@ -132,6 +136,30 @@ fn native_zoned_pauses_a_guest_and_lets_it_go_on() {
     check("pause", &kernel(LOOP), &says, &expected);
 }
 
+/// A guest that resets itself all the time is hardly ever in the middle of a run when the command comes.
+#[test]
+fn native_a_guest_that_resets_itself_stays_paused() {
+    const RESETS: usize = 20;
+    const LOOKS: usize = 50;
+    let is = |wanted: &'static str| move |event: &&String| event.as_str() == wanted;
+    let says = |events: &[String]| match events.iter().filter(is("Paused")).count() {
+        0 => (events.len() == RESETS).then_some("pause"),
+        // Each look is an answer that a machine which runs on would have come before.
+        1..LOOKS => events.last().filter(is("Paused")).map(|_paused| "pause"),
+        LOOKS => Some("resume"),
+        _ => None,
+    };
+    let says = |events: &[String]| match events.iter().position(|event| event == "Resumed") {
+        Some(resumed) => (events.len() == resumed + RESETS).then_some("kill"),
+        None => says(events),
+    };
+    let Some(events) = run("pause and reset", &kernel(RESET), says) else { return };
+    let paused = events.iter().position(|event| event == "Paused").unwrap();
+    let resumed = events.iter().position(|event| event == "Resumed").unwrap();
+    assert!(events[paused..resumed].iter().all(|event| event == "Paused"), "{events:?}");
+    assert!(events[resumed + 1..resumed + RESETS].iter().all(|event| event == "Started"), "{events:?}");
+}
+
 #[test]
 fn native_a_machine_ends_with_zoned() {
     check("zoned gone", &kernel(LOOP), &[(1, "leave")], &["Started", "exit status: 0"]);
@@ -139,7 +167,7 @@ fn native_a_machine_ends_with_zoned() {
 
 #[test]
 fn native_a_kernel_that_is_none_is_said_to_be_none() {
-    let Some(events) = run("no kernel", b"no kernel", &[]) else { return };
+    let Some(events) = run("no kernel", b"no kernel", |_| None) else { return };
     assert_eq!(events.len(), 2, "{events:?}");
     assert!(events[0].starts_with("Ended(Failed(\"kernel image: "), "{events:?}");
     assert_eq!(events[1], "exit status: 0");
