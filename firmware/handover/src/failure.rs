@@ -1,7 +1,7 @@
 //! Why the firmware did not go on to the kernel: a code for the port, and a sentence for the user.
 
 /// First code of processor exceptions; the vector is added.
-const EXCEPTIONS: u32 = 0x100;
+pub const EXCEPTIONS: u32 = 0x100;
 
 /// Why. A code never changes its meaning: host and firmware may be of different builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,6 +22,9 @@ pub const GOING_ON: u32 = 0;
 /// move.
 pub const KERNEL_FILE: u64 = 0xFF_F000;
 
+/// Below 4 GiB there is no memory from here on: the firmware reaches none above, and looks for none.
+pub const REACH: u64 = 0xC000_0000;
+
 /// Where the firmware puts the SMBIOS entry point: in the range that a system without EFI is searched in (SMBIOS 3.7,
 /// section 5.2.2).
 pub const SMBIOS: u64 = 0xF_0010;

@@ -8,10 +8,11 @@ mod bz_image;
 mod elf;
 
 use handover::failure::Failure;
+use handover::place::REACH;
 
 use crate::boot_params::{HEADER, HEADER_END};
 use crate::memory::{Memory, Range};
-use crate::pvh::{FOUR_GIB, Start};
+use crate::pvh::Start;
 
 /// Most segments of a kernel.
 pub const MOST_SEGMENTS: usize = 16;
@@ -115,7 +116,7 @@ pub fn plan(memory: &impl Memory, start: &Start, taken: &[Option<Range>]) -> Res
     let parts = || found.parts.iter().flatten();
     let mut whole: Option<Range> = None;
     for (number, part) in parts().enumerate() {
-        if !start.map.is_ram(part.occupies) || part.occupies.end > FOUR_GIB {
+        if !start.map.is_ram(part.occupies) || part.occupies.end > REACH {
             return Err(Failure::KernelOutside);
         }
         let over = |range: &Range| range.overlaps(part.occupies);

@@ -1,6 +1,7 @@
 //! The VMM's start information (Xen's `public/arch-x86/hvm/start_info.h`, version 1).
 
 use handover::failure::Failure;
+use handover::place::REACH;
 
 use crate::bytes::{u32_at, u64_at};
 use crate::memory::{Entry, Map, Memory, Range};
@@ -9,9 +10,6 @@ const MAGIC: u32 = 0x336E_C578;
 
 /// Longest command line, its final zero included: what Linux takes on x86.
 pub const LONGEST_COMMAND_LINE: usize = 2048;
-
-/// Everything that lies above is not mapped, and has no place in 32-bit fields.
-pub(crate) const FOUR_GIB: u64 = 1 << 32;
 
 /// What the VMM says, checked.
 #[derive(Clone, Debug)]
@@ -54,7 +52,7 @@ pub fn read(memory: &impl Memory, address: u64) -> Result<Start, Failure> {
     let kernel = module(0)?.ok_or(Failure::NoKernel)?;
     let initrd = module(1)?;
     let command_line = read_command_line(memory, long(24))?;
-    let lies_well = |range: Range| map.is_ram(range) && range.end <= FOUR_GIB;
+    let lies_well = |range: Range| map.is_ram(range) && range.end <= REACH;
     let all = [Some(kernel), initrd, Some(command_line)];
     let apart = !initrd.is_some_and(|initrd| initrd.overlaps(kernel) || initrd.overlaps(command_line))
         && !kernel.overlaps(command_line);

@@ -74,7 +74,11 @@ pub const TARGETS: &[Target] = &[
         attacks: "every message between our processes, by packets with descriptors",
         run: messages::ipc,
     },
-    Target { name: "kernel", attacks: "the kernel loader, by kernel and initrd", run: kernel::kernel },
+    Target {
+        name: "kernel",
+        attacks: "the VMM's loader, by firmware, kernel and initrd",
+        run: kernel::kernel,
+    },
     Target { name: "login_record", attacks: "the login record, by its bytes", run: firmware::login_record },
     Target { name: "net_front", attacks: "the VMM's network device, by a hostile vpnd", run: net::net_front },
     Target {
