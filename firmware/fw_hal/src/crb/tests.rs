@@ -119,6 +119,9 @@ fn every_wait_has_an_end() {
 #[test]
 fn answers_that_cannot_be_are_none() {
     let mut response = [0; 20];
+    let mut long = [0; ROOM + 100];
+    let mut crb = Crb::new(Fake::new(&[0x80, 1, 0, 0, 0x0F, 0x81]));
+    assert_eq!(crb.transact(&[0; 10], &mut long), Err(CrbError::Answer), "longer than the buffer");
     for length in [0_u32, 9, 21, 3969, u32::MAX] {
         let answer = [&[0x80, 1][..], &length.to_be_bytes(), &[0; 30]].concat();
         let mut crb = Crb::new(Fake::new(&answer));

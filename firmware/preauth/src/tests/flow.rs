@@ -145,6 +145,9 @@ fn every_answer_but_the_right_one_has_its_own_failure() {
         let length = u32::try_from(parameters.len()).unwrap();
         [&[0x80, 2][..], &size.to_be_bytes(), &[0; 4], &length.to_be_bytes(), parameters].concat()
     };
+    let mut longer = refused.clone();
+    longer[5] += 1;
+    check(0x144, &longer, Failure::TpmAnswer);
     check(0x14E, &good_but_more(&[0, 31, 0]), Failure::TpmAnswer);
     check(0x14E, &good_but_more(&[0, 1, 0]), Failure::RecordChanged);
     check(0x14E, &good_but_more(&[0, 0]), Failure::RecordChanged);
