@@ -27,8 +27,8 @@ const HOST_MODULES: &[&str] =
 /// What the zone's kernel needs more to run under each peer.
 const ZONE_MODULES: &[&str] = &["virtio_mmio"];
 
-/// The processes of a zone of ours.
-const ZONE_PROGRAMS: &[&str] = &["vmm", "vpnd"];
+/// The processes of a zone of ours, and its firmware.
+const ZONE_PROGRAMS: &[&str] = &["vmm", "vpnd", "zone_fw"];
 
 /// The list of modules in the template's initrd.
 const ZONE_LIST: &str = "etc/modules-load";

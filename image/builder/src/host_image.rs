@@ -80,6 +80,7 @@ pub(crate) fn build(sources: &Sources<'_>) -> Result<()> {
         for name in PROGRAMS {
             archive.copy(&format!("bin/{name}"), 0o755, programs.get(name)?)?;
         }
+        archive.copy("etc/bulkhead/zone_fw", 0o644, programs.get("zone_fw")?)?;
         let mut list = String::new();
         for module in kernels.host.modules(tools, MODULES)? {
             let path = format!("lib/modules/{}", module.file);

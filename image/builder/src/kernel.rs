@@ -28,8 +28,8 @@ pub(crate) struct Kernels {
     pub(crate) zone: Kernel,
 }
 
-/// Part of what an image is made of: the form that [`elf::trim`] gives it.
-const TRIMMED: &str = "trimmed\n";
+/// Part of what an image is made of: the form that [`elf::arrange`] gives it.
+const ARRANGED: &str = "arranged\n";
 
 /// Unpacks both kernels.
 pub(crate) fn extract(workspace: &Workspace, tools: &Root, packages: &Root) -> Result<Kernels> {
@@ -41,7 +41,7 @@ pub(crate) fn extract(workspace: &Workspace, tools: &Root, packages: &Root) -> R
         let Some(release) = name.strip_prefix("vmlinuz-") else { continue };
         let cloud = release.contains("-cloud-");
         let image = workspace.built(if cloud { "zone-vmlinux" } else { "host-vmlinux" });
-        cached(&image, &(version(&path)? + TRIMMED), || unpack_image(tools, &path, &image))?;
+        cached(&image, &(version(&path)? + ARRANGED), || unpack_image(tools, &path, &image))?;
         let modules = packages.file(&format!("usr/lib/modules/{release}/kernel"));
         let kernel = Kernel { image, modules };
         if cloud { zone = Some(kernel) } else { host = Some(kernel) }
@@ -85,7 +85,7 @@ fn unpack_image(tools: &Root, boot_image: &Path, output: &Path) -> Result<()> {
     if !status.success() {
         bail!("{program} could not unpack {}", boot_image.display());
     }
-    let image = elf::trim(fs::read(&unpacked)?)
+    let image = elf::arrange(&fs::read(&unpacked)?)
         .with_context(|| format!("{} did not unpack to an ELF image", boot_image.display()))?;
     fs::write(&unpacked, image)?;
     fs::rename(&unpacked, output)?;

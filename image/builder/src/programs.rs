@@ -29,6 +29,11 @@ const PROGRAMS: &[&str] = &[
     "flood",
 ];
 
+/// The zone's firmware: its target, and the most bytes that its file may have.
+const FIRMWARE: &str = "zone_fw";
+const FIRMWARE_TARGET: &str = "x86_64-unknown-none";
+const MOST_FIRMWARE: u64 = 96 * 1024;
+
 /// Programs that only benchmarks boot.
 const BENCH_PROGRAMS: &[&str] = &["zone_start_launcher"];
 
@@ -68,9 +73,24 @@ fn compile(workspace: &Workspace, name: &str, programs: &[&'static str]) -> Resu
     }
     run(command, "the programs do not compile")?;
     let folder = target(workspace).join(TARGET).join("release");
-    let paths = programs.iter().map(|name| (*name, folder.join(name))).collect();
+    let mut paths: BTreeMap<&'static str, PathBuf> =
+        programs.iter().map(|name| (*name, folder.join(name))).collect();
+    paths.insert(FIRMWARE, compile_firmware(workspace)?);
     step.done();
     Ok(Programs { paths })
+}
+
+/// Builds the firmware that every zone is started by.
+fn compile_firmware(workspace: &Workspace) -> Result<PathBuf> {
+    let mut command = cargo(workspace);
+    command.args(["build", "--release", "--locked", "--target", FIRMWARE_TARGET, "--package", FIRMWARE]);
+    run(command, "the firmware does not compile")?;
+    let path = target(workspace).join(FIRMWARE_TARGET).join("release").join(FIRMWARE);
+    let size = std::fs::metadata(&path).with_context(|| format!("look at {}", path.display()))?.len();
+    if size > MOST_FIRMWARE {
+        bail!("the firmware has {size} bytes, at most {MOST_FIRMWARE} are allowed");
+    }
+    Ok(path)
 }
 
 /// Cargo in the checkout.

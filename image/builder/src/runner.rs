@@ -65,6 +65,19 @@ pub(crate) fn test(
         let mut lints = cargo(workspace);
         lints.args(["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]);
         run(lints, "clippy found something")?;
+        // What is compiled for the machine without an operating system alone.
+        let mut lints = cargo(workspace);
+        lints.args([
+            "clippy",
+            "--quiet",
+            "--locked",
+            "--package",
+            "zone_fw",
+            "--target",
+            "x86_64-unknown-none",
+        ]);
+        lints.args(["--", "-D", "warnings"]);
+        run(lints, "clippy found something in the firmware")?;
         step.done();
     }
     let step = Step::begin("unit, property, replay and native tests");

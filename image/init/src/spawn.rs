@@ -138,7 +138,7 @@ pub(crate) fn check(
 fn takes(profile: ZoneProfile, name: &str) -> bool {
     match profile {
         ZoneProfile::Vmm => {
-            ["config", "events", "kernel", "initrd", "net", "agent", "console"].contains(&name)
+            ["config", "events", "firmware", "kernel", "initrd", "net", "agent", "console"].contains(&name)
                 || (0..MAX_DISKS).any(|number| name == format!("disk{number}"))
         }
         ZoneProfile::Vpnd => ["config", "vhost", "uplink", "status"].contains(&name),

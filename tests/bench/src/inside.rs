@@ -1,6 +1,6 @@
 //! Inside the host: starts the zone by each contestant in turn, and says on the console what it cost.
 //!
-//! Everything lies on one read-only disk at [`DISK`]: `vmm`, `vpnd`, `qemu/`, and the zone's `vmlinux`, `initrd`,
+//! Everything lies on one read-only disk at [`DISK`]: `vmm`, `vpnd`, `zone_fw`, `qemu/`, and the zone's `vmlinux`, `initrd`,
 //! `root.img`, `private.img` and `template.toml`. All contestants get the same kernel, initrd, command line
 //! and disks, and everything was read once before the first start. A start's private disk is a fresh copy in
 //! memory.
@@ -56,6 +56,7 @@ struct Zone {
     vmm: PathBuf,
     vpnd: PathBuf,
     qemu: PathBuf,
+    firmware: PathBuf,
     kernel: PathBuf,
     initrd: PathBuf,
     root: PathBuf,
@@ -280,6 +281,7 @@ impl Zone {
             vpnd: disk.join("vpnd"),
             qemu: disk.join("qemu"),
             kernel: disk.join("vmlinux"),
+            firmware: disk.join("zone_fw"),
             initrd: disk.join("initrd"),
             root: disk.join("root.img"),
             private: disk.join("private.img"),

@@ -1,12 +1,13 @@
-//! The kernel loader.
+//! The loader of firmware, kernel and initrd.
 
+use handover::place;
 use vm_kvm::GuestRam;
 
 use crate::cursor::Cursor;
 use crate::devices::file_of;
 
-/// Memory of the guest: small, so that what does not fit is found.
-const MEMORY: u64 = 4 << 20;
+/// Memory of the guest: little behind the kernel's place, so that what does not fit is found.
+const MEMORY: u64 = place::KERNEL_FILE + (4 << 20);
 
 /// Builds an ELF file of the input's choices, or takes the bytes as they are.
 fn image(cursor: &mut Cursor<'_>) -> Vec<u8> {
@@ -55,7 +56,7 @@ fn image(cursor: &mut Cursor<'_>) -> Vec<u8> {
     file
 }
 
-/// Kernel, initrd and command line of the input's choice. Either they are refused with a sentence or they lie in
+/// Firmware, kernel, initrd and command line of the input's choice. Either they are refused with a sentence or they lie in
 /// the guest's memory.
 pub(crate) fn kernel(bytes: &[u8]) {
     let mut cursor = Cursor::new(bytes);
@@ -65,14 +66,19 @@ pub(crate) fn kernel(bytes: &[u8]) {
         choice => "x".repeat(1800 + 10 * usize::from(choice)),
     };
     let vcpus = 1 + cursor.u8() % 8;
-    let mut kernel = file_of(&image(&mut cursor));
+    let mut firmware = file_of(&image(&mut cursor));
+    let kernel_size = cursor.number(&[0, 1, 4096, 0x1F_F000, 0x40_0000, 0x40_1000]) & 0xFFF_FFFF;
+    let mut kernel = file_of(b"kernel");
+    kernel.set_len(kernel_size).expect("a sparse file");
     let mut initrd = file_of(b"initrd");
     // A sparse file costs nothing, whatever its length.
     initrd.set_len(initrd_size & 0xFFF_FFFF).expect("a sparse file");
-    initrd = initrd.try_clone().expect("descriptor");
     let ram = GuestRam::new(MEMORY).expect("memory for the guest");
-    match vmm::load(&ram, &mut kernel, &mut initrd, &line, vcpus) {
-        Ok(_entry) => assert!(initrd_size & 0xFFF_FFFF <= MEMORY, "an initrd larger than memory was loaded"),
+    match vmm::load(&ram, &mut firmware, &mut kernel, &mut initrd, &line, vcpus) {
+        Ok(_entry) => {
+            let both = kernel_size + (initrd_size & 0xFFF_FFFF);
+            assert!(both <= MEMORY - place::KERNEL_FILE, "more than fits into memory was loaded");
+        }
         Err(sentence) => assert!(!sentence.is_empty() && sentence.len() < 1000, "{sentence}"),
     }
 }

@@ -10,6 +10,7 @@
 mod audits;
 pub mod cursor;
 mod devices;
+mod firmware;
 mod guest;
 mod kernel;
 mod messages;
@@ -59,6 +60,11 @@ pub const TARGETS: &[Target] = &[
         run: zones::console_text,
     },
     Target {
+        name: "firmware",
+        attacks: "the zone firmware, by record, vTPM, kernel and start information",
+        run: firmware::firmware,
+    },
+    Target {
         name: "gateway",
         attacks: "ARP, DHCP, DNS, ND and ICMP for a zone, by whole packets",
         run: tunnels::gateway,
@@ -68,7 +74,12 @@ pub const TARGETS: &[Target] = &[
         attacks: "every message between our processes, by packets with descriptors",
         run: messages::ipc,
     },
-    Target { name: "kernel", attacks: "the kernel loader, by kernel and initrd", run: kernel::kernel },
+    Target {
+        name: "kernel",
+        attacks: "the VMM's loader, by firmware, kernel and initrd",
+        run: kernel::kernel,
+    },
+    Target { name: "login_record", attacks: "the login record, by its bytes", run: firmware::login_record },
     Target { name: "net_front", attacks: "the VMM's network device, by a hostile vpnd", run: net::net_front },
     Target {
         name: "pci",

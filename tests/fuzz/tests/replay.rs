@@ -66,9 +66,11 @@ replays! {
     replay_configs configs
     replay_console console
     replay_console_text console_text
+    replay_firmware firmware
     replay_gateway gateway
     replay_ipc ipc
     replay_kernel kernel
+    replay_login_record login_record
     replay_net_front net_front
     replay_pci pci
     replay_policy policy

@@ -13,6 +13,7 @@ mod host;
 mod hostile;
 mod image;
 mod isolation;
+mod kernels;
 mod leaks;
 mod lifecycle;
 mod memory;
@@ -68,6 +69,11 @@ pub const ALL: &[Test] = &[
     Test { name: "host_powers_off_in_order", kind: System, run: shutdown::power_off },
     Test { name: "false_templates_never_get_a_process", kind: Attack, run: templates::refused },
     Test { name: "altered_root_image_ends_its_zone", kind: Attack, run: templates::flipped },
+    Test {
+        name: "other_kernels_start_or_are_named_by_the_firmware",
+        kind: System,
+        run: kernels::started_or_named,
+    },
     Test { name: "missing_template_is_a_sentence", kind: System, run: cannot_start::template },
     Test { name: "too_little_memory_is_a_sentence", kind: System, run: cannot_start::memory },
     Test { name: "full_data_disk_is_a_sentence", kind: System, run: cannot_start::full },

@@ -9,6 +9,7 @@
 //! and begins each time as an honest driver of two disks. When no seed is left it powers off. The template is signed
 //! with the build's key and lies on the data disk of one test only.
 
+mod entry;
 pub mod guest;
 pub mod script;
 
@@ -64,27 +65,28 @@ fn sum(bytes: &[u8]) -> FileSum {
     summer.finish()
 }
 
-/// An ELF file with a PVH entry: the machine code at [`CODE`], the script at [`BOOT`].
+/// An ELF file as the firmware starts it: at [`entry::START`] what copies the rest, machine code and script, to their
+/// places ([`CODE`], [`BOOT`]).
 fn kernel(boot: &[u8]) -> Vec<u8> {
-    let size = |bytes: &[u8]| u64::try_from(bytes.len()).expect("lengths have 64 bits");
-    let header = |kind: u32, offset: u64, address: u32, size: u64| {
-        let address = u64::from(address);
-        let words = [offset, address, address, size, size, 4].map(u64::to_le_bytes).concat();
-        [&kind.to_le_bytes()[..], &7_u32.to_le_bytes(), &words].concat()
-    };
-    let entry =
-        [[4_u32, 4, 18].map(u32::to_le_bytes).concat(), b"Xen\0".to_vec(), CODE.to_le_bytes().to_vec()];
-    let note = entry.concat();
-    let mut load = MACHINE_CODE.to_vec();
-    load.resize(usize::try_from(BOOT - CODE).expect("a page"), 0);
-    load.extend_from_slice(boot);
-    let mut file = b"\x7FELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    let mut copied = MACHINE_CODE.to_vec();
+    copied.resize(usize::try_from(BOOT - CODE).expect("a page"), 0);
+    copied.extend_from_slice(boot);
+    let mut load = entry::CODE.to_vec();
+    load.resize(entry::TABLES_START, 0);
+    load.extend_from_slice(entry::TABLES);
+    load.resize(entry::LENGTH, 0);
+    load.extend(u32::try_from(copied.len()).expect("less than memory").to_le_bytes());
+    load.resize(entry::COPIED, 0);
+    load.extend(copied);
+    let size = u64::try_from(load.len()).expect("lengths have 64 bits");
+    let start = u64::from(entry::START);
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     file.extend([2_u8, 0, 62, 0, 1, 0, 0, 0]);
-    file.extend([u64::from(CODE), 64, 0].map(u64::to_le_bytes).concat());
-    file.extend([0_u16, 0, 64, 56, 2, 64, 0, 0].map(u16::to_le_bytes).concat());
-    file.extend(header(4, 64 + 112, 0, size(&note)));
-    file.extend(header(1, 64 + 112 + size(&note), CODE, size(&load)));
-    file.extend(note);
+    file.extend([start, 64, 0].map(u64::to_le_bytes).concat());
+    file.extend([0_u16, 0, 64, 56, 1, 64, 0, 0].map(u16::to_le_bytes).concat());
+    file.extend([1_u32, 7].map(u32::to_le_bytes).concat());
+    file.extend([4096, start, start, size, size, 4096].map(u64::to_le_bytes).concat());
+    file.resize(4096, 0);
     file.extend(load);
     file
 }

@@ -11,6 +11,7 @@
     warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::panic_in_result_fn)
 )]
 
+pub mod mailbox;
 pub mod pci;
 pub mod power;
 pub mod pvpanic;

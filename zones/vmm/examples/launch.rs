@@ -2,7 +2,8 @@
 //! prints the guest's console and the events with the time since the start. A line "kill", "pause" or "resume" on
 //! its input becomes that command; "leave" closes the channel of events, as if `zoned` had died.
 //!
-//! `launch VMM KERNEL INITRD MEMORY_MIB VCPUS COMMAND_LINE [SERIAL=DISK[:ro]]...`
+//! `launch VMM FIRMWARE KERNEL INITRD RECORD MEMORY_MIB VCPUS COMMAND_LINE [SERIAL=DISK[:ro]]...`; RECORD is the file of a
+//! login record, or `-` for the one of a zone that has no vTPM.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -12,18 +13,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use handover::record::{Header, LONGEST, encode};
 use ipc::{Channel, ReceiveError};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
-use zone_protocol::vmm::{self, Config, Connected, Disk, Event};
+use zone_protocol::vmm::{self, Config, Connected, Disk, Event, LoginRecord};
 
 /// Descriptors wait here until the numbers from 3 on are free.
 const PARKED: i32 = 100;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [vmm, kernel, initrd, memory, vcpus, command_line, disks @ ..] = arguments.as_slice() else {
-        bail!("launch VMM KERNEL INITRD MEMORY_MIB VCPUS COMMAND_LINE [SERIAL=DISK[:ro]]...");
+    let [vmm, firmware, kernel, initrd, record, memory, vcpus, command_line, disks @ ..] =
+        arguments.as_slice()
+    else {
+        bail!("launch VMM FIRMWARE KERNEL INITRD RECORD MEMORY_MIB VCPUS COMMAND_LINE [SERIAL=DISK[:ro]]...");
     };
     let mut passed: Vec<(String, OwnedFd)> = Vec::new();
     let mut pass = |name: &str, descriptor: OwnedFd| -> anyhow::Result<()> {
@@ -32,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     };
     let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm").context("/dev/kvm")?;
     pass("kvm", kvm.into())?;
+    pass("firmware", File::open(firmware).context("firmware")?.into())?;
     pass("kernel", File::open(kernel).context("kernel")?.into())?;
     pass("initrd", File::open(initrd).context("initrd")?.into())?;
     let mut config = Config {
@@ -41,6 +46,10 @@ fn main() -> anyhow::Result<()> {
         command_line: command_line.clone(),
         disks: Vec::new(),
         network: None,
+        record: LoginRecord(match record.as_str() {
+            "-" => without_vtpm(),
+            path => std::fs::read(path).context("record")?,
+        }),
     };
     for (number, disk) in disks.iter().enumerate() {
         let (serial, disk) = disk.split_once('=').context("a disk is SERIAL=PATH")?;
@@ -61,6 +70,14 @@ fn main() -> anyhow::Result<()> {
     run(vmm, passed, [events, agent], File::from(console))
 }
 
+/// The record of a zone that has no vTPM.
+fn without_vtpm() -> Vec<u8> {
+    let mut record = [0; LONGEST];
+    let header = Header { no_vtpm_yet: true, nonce: [1; 32], identity: [2; 32] };
+    let length = encode(&header, &[], &mut record).expect("it has no credentials");
+    record[..length].to_vec()
+}
+
 /// Starts the VMM and reports what it says.
 fn run(
     program: &str,
@@ -75,15 +92,19 @@ fn run(
     std::mem::swap(&mut console, &mut console_parked);
     drop(console_parked);
     let mut inherited = Vec::new();
-    for (number, (name, parked)) in (3..).zip(&passed) {
-        let descriptor = fcntl_dupfd_cloexec(parked, number)?;
-        if rustix::fd::AsRawFd::as_raw_fd(&descriptor) != number {
-            bail!("descriptor {number} is not free for {name}");
+    let mut names = Vec::new();
+    for (name, parked) in &passed {
+        // Whoever started this may have left descriptors open: those get names that nobody asks for.
+        let descriptor = fcntl_dupfd_cloexec(parked, jail::inherited::FIRST + i32::try_from(names.len())?)?;
+        while jail::inherited::FIRST + i32::try_from(names.len())?
+            < rustix::fd::AsRawFd::as_raw_fd(&descriptor)
+        {
+            names.push("foreign");
         }
+        names.push(name);
         fcntl_setfd(&descriptor, FdFlags::empty())?;
         inherited.push(descriptor);
     }
-    let names: Vec<_> = passed.iter().map(|(name, _)| name.as_str()).collect();
     let start = Instant::now();
     let mut child = Command::new(program).env(jail::inherited::VARIABLE, names.join(",")).spawn()?;
     drop(inherited);

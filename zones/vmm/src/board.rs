@@ -1,4 +1,5 @@
-//! What a processor meets outside memory: the PCI bus, the power ports, and nothing else.
+//! What a processor meets outside memory: the PCI bus, the power ports, the firmware's mailbox and its report's port, and
+//! nothing else.
 //!
 //! Whatever is not there reads as all ones and swallows writes, as on a real bus. Configuration space of a function
 //! that is there is shown to the guest as a page, brought up to date after each write: a kernel reads it more than
@@ -9,16 +10,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::pci::{self, PciBus};
 use devices::power;
+use handover::place;
 use vm_kvm::{ExitHandler, Next, ReadPages};
 use zone_protocol::vmm::End;
 
 use crate::ending::Ending;
+use crate::firmware::Firmware;
 use crate::layout;
 
 /// The board.
 pub(crate) struct Board {
     pub(crate) bus: PciBus,
     pub(crate) ending: Arc<Ending>,
+    pub(crate) firmware: Firmware,
     /// Where configuration space is shown. Held from a write until the page has it: two writers would leave an old
     /// state there otherwise.
     shown: Mutex<Arc<ReadPages>>,
@@ -30,12 +34,19 @@ pub(crate) struct Board {
 enum Target {
     Config(u64),
     Bar(u64),
+    Mailbox(u64),
     Nothing,
 }
 
 impl Board {
     pub(crate) fn new(bus: PciBus, ending: Arc<Ending>, pages: Arc<ReadPages>) -> Self {
-        Self { bus, ending, shown: Mutex::new(pages), missed: AtomicU64::new(0) }
+        Self {
+            bus,
+            ending,
+            firmware: Firmware::default(),
+            shown: Mutex::new(pages),
+            missed: AtomicU64::new(0),
+        }
     }
 
     /// Shows the configuration space of every function as it is now.
@@ -79,6 +90,8 @@ impl Board {
             Target::Bar(offset)
         } else if let Some(offset) = within(layout::ECAM, pci::ECAM_SIZE) {
             Target::Config(offset)
+        } else if let Some(offset) = within(place::MAILBOX, place::MAILBOX_SIZE) {
+            Target::Mailbox(offset)
         } else {
             self.missed.fetch_add(1, Ordering::Relaxed);
             Target::Nothing
@@ -103,6 +116,12 @@ impl ExitHandler for Board {
     }
 
     fn port_write(&self, port: u16, data: &[u8]) -> Next {
+        if let (place::REPORT, Ok(code)) = (port, data.try_into()) {
+            if let Some(sentence) = self.firmware.report(u32::from_le_bytes(code)) {
+                self.ending.end(End::Failed(sentence));
+            }
+            return self.next();
+        }
         match data.first().and_then(|value| power::request(port, *value)) {
             Some(power::Request::PowerOff) => self.ending.end(End::ShutDown),
             Some(power::Request::Reset) => self.ending.end(End::Reset),
@@ -117,6 +136,7 @@ impl ExitHandler for Board {
         match self.target(address) {
             Target::Config(offset) => self.bus.config_read(offset, data),
             Target::Bar(offset) => self.bus.bar_read(offset, data),
+            Target::Mailbox(offset) => self.firmware.read_mailbox(offset, data),
             Target::Nothing => data.fill(0xFF),
         }
     }
@@ -125,7 +145,7 @@ impl ExitHandler for Board {
         match self.target(address) {
             Target::Config(offset) => self.config_write(offset, data),
             Target::Bar(offset) => self.bus.bar_write(offset, data),
-            Target::Nothing => {}
+            Target::Mailbox(_) | Target::Nothing => {}
         }
         self.next()
     }

@@ -48,6 +48,7 @@ pub(crate) struct Zone {
     pub(crate) network: Option<NetControl>,
     /// Each disk's serial, and what tells that its file failed.
     pub(crate) disks: Vec<(String, Trouble)>,
+    firmware: File,
     kernel: File,
     initrd: File,
     config: Config,
@@ -59,6 +60,7 @@ impl Zone {
         let kvm = Kvm::from_descriptor(inherited.take("kvm")?)?;
         let ram = GuestRam::new(u64::from(config.memory_mib) << 20)?;
         let mut machine = Machine::new(kvm, ram, maker)?;
+        let firmware = File::from(inherited.take("firmware")?);
         let kernel = File::from(inherited.take("kernel")?);
         let initrd = File::from(inherited.take("initrd")?);
         attach_console(&mut machine, inherited)?;
@@ -68,12 +70,15 @@ impl Zone {
         let network = attach_network(&mut machine, inherited, &config)?;
         let balloon = Balloon::new(regions(machine.vm.ram())?);
         machine.attach(Box::new(balloon)).context("attach balloon")?;
-        Ok(Self { machine, network, disks, kernel, initrd, config })
+        Ok(Self { machine, network, disks, firmware, kernel, initrd, config })
     }
 
     /// Fills the empty memory with what the machine starts from, and makes its processors.
     pub(crate) fn load(&mut self) -> anyhow::Result<Vec<Vcpu>> {
+        // A zone with a login will have another record made for each start: `keeper` is asked for it here.
+        self.machine.board.firmware.begin(&self.config.record.0);
         let images = Images {
+            firmware: &mut self.firmware,
             kernel: &mut self.kernel,
             initrd: &mut self.initrd,
             command_line: &self.config.command_line,

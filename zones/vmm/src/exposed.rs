@@ -1,4 +1,4 @@
-//! What a hostile kernel image reaches, for `tests/fuzz`. The program itself is `main.rs`.
+//! What hostile images reach, for `tests/fuzz`. The program itself is `main.rs`.
 
 mod acpi;
 mod layout;
@@ -8,17 +8,18 @@ use std::fs::File;
 
 use vm_kvm::GuestRam;
 
-/// Loads kernel and initrd as for the start of a machine; the address of its first instruction.
+/// Loads firmware, kernel and initrd as for the start of a machine; the address of its first instruction.
 ///
 /// # Errors
 /// The sentence that the user would read.
 pub fn load(
     ram: &GuestRam,
+    firmware: &mut File,
     kernel: &mut File,
     initrd: &mut File,
     command_line: &str,
     vcpus: u8,
 ) -> Result<u64, String> {
-    let images = load::Images { kernel, initrd, command_line };
+    let images = load::Images { firmware, kernel, initrd, command_line };
     load::load(ram, images, vcpus).map(|entry| entry.instruction).map_err(|error| error.to_string())
 }

@@ -3,12 +3,13 @@
 //! ```text
 //!   0x0000_6000  start-of-day structures, command line     0xC000_0000  end of low memory
 //!   0x000E_0000  ACPI tables                               0xD000_0000  BARs (fixed)
-//!   0x000F_0000  generation id; at FFF0 where a processor
-//!                in real mode resets the machine
-//!   0x0010_0000  memory: kernel where it asks to be,       0xE000_0000  PCI configuration (ECAM), bus 0
-//!                initrd at the end of low memory           0xFEE0_0000  local APICs
-//!                                                          1_0000_0000  the rest of memory
+//!   0x000F_0000  generation id; then SMBIOS tables, by      0xE000_0000  PCI configuration (ECAM), bus 0
+//!                the firmware; at FFF0 where a processor   0xFED5_0000  mailbox
+//!                in real mode resets the machine           0xFEE0_0000  local APICs
+//!   0x0010_0000  memory: firmware, from 0xFF_F000 the      1_0000_0000  the rest of memory
+//!                kernel's file, at the end the initrd
 //! ```
+//! What the firmware must know, too, is in `handover::place`.
 
 use devices::pci;
 use vm_kvm::{HIGH_START, LOW_LIMIT};
@@ -78,7 +79,21 @@ pub(crate) fn memory_map(size: u64) -> Vec<Range> {
 
 #[cfg(test)]
 mod tests {
+    use handover::place;
+
     use super::*;
+
+    #[test]
+    fn the_firmware_s_places_are_where_nothing_else_is() {
+        const { assert!(place::REACH == LOW_LIMIT && place::KERNEL_FILE > EXTENDED_START) };
+        const { assert!(place::SMBIOS >= GENERATION_ID + 16 && place::SMBIOS_END <= RESET_VECTOR) };
+        let devices = place::TPM..place::MAILBOX + place::MAILBOX_SIZE;
+        let map = memory_map(8 << 30);
+        assert!(
+            map.iter().all(|range| range.start >= devices.end || range.start + range.size <= devices.start)
+        );
+        assert!(devices.start >= ECAM + pci::ECAM_SIZE && devices.end <= LOCAL_APIC.into());
+    }
 
     #[test]
     fn the_map_is_sorted_and_without_overlap_and_holds_all_memory() {

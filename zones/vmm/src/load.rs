@@ -1,16 +1,19 @@
-//! Puts kernel, initrd, tables and the PVH start-of-day structures into guest memory.
+//! Puts firmware, kernel, initrd, tables and the PVH start-of-day structures into guest memory.
 //!
-//! Files are read straight into the guest's pages; nothing is held in between.
+//! Files are read straight into the guest's pages; nothing is held in between. Of the firmware the segments are loaded, as
+//! its ELF headers say. The kernel's file is opaque here: the firmware reads it, and finds most of it in place
+//! (`handover::place::KERNEL_FILE`).
 
 use std::fs::File;
 use std::io::{self, Seek};
 
 use devices::power;
+use handover::place;
 use linux_loader::loader::KernelLoader;
 use linux_loader::loader::elf::{Elf, PvhBootCapability};
 use rustix::rand::{GetRandomFlags, getrandom};
 use vm_kvm::{Entry, GuestRam, LOW_LIMIT};
-use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use crate::{acpi, layout};
 
@@ -26,32 +29,35 @@ const RESET_CODE: [u8; 9] = {
     [0xBA, low, high, 0xB0, power::RESET_VALUE, 0xEE, 0xF4, 0xEB, 0xFD]
 };
 
-/// What the initrd's place is aligned to.
+/// What a module's place is aligned to.
 const PAGE: u64 = 4096;
 
 /// Why a guest cannot be started from these files.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
-    /// The kernel is no ELF file that fits. (The loader's text holds its causes already.)
-    #[error("kernel image: {0}")]
-    Kernel(linux_loader::loader::Error),
-    /// The kernel has no PVH entry.
-    #[error("kernel image has no PVH entry point")]
+    /// The firmware is no ELF file that fits. (The loader's text holds its causes already.)
+    #[error("firmware image: {0}")]
+    Firmware(linux_loader::loader::Error),
+    /// The firmware has no PVH entry.
+    #[error("firmware image has no PVH entry point")]
     NoPvhEntry,
-    /// The initrd's length cannot be found out, or it cannot be read.
-    #[error("initrd")]
-    Initrd(#[source] io::Error),
-    /// Kernel and initrd do not fit.
-    #[error(
-        "initrd of {initrd} bytes does not fit between the kernel's end at {kernel_end:#x} and {memory_end:#x}"
-    )]
+    /// The firmware reaches into where the kernel's file goes.
+    #[error("firmware up to {0:#x}, expected less than {start:#x}", start = place::KERNEL_FILE)]
+    FirmwareSize(u64),
+    /// A file's length cannot be found out, or it cannot be read.
+    #[error("{0}")]
+    Module(&'static str, #[source] io::Error),
+    /// A file does not fit.
+    #[error("{what} of {size} bytes does not fit between {start:#x} and {end:#x}")]
     DoesNotFit {
-        /// Size of the initrd.
-        initrd: u64,
-        /// End of the kernel.
-        kernel_end: u64,
-        /// End of low memory.
-        memory_end: u64,
+        /// Which one.
+        what: &'static str,
+        /// Its size.
+        size: u64,
+        /// What precedes its place.
+        start: u64,
+        /// What follows it.
+        end: u64,
     },
     /// The command line is too long or holds a zero byte.
     #[error("command line of {0} bytes, expected less than {max} and no zero byte", max = layout::COMMAND_LINE_SIZE)]
@@ -66,6 +72,7 @@ pub(crate) enum LoadError {
 
 /// What to start.
 pub(crate) struct Images<'a> {
+    pub(crate) firmware: &'a mut File,
     pub(crate) kernel: &'a mut File,
     pub(crate) initrd: &'a mut File,
     pub(crate) command_line: &'a str,
@@ -76,11 +83,20 @@ pub(crate) fn load(ram: &GuestRam, images: Images<'_>, vcpus: u8) -> Result<Entr
     let memory = &ram.memory;
     let size: u64 = memory.iter().map(GuestMemoryRegion::len).sum();
     let lowest = Some(GuestAddress(layout::EXTENDED_START));
-    let kernel = Elf::load(memory, None, images.kernel, lowest).map_err(LoadError::Kernel)?;
-    let PvhBootCapability::PvhEntryPresent(entry) = kernel.pvh_boot_cap else {
+    let firmware = Elf::load(memory, None, images.firmware, lowest).map_err(LoadError::Firmware)?;
+    let PvhBootCapability::PvhEntryPresent(entry) = firmware.pvh_boot_cap else {
         return Err(LoadError::NoPvhEntry);
     };
-    let (initrd, initrd_size) = load_initrd(ram, images.initrd, kernel.kernel_end, size.min(LOW_LIMIT))?;
+    if firmware.kernel_end > place::KERNEL_FILE {
+        return Err(LoadError::FirmwareSize(firmware.kernel_end));
+    }
+    let low_end = size.min(LOW_LIMIT);
+    let mut kernel = Module::open("kernel", images.kernel, place::KERNEL_FILE, low_end)?;
+    kernel.read(memory, place::KERNEL_FILE)?;
+    let kernel_end = place::KERNEL_FILE + kernel.size;
+    let mut initrd = Module::open("initrd", images.initrd, kernel_end, low_end)?;
+    let initrd_start = (low_end - initrd.size) / PAGE * PAGE;
+    initrd.read(memory, initrd_start)?;
     let mut line = images.command_line.as_bytes().to_vec();
     if line.len() >= layout::COMMAND_LINE_SIZE || line.contains(&0) {
         return Err(LoadError::CommandLine(line.len()));
@@ -97,14 +113,18 @@ pub(crate) fn load(ram: &GuestRam, images: Images<'_>, vcpus: u8) -> Result<Entr
     // Each start is another one: no state of an earlier one comes back.
     let mut generation = [0; 16];
     getrandom(&mut generation, GetRandomFlags::empty()).map_err(LoadError::Random)?;
-    let module = [initrd, initrd_size, 0, 0].map(u64::to_le_bytes).concat();
+    let modules = [(place::KERNEL_FILE, kernel.size), (initrd_start, initrd.size)];
+    let modules: Vec<u8> = modules
+        .iter()
+        .flat_map(|(start, size)| [*start, *size, 0, 0].map(u64::to_le_bytes).concat())
+        .collect();
     let parts = [
         (layout::ACPI_TABLES, acpi::tables(vcpus)),
         (layout::GENERATION_ID, generation.to_vec()),
         (layout::RESET_VECTOR, RESET_CODE.to_vec()),
         (layout::COMMAND_LINE, line),
         (layout::MEMORY_MAP, map),
-        (layout::MODULE_LIST, module),
+        (layout::MODULE_LIST, modules),
         (layout::START_INFO, start_info(ranges)),
     ];
     for (address, bytes) in parts {
@@ -113,25 +133,38 @@ pub(crate) fn load(ram: &GuestRam, images: Images<'_>, vcpus: u8) -> Result<Entr
     Ok(Entry { instruction: entry.raw_value(), start_info: layout::START_INFO })
 }
 
-/// Reads the initrd to the end of low memory. Returns its place and size.
-fn load_initrd(ram: &GuestRam, file: &mut File, kernel_end: u64, end: u64) -> Result<(u64, u64), LoadError> {
-    let size = file.metadata().map_err(LoadError::Initrd)?.len();
-    let does_not_fit = || LoadError::DoesNotFit { initrd: size, kernel_end, memory_end: end };
-    let start = end.checked_sub(size).ok_or_else(does_not_fit)? / PAGE * PAGE;
-    if start < kernel_end {
-        return Err(does_not_fit());
-    }
-    file.rewind().map_err(LoadError::Initrd)?;
-    let count = usize::try_from(size).expect("it fits the guest's memory");
-    ram.memory
-        .read_exact_volatile_from(GuestAddress(start), file, count)
-        .map_err(|error| LoadError::Initrd(io::Error::other(error)))?;
-    Ok((start, size))
+/// A file that the firmware is told of.
+struct Module<'a> {
+    what: &'static str,
+    file: &'a mut File,
+    size: u64,
 }
 
-/// The PVH start info: one module, the memory map and the root of the ACPI tables.
+impl<'a> Module<'a> {
+    /// A file that fits between two addresses, from a page's start on.
+    fn open(what: &'static str, file: &'a mut File, start: u64, end: u64) -> Result<Self, LoadError> {
+        let size = file.metadata().map_err(|error| LoadError::Module(what, error))?.len();
+        let last = end.checked_sub(size).map(|last| last / PAGE * PAGE);
+        if last.is_none_or(|last| last < start) {
+            return Err(LoadError::DoesNotFit { what, size, start, end });
+        }
+        Ok(Self { what, file, size })
+    }
+
+    /// Reads it to its place.
+    fn read(&mut self, memory: &GuestMemoryMmap<()>, start: u64) -> Result<(), LoadError> {
+        let failed = |error| LoadError::Module(self.what, error);
+        self.file.rewind().map_err(failed)?;
+        let count = usize::try_from(self.size).expect("it fits the guest's memory");
+        memory
+            .read_exact_volatile_from(GuestAddress(start), self.file, count)
+            .map_err(|error| failed(io::Error::other(error)))
+    }
+}
+
+/// The PVH start info: two modules, the memory map and the root of the ACPI tables.
 fn start_info(ranges: u32) -> Vec<u8> {
-    let words = [START_MAGIC, START_VERSION, 0, 1].map(u32::to_le_bytes).concat();
+    let words = [START_MAGIC, START_VERSION, 0, 2].map(u32::to_le_bytes).concat();
     let addresses = [layout::MODULE_LIST, layout::COMMAND_LINE, layout::ACPI_TABLES, layout::MEMORY_MAP];
     let tail = [ranges, 0].map(u32::to_le_bytes).concat();
     [words, addresses.map(u64::to_le_bytes).concat(), tail].concat()

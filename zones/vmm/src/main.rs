@@ -20,6 +20,7 @@ mod board;
 mod config;
 mod control;
 mod ending;
+mod firmware;
 mod layout;
 mod load;
 mod log;

@@ -1,19 +1,23 @@
-//! The VMM as a process: descriptors in, events out, on this machine's own KVM, with a kernel of a few bytes.
+//! The VMM as a process: descriptors in, events out, on this machine's own KVM, with a firmware of a few bytes, or the real
+//! one and a kernel of a few bytes.
 //! Where there is no KVM, the tests say so and pass.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test, all of it")]
+
+#[path = "process/firmware.rs"]
+mod firmware;
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A kernel that powers off: MOV DX, 0x600; MOV AL, 0x34; OUT DX, AL; then a loop.
+/// A firmware that powers off: MOV DX, 0x600; MOV AL, 0x34; OUT DX, AL; then a loop.
 const POWER_OFF: &[u8] = &[0x66, 0xBA, 0x00, 0x06, 0xB0, 0x34, 0xEE, 0xEB, 0xFE];
-/// A kernel that loops.
+/// A firmware that loops.
 const LOOP: &[u8] = &[0xEB, 0xFE];
-/// A kernel that leaves as Linux does: to the reset vector in real mode. JMP to a 16-bit segment, clear CR0.PE,
-/// far jump. (The segments are in the kernel itself, at 1 MiB + 0x100.)
+/// A firmware that leaves as Linux does: to the reset vector in real mode. JMP to a 16-bit segment, clear CR0.PE,
+/// far jump. (The segments are in itself, at 1 MiB + 0x100.)
 const RESET: &[u8] = &[
     0x0F, 0x01, 0x15, 0x18, 0x01, 0x10, 0x00, // LGDT [0x100118]
     0x31, 0xC0, // XOR EAX, EAX
@@ -29,7 +33,7 @@ const RESET: &[u8] = &[
 const SEGMENTS: &[u64] = &[0, 0x00CF_9B00_0000_FFFF, 0x0000_9B00_0000_FFFF, 0x0010_0100 << 16 | 23];
 
 /// An ELF file with `code` at 1 MiB and a PVH entry there.
-fn kernel(code: &[u8]) -> Vec<u8> {
+fn tiny(code: &[u8]) -> Vec<u8> {
     let header = |kind: u32, offset: u64, address: u64, size: u64| {
         let words = [offset, address, address, size, size, 4].map(u64::to_le_bytes).concat();
         [&kind.to_le_bytes()[..], &7_u32.to_le_bytes(), &words].concat()
@@ -55,8 +59,25 @@ fn launcher() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_vmm")).with_file_name("examples").join("launch")
 }
 
-/// Runs a VMM on `kernel` and gives its events; after each of them `says` chooses the words to the launcher.
-fn run(test: &str, kernel: &[u8], says: impl Fn(&[String]) -> Option<&'static str>) -> Option<Vec<String>> {
+/// What a machine is started from.
+struct Files<'a> {
+    firmware: &'a [u8],
+    kernel: &'a [u8],
+    /// A login record, or that of a zone without a vTPM.
+    record: Option<&'a [u8]>,
+}
+
+/// Runs a VMM on `firmware`; see [`run_files`].
+fn run(test: &str, firmware: &[u8], says: impl Fn(&[String]) -> Option<&'static str>) -> Option<Vec<String>> {
+    run_files(test, &Files { firmware, kernel: b"opaque", record: None }, says)
+}
+
+/// Runs a VMM and gives its events; after each of them `says` chooses the words to the launcher.
+fn run_files(
+    test: &str,
+    files: &Files<'_>,
+    says: impl Fn(&[String]) -> Option<&'static str>,
+) -> Option<Vec<String>> {
     if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
         println!("skipped {test}: /dev/kvm: {error}");
         return None;
@@ -69,8 +90,9 @@ fn run(test: &str, kernel: &[u8], says: impl Fn(&[String]) -> Option<&'static st
     };
     let mut child = Command::new(launcher())
         .arg(env!("CARGO_BIN_EXE_vmm"))
-        .args([path("kernel", kernel), path("initrd", &[1; 5000])])
-        .args(["16", "1", "quiet"])
+        .args([path("firmware", files.firmware), path("kernel", files.kernel), path("initrd", &[1; 5000])])
+        .arg(files.record.map_or_else(|| "-".into(), |record| path("record", record)))
+        .args(["32", "1", "quiet"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -89,25 +111,26 @@ fn run(test: &str, kernel: &[u8], says: impl Fn(&[String]) -> Option<&'static st
     Some(events)
 }
 
-/// `says`: after how many events, and what.
+/// Words to say after so many events.
+fn after(says: &[(usize, &'static str)]) -> impl Fn(&[String]) -> Option<&'static str> {
+    |events: &[String]| says.iter().find_map(|(after, words)| (*after == events.len()).then_some(*words))
+}
+
 fn check(test: &str, kernel: &[u8], says: &[(usize, &'static str)], expected: &[&str]) {
-    let says =
-        |events: &[String]| says.iter().find_map(|(after, words)| (*after == events.len()).then_some(*words));
-    if let Some(events) = run(test, kernel, says) {
+    if let Some(events) = run(test, kernel, after(says)) {
         assert_eq!(events, expected, "{test}");
     }
 }
 
 #[test]
 fn native_a_guest_powers_off() {
-    check("power off", &kernel(POWER_OFF), &[], &["Started", "Ended(ShutDown)", "exit status: 0"]);
+    check("power off", &tiny(POWER_OFF), &[], &["Started", "Ended(ShutDown)", "exit status: 0"]);
 }
 
 #[test]
 fn native_a_guest_that_goes_to_the_reset_vector_starts_again_in_the_same_process() {
     const TIMES: usize = 100;
-    let says = |events: &[String]| (events.len() == TIMES + 1).then_some("kill");
-    let Some(events) = run("reset vector", &kernel(RESET), says) else { return };
+    let Some(events) = run("reset vector", &tiny(RESET), after(&[(TIMES + 1, "kill")])) else { return };
     let started = events.iter().take_while(|event| *event == "Started").count();
     // It goes on resetting itself until the command is there.
     assert!(started > TIMES, "{events:?}");
@@ -117,7 +140,7 @@ fn native_a_guest_that_goes_to_the_reset_vector_starts_again_in_the_same_process
 #[test]
 fn native_zoned_kills_a_guest_that_never_ends() {
     let expected = ["Started", "Ended(Failed(\"killed on request\"))", "exit status: 0"];
-    check("kill", &kernel(LOOP), &[(1, "kill")], &expected);
+    check("kill", &tiny(LOOP), &[(1, "kill")], &expected);
 }
 
 #[test]
@@ -133,7 +156,7 @@ fn native_zoned_pauses_a_guest_and_lets_it_go_on() {
         "Ended(Failed(\"killed on request\"))",
         "exit status: 0",
     ];
-    check("pause", &kernel(LOOP), &says, &expected);
+    check("pause", &tiny(LOOP), &says, &expected);
 }
 
 /// A guest that resets itself all the time is hardly ever in the middle of a run when the command comes.
@@ -153,7 +176,7 @@ fn native_a_guest_that_resets_itself_stays_paused() {
         Some(resumed) => (events.len() == resumed + RESETS).then_some("kill"),
         None => says(events),
     };
-    let Some(events) = run("pause and reset", &kernel(RESET), says) else { return };
+    let Some(events) = run("pause and reset", &tiny(RESET), says) else { return };
     let paused = events.iter().position(|event| event == "Paused").unwrap();
     let resumed = events.iter().position(|event| event == "Resumed").unwrap();
     assert!(events[paused..resumed].iter().all(|event| event == "Paused"), "{events:?}");
@@ -162,13 +185,13 @@ fn native_a_guest_that_resets_itself_stays_paused() {
 
 #[test]
 fn native_a_machine_ends_with_zoned() {
-    check("zoned gone", &kernel(LOOP), &[(1, "leave")], &["Started", "exit status: 0"]);
+    check("zoned gone", &tiny(LOOP), &[(1, "leave")], &["Started", "exit status: 0"]);
 }
 
 #[test]
-fn native_a_kernel_that_is_none_is_said_to_be_none() {
-    let Some(events) = run("no kernel", b"no kernel", |_| None) else { return };
+fn native_a_firmware_that_is_none_is_said_to_be_none() {
+    let Some(events) = run("no firmware", b"no firmware", |_| None) else { return };
     assert_eq!(events.len(), 2, "{events:?}");
-    assert!(events[0].starts_with("Ended(Failed(\"kernel image: "), "{events:?}");
+    assert!(events[0].starts_with("Ended(Failed(\"firmware image: "), "{events:?}");
     assert_eq!(events[1], "exit status: 0");
 }

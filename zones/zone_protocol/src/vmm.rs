@@ -2,12 +2,15 @@
 //!
 //! Descriptors that a VMM process is given, by name (see `jail::inherited`): `kvm` (/dev/kvm), `config` (a
 //! sealed memfd with a postcard [`Config`]), `events` (an `ipc` channel on which the VMM sends [`Event`] and
-//! receives [`Command`]), `kernel`, `initrd`, `disk0`... (regular files; the order is that of
-//! [`Config::disks`]), `net` (vhost-user stream to this zone's `vpnd`, when [`Config::network`]), `agent`
+//! receives [`Command`]), `firmware` (an ELF file with a PVH entry, which starts the kernel), `kernel`, `initrd`,
+//! `disk0`... (regular files; the order is that of [`Config::disks`]), `net` (vhost-user stream to this zone's `vpnd`, when [`Config::network`]), `agent`
 //! (an `ipc` channel: for each connection of the guest to the agent's vsock port the VMM makes a stream
 //! socket pair and sends [`Connected`] with one end), `console` (write end of a pipe: the guest's console).
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize as _;
 
 /// Everything about a machine that is not a descriptor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +27,24 @@ pub struct Config {
     pub disks: Vec<Disk>,
     /// The MAC address of the zone's NIC; `None`: the machine has no NIC at all.
     pub network: Option<[u8; 6]>,
+    /// What the firmware finds in its mailbox at each start, resets included.
+    pub record: LoginRecord,
+}
+
+/// A login record, as `handover::record` defines it. It is wiped when it goes, and not printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginRecord(pub Vec<u8>);
+
+impl fmt::Debug for LoginRecord {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("LoginRecord").finish_non_exhaustive()
+    }
+}
+
+impl Drop for LoginRecord {
+    fn drop(&mut self) {
+        self.0.as_mut_slice().zeroize();
+    }
 }
 
 /// One block device.

@@ -260,6 +260,7 @@ impl Daemon {
             | LaunchError::NoKey(_)
             | LaunchError::Disposable(_)
             | LaunchError::File { .. }
+            | LaunchError::Firmware { .. }
             | LaunchError::Host { .. } => Event::StartRefused { reason },
         };
         let name = self.zone_name(zone);

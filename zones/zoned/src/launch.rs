@@ -1,11 +1,13 @@
-//! Everything that a start of a zone needs as descriptors: files of the template, the private disk, the
+//! Everything that a start of a zone needs as descriptors: the firmware, files of the template, the private disk, the
 //! configurations in sealed memory, and the socket pairs between the zone's processes.
 //!
 //! [`prepare`] does all that can fail before any process is asked for, so a start that fails leaves nothing
 //! behind.
 
+mod login;
 mod stored_disk;
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -20,6 +22,7 @@ use serde::Serialize;
 use vpn_protocol::{Endpoint, Host, Peer, VpndConfig};
 use zone_protocol::vmm::{Config, Disk};
 
+use crate::settings::Paths;
 use crate::template::{TemplateError, Templates};
 
 /// MiB that stay free for the host's own processes.
@@ -63,6 +66,9 @@ pub(crate) enum LaunchError {
     /// `init` made no disposable disk.
     #[error("the host made no disposable disk: {0}")]
     Disposable(String),
+    /// The host image has no firmware for zones.
+    #[error("{path}: {source}; build the image again")]
+    Firmware { path: String, source: io::Error },
     /// Any other failure with a file.
     #[error("{path}: {source}; check the data disk")]
     File { path: String, source: io::Error },
@@ -133,13 +139,13 @@ pub(crate) struct TunnelEnds {
     pub(crate) endpoints: Vec<Endpoint>,
 }
 
-/// Makes everything for a start; `data` is the root of private disks.
+/// Makes everything for a start.
 ///
 /// # Errors
 /// [`LaunchError`]; nothing is left behind.
 pub(crate) fn prepare(
     templates: &mut Templates,
-    data: &Path,
+    paths: &Paths,
     plan: &Plan<'_>,
 ) -> Result<Prepared, LaunchError> {
     let zone = plan.zone;
@@ -162,13 +168,17 @@ pub(crate) fn prepare(
             Disk { read_only: false, serial: "private".to_owned() },
         ],
         network: plan.tunnel.map(|_| mac),
+        record: login::record(&zone.name).map_err(|source| host("random numbers", source))?,
     };
-    let private = private_disk(data, plan)?;
+    let firmware = File::open(&paths.firmware)
+        .map_err(|source| LaunchError::Firmware { path: paths.firmware.display().to_string(), source })?;
+    let private = private_disk(&paths.data, plan)?;
     let mut vmm = vec![
         ("config".to_owned(), sealed("vmm-config", &config)?),
         ("events".to_owned(), vmm_events.into_descriptor()),
         ("agent".to_owned(), vmm_agent.into_descriptor()),
         ("console".to_owned(), vmm_console),
+        ("firmware".to_owned(), firmware.into()),
         ("kernel".to_owned(), template.kernel),
         ("initrd".to_owned(), template.initrd),
         ("disk0".to_owned(), template.root),
@@ -318,7 +328,7 @@ fn sealed<T: Serialize>(name: &str, message: &T) -> Result<OwnedFd, LaunchError>
     let bytes = postcard::to_stdvec(message).expect("configurations hold nothing that postcard refuses");
     let make = || -> io::Result<OwnedFd> {
         let memory = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        let mut file = std::fs::File::from(memory);
+        let mut file = File::from(memory);
         file.write_all(&bytes)?;
         io::Seek::rewind(&mut file)?;
         fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;

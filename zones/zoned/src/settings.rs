@@ -20,6 +20,8 @@ pub(crate) struct Paths {
     pub(crate) demo_keys: PathBuf,
     /// Who may sign templates.
     pub(crate) template_rules: PathBuf,
+    /// The firmware that starts every zone.
+    pub(crate) firmware: PathBuf,
     /// Templates and private disks.
     pub(crate) data: PathBuf,
 }
@@ -30,6 +32,7 @@ impl Default for Paths {
             policy: "/etc/bulkhead/policy.toml".into(),
             demo_keys: "/etc/bulkhead/demo-keys.toml".into(),
             template_rules: "/etc/bulkhead/templates.toml".into(),
+            firmware: "/etc/bulkhead/zone_fw".into(),
             data: "/data".into(),
         }
     }

@@ -5,7 +5,8 @@ fn vmm(slot: u8, zone: &str, names: &[&str], count: usize) -> Result<Order, Refu
     check(7, ZoneProfile::Vmm, slot, zone, names, count)
 }
 
-const GOOD: &[&str] = &["config", "events", "kernel", "initrd", "disk0", "disk1", "net", "agent", "console"];
+const GOOD: &[&str] =
+    &["config", "events", "firmware", "kernel", "initrd", "disk0", "disk1", "net", "agent", "console"];
 
 #[test]
 fn a_good_request_becomes_an_order() {
@@ -27,7 +28,7 @@ fn every_rule_refuses() {
     for zone in ["", "Office", "of fice", "../x", "zone\n", long.as_str()] {
         refused(vmm(0, zone, GOOD, GOOD.len()), "zone name is not [a-z0-9-]{1,32}");
     }
-    refused(vmm(0, "office", GOOD, 3), "9 descriptor names came with 3 descriptors");
+    refused(vmm(0, "office", GOOD, 3), "10 descriptor names came with 3 descriptors");
     let unknown = "vmm takes no descriptor of that name, or not twice (number 3 of the list)";
     for name in ["kvm", "disk8", "disk00", "disk", "a,b", "", "events"] {
         let names = if name == "events" {

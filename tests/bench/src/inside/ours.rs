@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
+use handover::record::{Header, LONGEST, encode};
 use ipc::Channel;
 use jail::inherited::{FIRST, VARIABLE};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -18,7 +19,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::Serialize;
 use vpn_protocol::{Peer, VpndConfig};
-use zone_protocol::vmm::{Config, Disk};
+use zone_protocol::vmm::{Config, Disk, LoginRecord};
 
 use super::{MEMORY_MIB, Started, Zone, agent, open, park, process};
 
@@ -70,6 +71,7 @@ pub(super) fn start(zone: &Zone, private: &Path, network: Network) -> anyhow::Re
         command_line: zone.command_line.clone(),
         disks: vec![disk(true, "template"), disk(false, "private")],
         network: (network == Network::Tunnel).then_some(MAC),
+        record: record()?,
     };
     let writable = |path: &Path| {
         OpenOptions::new().read(true).write(true).open(path).with_context(|| path.display().to_string())
@@ -79,6 +81,7 @@ pub(super) fn start(zone: &Zone, private: &Path, network: Network) -> anyhow::Re
     let (console, of_vmm_console) = pipe_with(PipeFlags::CLOEXEC)?;
     let mut passed: Vec<(&str, OwnedFd)> = vec![
         ("kvm", writable(Path::new("/dev/kvm"))?.into()),
+        ("firmware", open(&zone.firmware)?.into()),
         ("kernel", open(&zone.kernel)?.into()),
         ("initrd", open(&zone.initrd)?.into()),
         ("disk0", open(&zone.root)?.into()),
@@ -96,6 +99,14 @@ pub(super) fn start(zone: &Zone, private: &Path, network: Network) -> anyhow::Re
     output.follow(File::from(console?));
     let agent = agent::Source::Channel(Channel::from_descriptor(agent?));
     Ok(Started { child, helpers, began, agent: Some(agent), output, held })
+}
+
+/// The login record of a zone without a vTPM, as `zoned` makes it.
+fn record() -> anyhow::Result<LoginRecord> {
+    let mut record = [0; LONGEST];
+    let header = Header { no_vtpm_yet: true, nonce: [7; 32], identity: [0; 32] };
+    let length = encode(&header, &[], &mut record)?;
+    Ok(LoginRecord(record.get(..length).context("a record is not longer than the longest")?.to_vec()))
 }
 
 /// Starts the zone's `vpnd`.

@@ -100,6 +100,7 @@ mod tests {
             vmm: "v".into(),
             vpnd: "n".into(),
             qemu: "q".into(),
+            firmware: "zone_fw".into(),
             kernel: "/bench/vmlinux".into(),
             initrd: "/bench/initrd".into(),
             root: "/bench/root.img".into(),

@@ -191,7 +191,7 @@ impl Daemon {
     ) -> Result<Option<crate::launch::Prepared>, LaunchError> {
         let Self { settings, zones, meminfo, templates, paths, .. } = self;
         let plan = plan(settings, zones, meminfo, index, disposable)?;
-        plan.map(|plan| prepare(templates, &paths.data, &plan)).transpose()
+        plan.map(|plan| prepare(templates, paths, &plan)).transpose()
     }
 
     fn spawn(&mut self, zone: usize, profile: ZoneProfile, descriptors: &Descriptors) -> anyhow::Result<u32> {

@@ -15,7 +15,7 @@ use zone_protocol::agent::{Answer, Ask, Decoder, FromAgent, PORT, Request as Age
 use zone_protocol::vmm::{Command, Connected, End};
 
 use super::*;
-use crate::launch::tests::{Data, POLICY};
+use crate::launch::tests::{Data, FIRMWARE, POLICY};
 
 /// State, names and descriptors.
 type Stored = (Vec<u8>, Vec<String>, Vec<OwnedFd>);
@@ -62,6 +62,7 @@ impl World {
             policy: data.0.join("policy.toml"),
             demo_keys: data.0.join("demo-keys.toml"),
             template_rules: data.0.join("rules.toml"),
+            firmware: data.0.join(FIRMWARE),
             data: data.0.clone(),
         };
         fs::write(&paths.policy, policy).unwrap();

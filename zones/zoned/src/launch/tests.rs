@@ -11,6 +11,9 @@ use serde::Deserialize;
 use super::*;
 use crate::template;
 
+/// The firmware's file in a data folder.
+pub(crate) const FIRMWARE: &str = "zone_fw";
+
 /// A data folder with a whole template, removed at the end.
 pub(crate) struct Data(pub(crate) PathBuf);
 
@@ -20,12 +23,14 @@ impl Data {
         drop(fs::remove_dir_all(&folder));
         template::tests::install(&folder, 2, 5, &template::tests::key());
         template::tests::templates(&folder);
+        fs::write(folder.join(FIRMWARE), b"firmware").unwrap();
         Self(folder)
     }
 
     /// Makes everything for a start of one of the policy's zones.
     fn prepare(&self, plan: &Plan<'_>) -> Result<Prepared, LaunchError> {
-        prepare(&mut template::tests::templates(&self.0), &self.0, plan)
+        let paths = Paths { data: self.0.clone(), firmware: self.0.join(FIRMWARE), ..Paths::default() };
+        prepare(&mut template::tests::templates(&self.0), &paths, plan)
     }
 
     pub(crate) fn template(&self, file: &str) -> PathBuf {
@@ -109,13 +114,19 @@ fn a_zone_with_a_tunnel_gets_everything() {
     let data = Data::new("tunnel");
     let policy = policy();
     let prepared = data.prepare(&plan(&policy, 0)).unwrap();
-    let expected = ["config", "events", "agent", "console", "kernel", "initrd", "disk0", "disk1", "net"];
+    let expected =
+        ["config", "events", "agent", "console", "firmware", "kernel", "initrd", "disk0", "disk1", "net"];
     assert_eq!(names(&prepared.vmm), expected);
     let vpnd = prepared.vpnd.as_ref().unwrap();
     assert_eq!(names(vpnd), ["config", "vhost", "uplink", "status"]);
     let config: Config = read(find(&prepared.vmm, "config"));
     assert!(config.command_line.starts_with("console=hvc0 bulkhead.root=2,"), "{}", config.command_line);
     assert_eq!((config.memory_mib, config.vcpus), (64, 1));
+    let record = handover::record::Record::decode(&config.record.0).unwrap();
+    assert!(record.no_vtpm_yet() && record.bytes()[48..].starts_with(b"office\0"));
+    assert_eq!(record.credentials().count(), 0);
+    let again: Config = read(find(&data.prepare(&plan(&policy, 0)).unwrap().vmm, "config"));
+    assert_ne!(config.record, again.record, "each start has a record of its own");
     assert!(config.disks[0].read_only && !config.disks[1].read_only);
     let tunnel: VpndConfig = read(find(vpnd, "config"));
     assert_eq!(tunnel.private_key, [7; 32]);
@@ -191,7 +202,7 @@ fn a_private_disk_is_made_kept_and_grown() {
     assert_eq!(start(&policy).as_deref(), Some(expected));
     assert_eq!(fs::metadata(&path).unwrap().len(), 32 * MIB);
     let mut bytes = [0; 4];
-    rustix::io::pread(fs::File::open(&path).unwrap(), &mut bytes, 4096).unwrap();
+    rustix::io::pread(File::open(&path).unwrap(), &mut bytes, 4096).unwrap();
     assert_eq!(&bytes, b"mine");
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::*;
-use crate::launch::tests::{Data, POLICY};
+use crate::launch::tests::{Data, FIRMWARE, POLICY};
 
 const KEYS: &str = "[tunnel]\noffice = \"+HupjgxflAYEZ9b/xtBVo4OLkxF1qK3A64ksYSPCuVo=\"\n";
 
@@ -15,6 +15,7 @@ fn check(name: &str, policy: Option<&str>, keys: Option<&str>, expected: &[&str]
         policy: data.0.join("policy.toml"),
         demo_keys: data.0.join("demo-keys.toml"),
         template_rules: data.0.join("rules.toml"),
+        firmware: data.0.join(FIRMWARE),
         data: data.0.clone(),
     };
     for (path, text) in [(&paths.policy, policy), (&paths.demo_keys, keys)] {
