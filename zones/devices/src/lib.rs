@@ -14,4 +14,5 @@
 pub mod pci;
 pub mod power;
 pub mod pvpanic;
+pub mod tpm_crb;
 pub mod virtio;
