@@ -274,8 +274,8 @@ impl TpmCrb {
 
     fn write_byte(&mut self, offset: u64, value: u8) -> Option<Vec<u8>> {
         if let Some(place) = buffer_place(offset) {
-            if self.assigned
-                && matches!(self.state, State::Ready | State::Reception)
+            // Without the locality the state is Idle.
+            if matches!(self.state, State::Ready | State::Reception)
                 && let Some(byte) = self.buffer.get_mut(place)
             {
                 *byte = value;
@@ -288,7 +288,7 @@ impl TpmCrb {
             LOC_CTRL if value & REQUEST_ACCESS != 0 => self.assigned = true,
             CTRL_REQ if self.assigned => self.request(value),
             CTRL_CANCEL if self.assigned => self.cancel = value & 1 != 0,
-            CTRL_START if self.assigned && value & 1 != 0 => return self.start(),
+            CTRL_START if value & 1 != 0 => return self.start(),
             _ => {}
         }
         None

@@ -1,12 +1,12 @@
 //! Stands in for `init` and `zoned` when a VMM is tried by hand: opens the files, passes the descriptors,
 //! prints the guest's console and the events with the time since the start. A line "kill", "pause" or "resume" on
-//! its input becomes that command; "leave" closes the channel of events, as if `zoned` had died.
+//! its input becomes that command, "tpm" brings another TPM; "leave" closes the channel of events, as if `zoned` had died.
 //!
-//! `launch VMM KERNEL INITRD MEMORY_MIB VCPUS COMMAND_LINE [SERIAL=DISK[:ro]]...`
+//! `launch VMM KERNEL INITRD MEMORY_MIB VCPUS COMMAND_LINE [tpm] [SERIAL=DISK[:ro]]...`: the TPM never answers.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
@@ -42,6 +42,17 @@ fn main() -> anyhow::Result<()> {
         disks: Vec::new(),
         network: None,
     };
+    let (tpm, disks) = match disks {
+        [first, disks @ ..] if first == "tpm" => (Some(tpm()?), disks),
+        disks => (None, disks),
+    };
+    let far_end = match tpm {
+        Some((near, far)) => {
+            pass("tpm", near)?;
+            Some(fcntl_dupfd_cloexec(&far, PARKED)?)
+        }
+        None => None,
+    };
     for (number, disk) in disks.iter().enumerate() {
         let (serial, disk) = disk.split_once('=').context("a disk is SERIAL=PATH")?;
         let (path, read_only) = disk.strip_suffix(":ro").map_or((disk, false), |path| (path, true));
@@ -58,7 +69,15 @@ fn main() -> anyhow::Result<()> {
     pass("agent", of_vmm.into_descriptor())?;
     let (console, of_vmm) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     pass("console", of_vmm)?;
-    run(vmm, passed, [events, agent], File::from(console))
+    let result = run(vmm, passed, [events, agent], File::from(console));
+    drop(far_end);
+    result
+}
+
+/// The two ends of a TPM's data channel.
+fn tpm() -> anyhow::Result<(OwnedFd, OwnedFd)> {
+    let (near, far) = std::os::unix::net::UnixStream::pair()?;
+    Ok((near.into(), far.into()))
 }
 
 /// Starts the VMM and reports what it says.
@@ -75,15 +94,16 @@ fn run(
     std::mem::swap(&mut console, &mut console_parked);
     drop(console_parked);
     let mut inherited = Vec::new();
-    for (number, (name, parked)) in (3..).zip(&passed) {
-        let descriptor = fcntl_dupfd_cloexec(parked, number)?;
-        if rustix::fd::AsRawFd::as_raw_fd(&descriptor) != number {
-            bail!("descriptor {number} is not free for {name}");
-        }
+    let mut names = Vec::new();
+    for (name, parked) in &passed {
+        let next = i32::try_from(names.len())? + 3;
+        let descriptor = fcntl_dupfd_cloexec(parked, next)?;
+        // Whoever started this left descriptors open: the VMM inherits them, too, and takes them by these names.
+        names.extend((next..descriptor.as_raw_fd()).map(|number| format!("not-ours-{number}")));
+        names.push(name.clone());
         fcntl_setfd(&descriptor, FdFlags::empty())?;
         inherited.push(descriptor);
     }
-    let names: Vec<_> = passed.iter().map(|(name, _)| name.as_str()).collect();
     let start = Instant::now();
     let mut child = Command::new(program).env(jail::inherited::VARIABLE, names.join(",")).spawn()?;
     drop(inherited);
@@ -120,11 +140,17 @@ fn run(
 
 /// Does what the lines of the input say.
 fn obey(events: &Channel) {
+    let mut far_ends = Vec::new();
     for line in std::io::stdin().lines().map_while(Result::ok) {
         match line.as_str() {
             "kill" => events.send(&vmm::Command::Kill, &[]).expect("the VMM listens"),
             "pause" => events.send(&vmm::Command::Pause, &[]).expect("the VMM listens"),
             "resume" => events.send(&vmm::Command::Resume, &[]).expect("the VMM listens"),
+            "tpm" => {
+                let (near, far) = tpm().expect("a pair of sockets");
+                far_ends.push(far);
+                events.send(&vmm::Command::Tpm, &[near.as_fd()]).expect("the VMM listens");
+            }
             "leave" => rustix::net::shutdown(events, rustix::net::Shutdown::Both).expect("a socket"),
             _ => {}
         }

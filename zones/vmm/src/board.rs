@@ -1,4 +1,4 @@
-//! What a processor meets outside memory: the PCI bus, the power ports, and nothing else.
+//! What a processor meets outside memory: the PCI bus, the power ports, a TPM where the zone has one, and nothing else.
 //!
 //! Whatever is not there reads as all ones and swallows writes, as on a real bus. Configuration space of a function
 //! that is there is shown to the guest as a page, brought up to date after each write: a kernel reads it more than
@@ -8,17 +8,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::pci::{self, PciBus};
-use devices::power;
+use devices::{power, tpm_crb};
 use vm_kvm::{ExitHandler, Next, ReadPages};
 use zone_protocol::vmm::End;
 
 use crate::ending::Ending;
 use crate::layout;
+use crate::tpm::Tpm;
 
 /// The board.
 pub(crate) struct Board {
     pub(crate) bus: PciBus,
     pub(crate) ending: Arc<Ending>,
+    pub(crate) tpm: Option<Arc<Tpm>>,
     /// Where configuration space is shown. Held from a write until the page has it: two writers would leave an old
     /// state there otherwise.
     shown: Mutex<Arc<ReadPages>>,
@@ -27,15 +29,16 @@ pub(crate) struct Board {
 }
 
 /// Where an address leads.
-enum Target {
+enum Target<'a> {
     Config(u64),
     Bar(u64),
+    Tpm(&'a Tpm, u64),
     Nothing,
 }
 
 impl Board {
     pub(crate) fn new(bus: PciBus, ending: Arc<Ending>, pages: Arc<ReadPages>) -> Self {
-        Self { bus, ending, shown: Mutex::new(pages), missed: AtomicU64::new(0) }
+        Self { bus, ending, tpm: None, shown: Mutex::new(pages), missed: AtomicU64::new(0) }
     }
 
     /// Shows the configuration space of every function as it is now.
@@ -73,12 +76,14 @@ impl Board {
         self.missed.swap(0, Ordering::Relaxed)
     }
 
-    fn target(&self, address: u64) -> Target {
+    fn target(&self, address: u64) -> Target<'_> {
         let within = |start: u64, size: u64| address.checked_sub(start).filter(|offset| *offset < size);
         if let Some(offset) = within(layout::BARS.into(), pci::BAR_WINDOW) {
             Target::Bar(offset)
         } else if let Some(offset) = within(layout::ECAM, pci::ECAM_SIZE) {
             Target::Config(offset)
+        } else if let (Some(tpm), Some(offset)) = (&self.tpm, within(layout::TPM, tpm_crb::PAGE_SIZE)) {
+            Target::Tpm(tpm, offset)
         } else {
             self.missed.fetch_add(1, Ordering::Relaxed);
             Target::Nothing
@@ -117,6 +122,7 @@ impl ExitHandler for Board {
         match self.target(address) {
             Target::Config(offset) => self.bus.config_read(offset, data),
             Target::Bar(offset) => self.bus.bar_read(offset, data),
+            Target::Tpm(tpm, offset) => tpm.read(offset, data),
             Target::Nothing => data.fill(0xFF),
         }
     }
@@ -125,6 +131,7 @@ impl ExitHandler for Board {
         match self.target(address) {
             Target::Config(offset) => self.config_write(offset, data),
             Target::Bar(offset) => self.bus.bar_write(offset, data),
+            Target::Tpm(tpm, offset) => tpm.write(offset, data),
             Target::Nothing => {}
         }
         self.next()

@@ -6,7 +6,8 @@
 //!   0x000F_0000  generation id; at FFF0 where a processor
 //!                in real mode resets the machine
 //!   0x0010_0000  memory: kernel where it asks to be,       0xE000_0000  PCI configuration (ECAM), bus 0
-//!                initrd at the end of low memory           0xFEE0_0000  local APICs
+//!                initrd at the end of low memory           0xFED4_0000  TPM, if there is one
+//!                                                          0xFEE0_0000  local APICs
 //!                                                          1_0000_0000  the rest of memory
 //! ```
 
@@ -41,6 +42,8 @@ pub(crate) const BARS: u32 = 0xD000_0000;
 pub(crate) const BARS_CLAIMED: u32 = 0x1000_0000;
 /// PCI configuration space.
 pub(crate) const ECAM: u64 = 0xE000_0000;
+/// The TPM's page: where a PC has locality 0 of it.
+pub(crate) const TPM: u64 = 0xFED4_0000;
 /// The in-kernel local APICs.
 pub(crate) const LOCAL_APIC: u32 = 0xFEE0_0000;
 

@@ -69,6 +69,8 @@ pub(crate) struct Images<'a> {
     pub(crate) kernel: &'a mut File,
     pub(crate) initrd: &'a mut File,
     pub(crate) command_line: &'a str,
+    /// The machine has a TPM.
+    pub(crate) tpm: bool,
 }
 
 /// Loads everything and says where the first processor starts.
@@ -99,7 +101,7 @@ pub(crate) fn load(ram: &GuestRam, images: Images<'_>, vcpus: u8) -> Result<Entr
     getrandom(&mut generation, GetRandomFlags::empty()).map_err(LoadError::Random)?;
     let module = [initrd, initrd_size, 0, 0].map(u64::to_le_bytes).concat();
     let parts = [
-        (layout::ACPI_TABLES, acpi::tables(vcpus)),
+        (layout::ACPI_TABLES, acpi::tables(vcpus, images.tpm)),
         (layout::GENERATION_ID, generation.to_vec()),
         (layout::RESET_VECTOR, RESET_CODE.to_vec()),
         (layout::COMMAND_LINE, line),

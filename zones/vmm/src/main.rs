@@ -7,7 +7,8 @@
 //!                                      |                            | Command::Kill, or zoned is gone
 //!                                      |                            v
 //!                                      +---- the guest reset --- processors ended, devices as at power-on
-//!                                            itself                 | anything else
+//!                                            itself; Command::Tpm  | anything else
+//!                                            when it has a TPM      |
 //!                                                                   v
 //!                                                           Event::Ended, exit 0
 //! ```
@@ -25,6 +26,7 @@ mod load;
 mod log;
 mod machine;
 mod roles;
+mod tpm;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -35,7 +37,7 @@ use jail::inherited::Inherited;
 use zone_protocol::vmm::{End, Event};
 
 use crate::config::Zone;
-use crate::control::Controlled;
+use crate::control::{Controlled, Waited};
 use crate::roles::Maker;
 
 fn main() -> ExitCode {
@@ -75,14 +77,20 @@ fn build_and_run(inherited: &mut Inherited, events: &Channel) -> anyhow::Result<
     log::name_zone(&config.zone);
     let mut zone = Zone::new(inherited, config, maker)?;
     let mut resets: u64 = 0;
+    let mut early = Vec::new();
     loop {
         let vcpus = zone.load()?;
         events.send(&Event::Started, &[]).context("report the start")?;
+        let tpm = zone.tpm.take().map(|data| zone.machine.connect_tpm(data));
+        let tpm = tpm.transpose().context("connect the TPM")?.flatten();
         let running = zone.machine.start(vcpus).context("start processors")?;
         let (network, disks) = (zone.network.as_ref(), zone.disks.as_slice());
-        let controlled =
-            Controlled { machine: &zone.machine, network, disks, running: &running, events }.until_end();
+        let controlled = Controlled { machine: &zone.machine, network, disks, running: &running, events }
+            .until_end(std::mem::take(&mut early));
         let exits = running.stop();
+        if let (Some(connected), Some(tpm)) = (tpm, &zone.machine.board.tpm) {
+            connected.end(tpm);
+        }
         let end = zone.machine.ending().take();
         controlled?;
         match end.context("the machine stopped without a reason")? {
@@ -93,6 +101,13 @@ fn build_and_run(inherited: &mut Inherited, events: &Channel) -> anyhow::Result<
                     tracing::info!(resets, ?exits, "the guest reset itself");
                 }
                 zone.machine.reset().context("reset the machine")?;
+                if zone.machine.board.tpm.is_some() {
+                    events.send(&Event::TpmWanted, &[]).context("ask for the TPM")?;
+                    match control::wait_for_tpm(events)? {
+                        Waited::Tpm { data, commands } => (zone.tpm, early) = (Some(data), commands),
+                        Waited::Over(end) => return Ok(end),
+                    }
+                }
             }
             end @ (End::ShutDown | End::Panic | End::Failed(_)) => {
                 tracing::info!(?end, ?exits, resets, "machine ended");

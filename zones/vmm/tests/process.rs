@@ -57,6 +57,11 @@ fn launcher() -> PathBuf {
 
 /// Runs a VMM on `kernel` and gives its events; after the Nth of them it says the words to the launcher.
 fn run(test: &str, kernel: &[u8], says: &[(usize, &str)]) -> Option<Vec<String>> {
+    run_with(test, kernel, None, says)
+}
+
+/// The same, perhaps with a TPM.
+fn run_with(test: &str, kernel: &[u8], tpm: Option<&str>, says: &[(usize, &str)]) -> Option<Vec<String>> {
     if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
         println!("skipped {test}: /dev/kvm: {error}");
         return None;
@@ -71,6 +76,7 @@ fn run(test: &str, kernel: &[u8], says: &[(usize, &str)]) -> Option<Vec<String>>
         .arg(env!("CARGO_BIN_EXE_vmm"))
         .args([path("kernel", kernel), path("initrd", &[1; 5000])])
         .args(["16", "1", "quiet"])
+        .args(tpm)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -108,6 +114,27 @@ fn native_a_guest_that_goes_to_the_reset_vector_starts_again_in_the_same_process
     // It goes on resetting itself until the command is there.
     assert!(started > TIMES, "{events:?}");
     assert_eq!(events[started..], ["Ended(Failed(\"killed on request\"))", "exit status: 0"]);
+}
+
+#[test]
+fn native_a_guest_with_a_tpm_starts_again_when_its_tpm_did() {
+    let says = [(2, "pause"), (2, "tpm"), (4, "resume"), (6, "kill")];
+    let Some(events) = run_with("reset with a TPM", &kernel(RESET), Some("tpm"), &says) else { return };
+    let expected = [
+        "Started",
+        "TpmWanted",
+        // What came before the TPM is carried out when the machine runs.
+        "Started",
+        "Paused",
+        "Resumed",
+        "TpmWanted",
+        "Ended(Failed(\"killed on request\"))",
+        "exit status: 0",
+    ];
+    assert_eq!(events, expected);
+    let says = [(2, "leave")];
+    let Some(events) = run_with("reset without zoned", &kernel(RESET), Some("tpm"), &says) else { return };
+    assert_eq!(events, ["Started", "TpmWanted", "exit status: 0"]);
 }
 
 #[test]

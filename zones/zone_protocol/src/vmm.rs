@@ -5,7 +5,8 @@
 //! receives [`Command`]), `kernel`, `initrd`, `disk0`... (regular files; the order is that of
 //! [`Config::disks`]), `net` (vhost-user stream to this zone's `vpnd`, when [`Config::network`]), `agent`
 //! (an `ipc` channel: for each connection of the guest to the agent's vsock port the VMM makes a stream
-//! socket pair and sends [`Connected`] with one end), `console` (write end of a pipe: the guest's console).
+//! socket pair and sends [`Connected`] with one end), `console` (write end of a pipe: the guest's console), `tpm` (the
+//! data channel of a started TPM, a stream of commands and responses; without it the machine has no TPM).
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,9 @@ pub enum Event {
         /// There was no room for it; otherwise it could not be read or written.
         full: bool,
     },
+    /// The guest reset itself, and its machine has a TPM: the next instruction runs behind [`Command::Tpm`], on a TPM
+    /// that began anew.
+    TpmWanted,
 }
 
 /// How a machine ended.
@@ -84,6 +88,8 @@ pub enum Command {
     Network,
     /// End the machine at once, without asking the guest.
     Kill,
+    /// Answers [`Event::TpmWanted`]; one descriptor comes with the message: the data channel of a TPM that began anew.
+    Tpm,
 }
 
 /// Sent on the `agent` channel with one stream socket: the guest connected.

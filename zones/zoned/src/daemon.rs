@@ -416,6 +416,10 @@ impl Daemon {
                 VmmEvent::Resumed => self.event(zone, Event::Resumed, now)?,
                 VmmEvent::NetworkLost => self.event(zone, Event::NetworkLost, now)?,
                 VmmEvent::DiskFailed { disk, full } => self.disk_failed(zone, &disk, full),
+                // No VMM is given a TPM.
+                VmmEvent::TpmWanted => {
+                    tracing::warn!(zone = self.zone_name(zone), "asks for a TPM that it never had");
+                }
                 VmmEvent::Ended(end) => {
                     tracing::info!(zone = self.zone_name(zone), ?end, "machine ended");
                     self.event(zone, Event::Ended(clean(end)), now)?;

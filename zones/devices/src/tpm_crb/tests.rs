@@ -91,6 +91,9 @@ fn a_command_goes_out_and_its_answer_comes_back() {
     assert_eq!(word(&device, CTRL_START), 0);
     // Nothing of the command is left behind the answer.
     assert_eq!(bytes(&device, 24), [response(20), vec![0; 4]].concat());
+    let mut device = running();
+    device.answer(&response(10)).unwrap();
+    assert_eq!(bytes(&device, 12), [response(10), vec![0; 2]].concat());
     put(&mut device, CTRL_REQ, 2);
     assert_eq!((word(&device, CTRL_STS), word(&device, BUFFER)), (2, u32::MAX));
     put(&mut device, LOC_CTRL, 2);
