@@ -21,6 +21,7 @@ mod private_disk;
 mod services;
 mod shutdown;
 mod templates;
+mod tpm;
 mod tunnels;
 mod zones;
 
@@ -54,6 +55,8 @@ pub const ALL: &[Test] = &[
     },
     Test { name: "zone_restarts_and_is_killed_on_demand", kind: System, run: lifecycle::restart_and_kill },
     Test { name: "silent_gateway_is_named", kind: System, run: tunnels::silent_gateway },
+    Test { name: "tpm_of_a_zone_holds_what_was_measured", kind: System, run: tpm::holds_what_was_measured },
+    Test { name: "killed_tpm_ends_its_zone_and_no_other", kind: System, run: tpm::killed },
     Test { name: "guest_ends_are_told_apart", kind: System, run: guest_ends::told_apart },
     Test { name: "killed_uplink_comes_back_and_is_named", kind: System, run: services::uplink },
     Test { name: "killed_desktop_comes_back_and_is_named", kind: System, run: services::desktop },

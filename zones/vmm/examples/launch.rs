@@ -34,6 +34,10 @@ fn main() -> anyhow::Result<()> {
     pass("kvm", kvm.into())?;
     pass("kernel", File::open(kernel).context("kernel")?.into())?;
     pass("initrd", File::open(initrd).context("initrd")?.into())?;
+    let (tpm, disks) = match disks {
+        [first, disks @ ..] if first == "tpm" => (true, disks),
+        disks => (false, disks),
+    };
     let mut config = Config {
         zone: "launched".to_owned(),
         memory_mib: memory.parse()?,
@@ -41,17 +45,7 @@ fn main() -> anyhow::Result<()> {
         command_line: command_line.clone(),
         disks: Vec::new(),
         network: None,
-    };
-    let (tpm, disks) = match disks {
-        [first, disks @ ..] if first == "tpm" => (Some(tpm()?), disks),
-        disks => (None, disks),
-    };
-    let far_end = match tpm {
-        Some((near, far)) => {
-            pass("tpm", near)?;
-            Some(fcntl_dupfd_cloexec(&far, PARKED)?)
-        }
-        None => None,
+        tpm,
     };
     for (number, disk) in disks.iter().enumerate() {
         let (serial, disk) = disk.split_once('=').context("a disk is SERIAL=PATH")?;
@@ -69,9 +63,7 @@ fn main() -> anyhow::Result<()> {
     pass("agent", of_vmm.into_descriptor())?;
     let (console, of_vmm) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     pass("console", of_vmm)?;
-    let result = run(vmm, passed, [events, agent], File::from(console));
-    drop(far_end);
-    result
+    run(vmm, passed, [events, agent], File::from(console))
 }
 
 /// The two ends of a TPM's data channel.

@@ -49,8 +49,6 @@ pub(crate) struct Zone {
     pub(crate) network: Option<NetControl>,
     /// Each disk's serial, and what tells that its file failed.
     pub(crate) disks: Vec<(String, Trouble)>,
-    /// The data channel of the TPM for the coming run.
-    pub(crate) tpm: Option<OwnedFd>,
     kernel: File,
     initrd: File,
     config: Config,
@@ -69,10 +67,12 @@ impl Zone {
         machine.attach(Box::new(Rng::new())).context("attach random numbers")?;
         attach_vsock(&mut machine, inherited)?;
         let network = attach_network(&mut machine, inherited, &config)?;
-        let tpm = attach_tpm(&mut machine, inherited)?;
+        if config.tpm {
+            machine.attach_tpm(Arc::new(Tpm::new().context("TPM")?));
+        }
         let balloon = Balloon::new(regions(machine.vm.ram())?);
         machine.attach(Box::new(balloon)).context("attach balloon")?;
-        Ok(Self { machine, network, disks, tpm, kernel, initrd, config })
+        Ok(Self { machine, network, disks, kernel, initrd, config })
     }
 
     /// Fills the empty memory with what the machine starts from, and makes its processors.
@@ -81,7 +81,7 @@ impl Zone {
             kernel: &mut self.kernel,
             initrd: &mut self.initrd,
             command_line: &self.config.command_line,
-            tpm: self.machine.board.tpm.is_some(),
+            tpm: self.config.tpm,
         };
         let entry = load::load(self.machine.vm.ram(), images, self.config.vcpus)?;
         Ok(self.machine.vm.vcpus(self.config.vcpus, entry)?)
@@ -145,13 +145,6 @@ fn attach_vsock(machine: &mut Machine, inherited: &mut Inherited) -> anyhow::Res
     };
     let vsock = Vsock::new(GUEST_CID, &[PORT], Box::new(connect));
     machine.attach(Box::new(vsock)).context("attach vsock")
-}
-
-/// The TPM, if there is one for this zone.
-fn attach_tpm(machine: &mut Machine, inherited: &mut Inherited) -> anyhow::Result<Option<OwnedFd>> {
-    let Some((_, data)) = inherited.take_all("tpm").pop() else { return Ok(None) };
-    machine.attach_tpm(Arc::new(Tpm::new().context("TPM")?));
-    Ok(Some(data))
 }
 
 /// The NIC, if the zone has a network.

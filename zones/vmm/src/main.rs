@@ -7,11 +7,12 @@
 //!                                      |                            | Command::Kill, or zoned is gone
 //!                                      |                            v
 //!                                      +---- the guest reset --- processors ended, devices as at power-on
-//!                                            itself; Command::Tpm  | anything else
-//!                                            when it has a TPM      |
+//!                                            itself                 | anything else
 //!                                                                   v
 //!                                                           Event::Ended, exit 0
 //! ```
+//! A machine with a TPM says Event::TpmWanted once it is loaded, and runs behind Command::Tpm.
+//!
 //! It runs inside its jail from the first instruction: it opens no file, makes no process, and knows nothing
 //! but the descriptors that `zone_protocol::vmm` names. It exits with 0 when it could say how the machine
 //! ended, also when the machine failed; with 1 when it could not even say that.
@@ -77,16 +78,24 @@ fn build_and_run(inherited: &mut Inherited, events: &Channel) -> anyhow::Result<
     log::name_zone(&config.zone);
     let mut zone = Zone::new(inherited, config, maker)?;
     let mut resets: u64 = 0;
-    let mut early = Vec::new();
     loop {
         let vcpus = zone.load()?;
+        let (mut tpm, mut early) = (None, Vec::new());
+        if zone.machine.board.tpm.is_some() {
+            events.send(&Event::TpmWanted, &[]).context("ask for the TPM")?;
+            match control::wait_for_tpm(events)? {
+                Waited::Tpm { data, commands } => {
+                    tpm = zone.machine.connect_tpm(data).context("connect the TPM")?;
+                    early = commands;
+                }
+                Waited::Over(end) => return Ok(end),
+            }
+        }
         events.send(&Event::Started, &[]).context("report the start")?;
-        let tpm = zone.tpm.take().map(|data| zone.machine.connect_tpm(data));
-        let tpm = tpm.transpose().context("connect the TPM")?.flatten();
         let running = zone.machine.start(vcpus).context("start processors")?;
         let (network, disks) = (zone.network.as_ref(), zone.disks.as_slice());
-        let controlled = Controlled { machine: &zone.machine, network, disks, running: &running, events }
-            .until_end(std::mem::take(&mut early));
+        let controlled =
+            Controlled { machine: &zone.machine, network, disks, running: &running, events }.until_end(early);
         let exits = running.stop();
         if let (Some(connected), Some(tpm)) = (tpm, &zone.machine.board.tpm) {
             connected.end(tpm);
@@ -101,13 +110,6 @@ fn build_and_run(inherited: &mut Inherited, events: &Channel) -> anyhow::Result<
                     tracing::info!(resets, ?exits, "the guest reset itself");
                 }
                 zone.machine.reset().context("reset the machine")?;
-                if zone.machine.board.tpm.is_some() {
-                    events.send(&Event::TpmWanted, &[]).context("ask for the TPM")?;
-                    match control::wait_for_tpm(events)? {
-                        Waited::Tpm { data, commands } => (zone.tpm, early) = (Some(data), commands),
-                        Waited::Over(end) => return Ok(end),
-                    }
-                }
             }
             end @ (End::ShutDown | End::Panic | End::Failed(_)) => {
                 tracing::info!(?end, ?exits, resets, "machine ended");

@@ -5,8 +5,7 @@
 //! receives [`Command`]), `kernel`, `initrd`, `disk0`... (regular files; the order is that of
 //! [`Config::disks`]), `net` (vhost-user stream to this zone's `vpnd`, when [`Config::network`]), `agent`
 //! (an `ipc` channel: for each connection of the guest to the agent's vsock port the VMM makes a stream
-//! socket pair and sends [`Connected`] with one end), `console` (write end of a pipe: the guest's console), `tpm` (the
-//! data channel of a started TPM, a stream of commands and responses; without it the machine has no TPM).
+//! socket pair and sends [`Connected`] with one end), `console` (write end of a pipe: the guest's console).
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +24,8 @@ pub struct Config {
     pub disks: Vec<Disk>,
     /// The MAC address of the zone's NIC; `None`: the machine has no NIC at all.
     pub network: Option<[u8; 6]>,
+    /// The machine has a TPM: each of its starts waits for [`Command::Tpm`].
+    pub tpm: bool,
 }
 
 /// One block device.
@@ -58,8 +59,8 @@ pub enum Event {
         /// There was no room for it; otherwise it could not be read or written.
         full: bool,
     },
-    /// The guest reset itself, and its machine has a TPM: the next instruction runs behind [`Command::Tpm`], on a TPM
-    /// that began anew.
+    /// A machine with a TPM is loaded, for the first time or because the guest reset itself: its first instruction waits
+    /// for [`Command::Tpm`].
     TpmWanted,
 }
 
@@ -88,7 +89,8 @@ pub enum Command {
     Network,
     /// End the machine at once, without asking the guest.
     Kill,
-    /// Answers [`Event::TpmWanted`]; one descriptor comes with the message: the data channel of a TPM that began anew.
+    /// Answers [`Event::TpmWanted`]; one descriptor comes with the message: the data channel of a TPM
+    /// that began anew (a stream of commands and responses).
     Tpm,
 }
 

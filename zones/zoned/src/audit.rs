@@ -280,6 +280,7 @@ fn name(role: Role) -> &'static str {
     match role {
         Role::Vmm => "vmm",
         Role::Vpnd => "vpnd",
+        Role::Tpm => "swtpm",
     }
 }
 

@@ -3,7 +3,8 @@
 use init_protocol::{Event, MAX_ZONES, Request};
 
 use super::{Host, ZoneProcess};
-use crate::spawn;
+use crate::spawn::{self, Order};
+use crate::tpm;
 
 impl Host {
     /// Carries out a request that starts no process.
@@ -46,6 +47,12 @@ impl Host {
                 self.link.tell(Event::DiskRefused { slot, reason });
             }
         }
+    }
+
+    /// What a zone's virtual TPM is started with.
+    pub(crate) fn prepare_tpm(&self, order: &Order) -> anyhow::Result<tpm::Given> {
+        let zone = order.label.split_once(' ').map(|(_, zone)| zone).unwrap_or_default();
+        tpm::prepare(self.keeper.as_ref(), spawn::slot(order.user), zone, order.user)
     }
 
     /// What a zone's process leaves behind goes: the group with the last one, the disk with the VMM.
