@@ -24,6 +24,7 @@ use crate::nic::Nic;
 use crate::outputs::{self, Output};
 use crate::stored::Stored;
 use crate::table::{SERVICES, Service};
+use crate::tpm::Keeper;
 use crate::{audit, devices, disk, mounts, spawn, table};
 
 /// How long the desktop waits for a display and an input device.
@@ -94,8 +95,8 @@ pub(crate) struct Host {
     varlink: UnixListener,
     uplink_end: Channel,
     zoned_end: Channel,
-    /// Init's end of the channel to `keeper`, while that runs.
-    keeper: Option<Channel>,
+    /// The way to `keeper`, and what the next one needs.
+    keeper: Keeper,
     /// What `keeper` and `zoned` speak over, both ends.
     keeper_ends: (Channel, Channel),
     ending: bool,
@@ -138,7 +139,7 @@ impl Host {
             varlink,
             uplink_end,
             zoned_end,
-            keeper: None,
+            keeper: Keeper::default(),
             keeper_ends,
             ending: false,
         })
@@ -200,10 +201,7 @@ impl Host {
                 named("control", copy(&self.uplink_end)?);
             }
             Service::Keeper => {
-                let (ours, theirs) = Channel::pair().context("make init's channel to keeper")?;
-                ours.set_nonblocking().context("make init's channel to keeper")?;
-                self.keeper = Some(ours);
-                named("init", theirs.into_descriptor());
+                named("init", self.keeper.renew()?);
                 named("zoned", copy(&self.keeper_ends.0)?);
             }
             Service::Zoned => {

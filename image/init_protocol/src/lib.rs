@@ -192,6 +192,14 @@ pub enum ToKeeper {
         /// The zone's name.
         zone: String,
     },
+    /// To a `keeper` that was started again: the virtual TPM of a zone was started for the one before, and lives. The
+    /// message carries one descriptor: its control channel.
+    TpmLives {
+        /// The zone's place in the policy.
+        slot: u8,
+        /// The zone's name.
+        zone: String,
+    },
 }
 
 /// How a process ended.

@@ -29,6 +29,8 @@ pub(crate) mod control {
 const PLATFORM: u32 = 0x4000_000C;
 /// `TPM_ALG_SHA256`.
 const SHA256: u16 = 0x000B;
+/// The other banks, and their digests' lengths: SHA-1, SHA-384, SHA-512.
+const OTHER_BANKS: [(u16, usize); 3] = [(0x0004, 20), (0x000C, 48), (0x000D, 64)];
 
 /// `TPM_ST_NO_SESSIONS`, `TPM_ST_SESSIONS`.
 const NO_SESSIONS: u16 = 0x8001;
@@ -53,9 +55,14 @@ pub(crate) fn startup() -> Vec<u8> {
     command(NO_SESSIONS, 0x144, &[&[0, 0]])
 }
 
-/// `TPM2_PCR_Extend` with one SHA-256 digest.
+/// `TPM2_PCR_Extend` with a SHA-256 digest. The other banks get what fits of it, with zeros behind: a register that the
+/// host measured into is at its start value in no bank, or a guest could measure there in the host's name.
 pub(crate) fn extend(register: u32, digest: &Digest) -> Vec<u8> {
-    let digests = [&1_u32.to_be_bytes()[..], &SHA256.to_be_bytes(), digest].concat();
+    let mut digests = [&4_u32.to_be_bytes()[..], &SHA256.to_be_bytes(), digest].concat();
+    for (bank, length) in OTHER_BANKS {
+        digests.extend(bank.to_be_bytes());
+        digests.extend(digest.iter().copied().chain(std::iter::repeat(0)).take(length));
+    }
     command(SESSIONS, 0x182, &[&register.to_be_bytes(), &password(), &digests])
 }
 

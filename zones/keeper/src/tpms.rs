@@ -42,6 +42,7 @@ struct Tpm {
 /// A beginning that is under way.
 struct Work {
     number: u32,
+    measured: Measured,
     begin: Begin,
     deadline: Instant,
     /// Our end of the data channel, and the TPM's until that has it.
@@ -118,6 +119,10 @@ impl Tpms {
     fn init_ready(&mut self) -> anyhow::Result<()> {
         match self.init.receive::<FromInit>() {
             Ok((FromInit::TpmStarted { slot, zone }, descriptors)) => self.started(slot, zone, descriptors),
+            Ok((FromInit::TpmLives { slot, zone }, descriptors)) => match descriptors.into_iter().next() {
+                Some(control) => self.take(slot, zone, control),
+                None => tracing::error!(slot, zone, "a TPM came without its control channel"),
+            },
             Err(ReceiveError::WouldBlock) => {}
             Err(error) => return Err(error).context("receive from init"),
         }
@@ -139,16 +144,24 @@ impl Tpms {
             key.fill(0);
             std::hint::black_box(&key);
             written?;
-            Ok(rustix::io::ioctl_fionbio(&control, true)?)
+            Ok(())
         });
         match given {
+            Ok(()) => self.take(slot, zone, control),
+            // Its pipe closes without a key: it ends by itself.
+            Err(error) => tracing::error!(zone, "no key for its TPM: {error}"),
+        }
+    }
+
+    /// Takes a TPM's control channel over.
+    fn take(&mut self, slot: u8, zone: String, control: OwnedFd) {
+        match rustix::io::ioctl_fionbio(&control, true) {
             Ok(()) if slot < MAX_ZONES => {
-                tracing::info!(zone, "TPM has its key");
+                tracing::info!(zone, "has a TPM");
                 self.by_slot.insert(slot, Tpm { zone, control, work: None });
             }
             Ok(()) => tracing::error!(slot, "no such slot"),
-            // Its pipe closes without a key: it ends by itself.
-            Err(error) => tracing::error!(zone, "no key for its TPM: {error}"),
+            Err(error) => tracing::error!(zone, "the control channel of its TPM: {error}"),
         }
     }
 
@@ -161,7 +174,12 @@ impl Tpms {
     }
 
     fn begin(&mut self, slot: u8, number: u32, measured: &Measured) {
-        // A beginning that is under way is of an earlier start.
+        let under_way = self.by_slot.get_mut(&slot).and_then(|tpm| tpm.work.as_mut());
+        if let Some(work) = under_way.filter(|work| work.measured == *measured) {
+            // Another `zoned` asks for the same: answers to what was asked already are still to come.
+            work.number = number;
+            return;
+        }
         self.fail(slot, "is begun anew");
         let Some(tpm) = self.by_slot.get_mut(&slot) else {
             self.answer(&FromKeeper::Failed { slot, number, reason: "is not there".to_owned() }, &[]);
@@ -173,7 +191,8 @@ impl Tpms {
             Ok((data, far_end)) => {
                 let begin = Begin::new(NO_FIRMWARE, measured);
                 let deadline = Instant::now() + PATIENCE;
-                tpm.work = Some(Work { number, begin, deadline, data, far_end: Some(far_end) });
+                tpm.work =
+                    Some(Work { number, measured: *measured, begin, deadline, data, far_end: Some(far_end) });
                 self.ask(slot);
             }
             Err(error) => {
@@ -225,7 +244,7 @@ impl Tpms {
             Ok(Progress::Next) => self.ask(slot),
             Ok(Progress::Done) => {
                 let Some(work) = tpm.work.take() else { return };
-                tracing::info!(zone = tpm.zone, "TPM began");
+                tracing::debug!(zone = tpm.zone, "TPM began");
                 let ready = FromKeeper::Ready { slot, number: work.number };
                 self.answer(&ready, &[work.data.as_fd()]);
             }

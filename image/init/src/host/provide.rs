@@ -1,6 +1,6 @@
 //! What a zone is given beside its processes: limits and a disposable disk; and how both go again.
 
-use init_protocol::{Event, MAX_ZONES, Request};
+use init_protocol::{Event, MAX_ZONES, Request, ZoneProfile};
 
 use super::{Host, ZoneProcess};
 use crate::spawn::{self, Order};
@@ -50,9 +50,9 @@ impl Host {
     }
 
     /// What a zone's virtual TPM is started with.
-    pub(crate) fn prepare_tpm(&self, order: &Order) -> anyhow::Result<tpm::Given> {
+    pub(crate) fn prepare_tpm(&mut self, order: &Order) -> anyhow::Result<tpm::Given> {
         let zone = order.label.split_once(' ').map(|(_, zone)| zone).unwrap_or_default();
-        tpm::prepare(self.keeper.as_ref(), spawn::slot(order.user), zone, order.user)
+        self.keeper.prepare(spawn::slot(order.user), zone, order.user)
     }
 
     /// What a zone's process leaves behind goes: the group with the last one, the disk with the VMM.
@@ -60,6 +60,9 @@ impl Host {
         let slot = spawn::slot(gone.user);
         if !self.has_process(slot) {
             self.zone_groups.remove(&slot);
+        }
+        if spawn::profile(gone.user) == ZoneProfile::Swtpm {
+            self.keeper.forget(slot);
         }
         if spawn::is_vmm(gone.user) && self.disks.close(slot) {
             self.console.say(format_args!("{}: its disposable disk is gone", gone.label));

@@ -10,7 +10,10 @@ use harness::Machine;
 use template::{INITRD, KERNEL, MANIFEST, Manifest, Summer};
 
 use crate::artifacts::Artifacts;
-use crate::world::{SOON, START, World, ensure_running, last_notice, process_of, wait_for_notice, zone};
+use crate::world::{
+    SOON, START, World, ensure_running, ensure_stopped, last_notice, process_of, service_of, wait_for_notice,
+    zone,
+};
 
 /// It keeps no folders, so its command line is its template's.
 const ZONE: &str = "vault";
@@ -44,10 +47,7 @@ pub(super) fn holds_what_was_measured(world: &mut World) -> anyhow::Result<()> {
     ensure!(look(machine)?.get(FREE) == Some(&value), "the guest's own measurement is gone");
 
     let (vmm, tpm) = (process_of(machine, "vmm", ZONE)?, process_of(machine, "swtpm", ZONE)?);
-    let before = machine.zones().run_check(ZONE, "end_guest", &["boot_id"], machine.within(SOON))?;
-    // The guest is gone in the middle of it.
-    let _gone = machine.zones().run_check(ZONE, "end_guest", &["reboot"], machine.within(SOON));
-    wait_for_another_boot(machine, &before.output)?;
+    reboot(machine)?;
     let again = look(machine)?;
     check(&again).context("after the guest's reset")?;
     ensure!(again.get("random") != first.get("random"), "the TPM repeats its random numbers");
@@ -79,6 +79,32 @@ pub(super) fn killed(world: &mut World) -> anyhow::Result<()> {
     ensure_running(machine, ZONE)?;
     ensure!(look(machine)?.get(FREE) == Some(&"0".repeat(64)), "the TPM is not fresh");
     Ok(())
+}
+
+/// The owner of TPMs dies: zones run on, a guest's reset still gets its TPM from the next one, and so does a new zone.
+pub(super) fn keeper_killed(world: &mut World) -> anyhow::Result<()> {
+    let machine = world.machine()?;
+    ensure_running(machine, ZONE)?;
+    ensure_stopped(machine, OTHER)?;
+    let last = last_notice(machine)?;
+    let before = ["vmm", "swtpm"].map(|program| process_of(machine, program, ZONE));
+    machine.zones().kill(service_of(machine, "keeper")?, KILL, machine.within(SOON))?;
+    wait_for_notice(machine, last, &["keeper", "started again"])?;
+    reboot(machine)?;
+    ensure!(look(machine)?.get("11") == Some(&"0".repeat(64)), "no TPM after the guest's reset");
+    for (program, before) in ["vmm", "swtpm"].into_iter().zip(before) {
+        ensure!(process_of(machine, program, ZONE)? == before?, "{ZONE} has another {program}");
+    }
+    ensure_running(machine, OTHER)?;
+    Ok(())
+}
+
+/// Lets the guest reset itself, and waits until another one is there.
+fn reboot(machine: &Machine) -> anyhow::Result<()> {
+    let before = machine.zones().run_check(ZONE, "end_guest", &["boot_id"], machine.within(SOON))?;
+    // The guest is gone in the middle of it.
+    let _gone = machine.zones().run_check(ZONE, "end_guest", &["reboot"], machine.within(SOON));
+    wait_for_another_boot(machine, &before.output)
 }
 
 /// What the registers must hold, computed from the template's files.
