@@ -18,15 +18,23 @@ use crate::workspace::Workspace;
 const SUITE: &str = "trixie";
 
 /// Programs that the build and the tests run.
-const TOOLS: &[&str] =
-    &["qemu-system-x86", "qemu-utils", "e2fsprogs", "erofs-utils", "xz-utils", "zstd", "ca-certificates"];
+const TOOLS: &[&str] = &[
+    "qemu-system-x86",
+    "qemu-utils",
+    "e2fsprogs",
+    "erofs-utils",
+    "swtpm",
+    "xz-utils",
+    "zstd",
+    "ca-certificates",
+];
 
 /// With a display: QEMU's window.
 const WINDOW_TOOLS: &[&str] = &["qemu-system-gui"];
 
 /// What the images are made of: unpacked only, nothing of it is run by the build.
 const PACKAGES: &[&str] =
-    &["linux-image-amd64", "linux-image-cloud-amd64", "busybox-static", "e2fsprogs", "logsave"];
+    &["linux-image-amd64", "linux-image-cloud-amd64", "busybox-static", "e2fsprogs", "logsave", "swtpm"];
 
 /// A folder of unpacked Debian packages.
 pub(crate) struct Root {

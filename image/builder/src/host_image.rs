@@ -47,7 +47,20 @@ const MODULES: &[&str] = &[
 ];
 
 /// Programs of the production image, below `/bin` but for `init`.
-const PROGRAMS: &[&str] = &["uplink", "zoned", "vmm", "vpnd", "desktop"];
+const PROGRAMS: &[&str] = &["uplink", "keeper", "zoned", "vmm", "vpnd", "desktop"];
+
+/// Debian's programs, and the libraries that their loader looks for: (path in the package, path in the image).
+const FOREIGN: &[(&str, &str)] = &[
+    ("usr/bin/swtpm", "bin/swtpm"),
+    ("usr/lib64/ld-linux-x86-64.so.2", "lib/swtpm/ld-linux-x86-64.so.2"),
+    ("usr/lib/x86_64-linux-gnu/libc.so.6", "lib/swtpm/libc.so.6"),
+    ("usr/lib/x86_64-linux-gnu/libcrypto.so.3", "lib/swtpm/libcrypto.so.3"),
+    ("usr/lib/x86_64-linux-gnu/libseccomp.so.2", "lib/swtpm/libseccomp.so.2"),
+    ("usr/lib/x86_64-linux-gnu/libtpms.so.0", "lib/swtpm/libtpms.so.0"),
+    ("usr/lib/x86_64-linux-gnu/libz.so.1", "lib/swtpm/libz.so.1"),
+    ("usr/lib/x86_64-linux-gnu/libzstd.so.1", "lib/swtpm/libzstd.so.1"),
+    ("usr/lib/x86_64-linux-gnu/swtpm/libswtpm_libtpms.so.0", "lib/swtpm/libswtpm_libtpms.so.0"),
+];
 
 /// The least epoch of templates that this image runs: raised when older ones must not come back.
 const MINIMUM_EPOCH: u32 = 1;
@@ -64,6 +77,8 @@ pub(crate) fn build(sources: &Sources<'_>) -> Result<()> {
         version(&policy)?,
         version(&keys)?,
         version(&packages.file("boot"))?,
+        version(&packages.file("usr/bin/swtpm"))?,
+        format!("{FOREIGN:?}"),
         MODULES.join(","),
         rules.clone(),
     ]
@@ -81,6 +96,9 @@ pub(crate) fn build(sources: &Sources<'_>) -> Result<()> {
             archive.copy(&format!("bin/{name}"), 0o755, programs.get(name)?)?;
         }
         archive.copy("etc/bulkhead/zone_fw", 0o644, programs.get("zone_fw")?)?;
+        for (source, target) in FOREIGN {
+            archive.copy(target, 0o755, &packages.file(source))?;
+        }
         let mut list = String::new();
         for module in kernels.host.modules(tools, MODULES)? {
             let path = format!("lib/modules/{}", module.file);

@@ -16,6 +16,7 @@ const TARGET: &str = "x86_64-unknown-linux-musl";
 const PROGRAMS: &[&str] = &[
     "init",
     "uplink",
+    "keeper",
     "zoned",
     "vmm",
     "vpnd",

@@ -13,7 +13,7 @@ use init_protocol::restarts::{Restarts, Verdict};
 use init_protocol::{Event, ExitCause};
 use ipc::Channel;
 use jail::host::Proc;
-use jail::{Instance, Network, Profile};
+use jail::{Folder, Instance, Network, Profile};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::console::{Console, show_on_screen};
@@ -24,7 +24,8 @@ use crate::nic::Nic;
 use crate::outputs::{self, Output};
 use crate::stored::Stored;
 use crate::table::{SERVICES, Service};
-use crate::{audit, devices, disk, spawn, table};
+use crate::tpm::Keeper;
+use crate::{audit, devices, disk, mounts, spawn, table};
 
 /// How long the desktop waits for a display and an input device.
 const DEVICES_DEADLINE: Duration = Duration::from_secs(15);
@@ -94,6 +95,10 @@ pub(crate) struct Host {
     varlink: UnixListener,
     uplink_end: Channel,
     zoned_end: Channel,
+    /// The way to `keeper`, and what the next one needs.
+    keeper: Keeper,
+    /// What `keeper` and `zoned` speak over, both ends.
+    keeper_ends: (Channel, Channel),
     ending: bool,
 }
 
@@ -101,6 +106,7 @@ impl Host {
     /// The services are due at once; nothing runs yet.
     pub(crate) fn new(console: Console, nic: Option<Nic>, varlink: UnixListener) -> anyhow::Result<Self> {
         let (uplink_end, zoned_end) = Channel::pair().context("make the uplink's channel")?;
+        let keeper_ends = Channel::pair().context("make keeper's channel")?;
         let proc = Proc::private().context("mount a proc file system of init's own")?;
         let groups = Groups::mount()?;
         let now = now();
@@ -109,7 +115,9 @@ impl Host {
                 let phase = match service {
                     _ if !Path::new(service.profile().program).exists() => Phase::Off,
                     Service::Desktop => Phase::WaitsForDevices(now.saturating_add(DEVICES_DEADLINE)),
-                    Service::Uplink | Service::Zoned | Service::TestBridge => Phase::Due(now),
+                    Service::Uplink | Service::Keeper | Service::Zoned | Service::TestBridge => {
+                        Phase::Due(now)
+                    }
                 };
                 ServiceState { service, phase, restarts: Restarts::default(), group: None }
             })
@@ -131,6 +139,8 @@ impl Host {
             varlink,
             uplink_end,
             zoned_end,
+            keeper: Keeper::default(),
+            keeper_ends,
             ending: false,
         })
     }
@@ -190,10 +200,15 @@ impl Host {
                 }
                 named("control", copy(&self.uplink_end)?);
             }
+            Service::Keeper => {
+                named("init", self.keeper.renew()?);
+                named("zoned", copy(&self.keeper_ends.0)?);
+            }
             Service::Zoned => {
                 named("init", self.link.renew().context("make zoned's channel")?);
                 self.hand_over().context("copy what zoned stored")?;
                 named("uplink", copy(&self.zoned_end)?);
+                named("keeper", copy(&self.keeper_ends.1)?);
                 named("varlink", self.varlink.as_fd().try_clone_to_owned()?);
                 named("meminfo", devices::memory_state()?);
                 if let Some(file) = disk::audit_log() {
@@ -210,7 +225,7 @@ impl Host {
             _ => Network::Empty,
         };
         let group = self.groups.make(profile.name, table::service_limits(service))?;
-        let jail = Jail { user: service.user(), network, group: &group, proc: &self.proc };
+        let jail = Jail { user: service.user(), network, folder: None, group: &group, proc: &self.proc };
         let pid = start(&mut self.outputs, profile, &jail, &borrowed, profile.name)?;
         if let Some(state) = self.services.iter_mut().find(|state| state.service == service) {
             state.group = Some(group);
@@ -229,6 +244,7 @@ impl Host {
         profile: &Profile,
         row: ZoneProcess,
         descriptors: &[(String, BorrowedFd<'_>)],
+        folder: Option<&str>,
     ) -> anyhow::Result<Pid> {
         let slot = spawn::slot(row.user);
         let group = match self.zone_groups.remove(&slot) {
@@ -239,7 +255,9 @@ impl Host {
                 made.context(NoGroup)?
             }
         };
-        let jail = Jail { user: row.user, network: Network::Empty, group: &group, proc: &self.proc };
+        let folder = folder.map(|source| Folder { source, place: mounts::SWTPM_STATE });
+        let (network, proc) = (Network::Empty, &self.proc);
+        let jail = Jail { user: row.user, network, folder, group: &group, proc };
         let started = start(&mut self.outputs, profile, &jail, descriptors, &row.label);
         if let Ok(pid) = started {
             self.zones.push((pid, row));
@@ -341,7 +359,7 @@ impl Host {
                     "{text}. Zones that run stay as they are, and nothing can start or stop one. Save your work, \
                      then press the power button."
                 )),
-                Service::Uplink | Service::TestBridge => {}
+                Service::Uplink | Service::Keeper | Service::TestBridge => {}
             }
         }
         let restarts = verdict != Verdict::GiveUp;
@@ -411,6 +429,7 @@ impl ZoneProcess {
 struct Jail<'a> {
     user: u32,
     network: Network<'a>,
+    folder: Option<Folder<'a>>,
     group: &'a Group,
     proc: &'a Proc,
 }
@@ -428,6 +447,7 @@ fn start(
         user: jail.user,
         network: jail.network,
         descriptors,
+        folder: jail.folder,
         output: theirs.as_fd(),
         group: Some(jail.group.as_fd()),
         proc: jail.proc,

@@ -33,6 +33,7 @@ mod runtime;
 mod spawn;
 mod stored;
 mod table;
+mod tpm;
 
 use std::os::unix::net::UnixListener;
 use std::path::Path;

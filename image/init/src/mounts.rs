@@ -14,6 +14,12 @@ pub(crate) const EMPTY_ROOT: &str = "/run/bulkhead/roots/empty";
 pub(crate) const DESKTOP_ROOT: &str = "/run/bulkhead/roots/desktop";
 /// Root of `zoned`.
 pub(crate) const ZONED_ROOT: &str = "/run/bulkhead/roots/zoned";
+/// Root of virtual TPMs: the libraries of the one program that is not static, and a place for its state.
+pub(crate) const SWTPM_ROOT: &str = "/run/bulkhead/roots/swtpm";
+/// Where a virtual TPM sees its state.
+pub(crate) const SWTPM_STATE: &str = "/run/bulkhead/roots/swtpm/state";
+/// Those libraries, and their loader.
+pub(crate) const LIBRARIES: &str = "/lib/swtpm";
 /// The Varlink socket.
 pub(crate) const VARLINK: &str = "/run/bulkhead/zones";
 /// Settings of the image.
@@ -62,6 +68,10 @@ pub(crate) fn jail_roots() -> anyhow::Result<()> {
         "/run/bulkhead/roots/zoned/etc",
         "/run/bulkhead/roots/zoned/etc/bulkhead",
         "/run/bulkhead/roots/zoned/data",
+        SWTPM_ROOT,
+        SWTPM_STATE,
+        "/run/bulkhead/roots/swtpm/lib",
+        "/run/bulkhead/roots/swtpm/lib64",
     ] {
         make_folder(folder, 0o755)?;
     }
@@ -69,12 +79,22 @@ pub(crate) fn jail_roots() -> anyhow::Result<()> {
     std::fs::write(&socket, []).with_context(|| format!("make {socket}"))?;
     bind(VARLINK, &socket, MountFlags::empty())?;
     bind(SETTINGS, &format!("{ZONED_ROOT}{SETTINGS}"), MountFlags::RDONLY)?;
-    bind(DATA, &format!("{ZONED_ROOT}{DATA}"), MountFlags::empty())
+    bind(DATA, &format!("{ZONED_ROOT}{DATA}"), MountFlags::empty())?;
+    // The loader is where programs name it, and looks for libraries in the other one.
+    for folder in ["lib", "lib64"] {
+        let target = format!("{SWTPM_ROOT}/{folder}");
+        bind_with(LIBRARIES, &target, MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV)?;
+    }
+    Ok(())
 }
 
 fn bind(source: &str, target: &str, more: MountFlags) -> anyhow::Result<()> {
+    bind_with(source, target, NO_SPECIALS.union(more))
+}
+
+fn bind_with(source: &str, target: &str, flags: MountFlags) -> anyhow::Result<()> {
     rustix::mount::mount_bind(source, target).with_context(|| format!("bind {source} to {target}"))?;
-    rustix::mount::mount_remount(target, MountFlags::BIND.union(NO_SPECIALS).union(more), "")
+    rustix::mount::mount_remount(target, MountFlags::BIND.union(flags), "")
         .with_context(|| format!("restrict {target}"))
 }
 

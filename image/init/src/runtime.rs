@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use anyhow::Context;
-use init_protocol::{Event, Request};
+use init_protocol::{Event, Request, ZoneProfile};
 use jail::host::Signals;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -246,15 +246,22 @@ impl Runtime {
         if zones.any(|zone| zone.process == order.process || zone.user == order.user) {
             anyhow::bail!("{} (or its number {}) is in use", order.label, order.process);
         }
-        let kvm = match order.profile {
-            init_protocol::ZoneProfile::Vmm => Some(devices::kvm()?),
-            init_protocol::ZoneProfile::Vpnd => None,
+        let mut folder = None;
+        let own = match order.profile {
+            ZoneProfile::Vmm => vec![("kvm", devices::kvm()?)],
+            ZoneProfile::Vpnd => Vec::new(),
+            ZoneProfile::Swtpm => {
+                let given = self.host.prepare_tpm(&order)?;
+                folder = Some(given.folder);
+                given.descriptors.into()
+            }
         };
-        let own = kvm.iter().map(|kvm| ("kvm".to_owned(), kvm.as_fd()));
+        let own = own.iter().map(|(name, descriptor)| ((*name).to_owned(), descriptor.as_fd()));
         let passed = order.descriptors.iter().cloned().zip(given.iter().map(AsFd::as_fd));
         let descriptors: Vec<(String, BorrowedFd<'_>)> = own.chain(passed).collect();
         let row = ZoneProcess::new(order.process, order.user, order.label.clone());
-        let pid = self.host.start_zone_process(table::zone_profile(order.profile), row, &descriptors)?;
+        let profile = table::zone_profile(order.profile);
+        let pid = self.host.start_zone_process(profile, row, &descriptors, folder.as_deref())?;
         self.host.console.say(format_args!("{} started (pid {pid})", order.label));
         Ok(pid.as_raw_nonzero().get().unsigned_abs())
     }

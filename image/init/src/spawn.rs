@@ -73,7 +73,11 @@ pub(crate) fn is_vmm(user: u32) -> bool {
 
 /// The profile of a per-zone process's user.
 pub(crate) fn profile(user: u32) -> ZoneProfile {
-    if is_vmm(user) { ZoneProfile::Vmm } else { ZoneProfile::Vpnd }
+    let rows = [ZoneProfile::Vmm, ZoneProfile::Vpnd, ZoneProfile::Swtpm];
+    let place = user.saturating_sub(FIRST_USER) % USERS_PER_ZONE;
+    rows.into_iter()
+        .find(|profile| row(*profile) == place)
+        .expect("every zone's process has the user of a row")
 }
 
 /// Whether this can be a zone's name.
@@ -87,6 +91,16 @@ pub(crate) fn word(profile: ZoneProfile) -> &'static str {
     match profile {
         ZoneProfile::Vmm => "vmm",
         ZoneProfile::Vpnd => "vpnd",
+        ZoneProfile::Swtpm => "swtpm",
+    }
+}
+
+/// The profile's place among the users of a zone.
+fn row(profile: ZoneProfile) -> u32 {
+    match profile {
+        ZoneProfile::Vmm => 0,
+        ZoneProfile::Vpnd => 1,
+        ZoneProfile::Swtpm => 2,
     }
 }
 
@@ -117,18 +131,15 @@ pub(crate) fn check(
     let needed: &[&'static str] = match profile {
         ZoneProfile::Vmm => &["config", "events"],
         ZoneProfile::Vpnd => &["config", "vhost", "uplink"],
+        ZoneProfile::Swtpm => &[],
     };
     if let Some(name) = needed.iter().find(|needed| names.iter().all(|name| name != *needed)) {
         return Err(RefuseError::Missing { profile: word(profile), name });
     }
-    let row = match profile {
-        ZoneProfile::Vmm => 0,
-        ZoneProfile::Vpnd => 1,
-    };
     Ok(Order {
         process,
         profile,
-        user: FIRST_USER + USERS_PER_ZONE * u32::from(slot) + row,
+        user: FIRST_USER + USERS_PER_ZONE * u32::from(slot) + row(profile),
         label: format!("{} {zone}", word(profile)),
         descriptors: names,
     })
@@ -142,6 +153,8 @@ fn takes(profile: ZoneProfile, name: &str) -> bool {
                 || (0..MAX_DISKS).any(|number| name == format!("disk{number}"))
         }
         ZoneProfile::Vpnd => ["config", "vhost", "uplink", "status"].contains(&name),
+        // All that it has is `init`'s.
+        ZoneProfile::Swtpm => false,
     }
 }
 

@@ -8,12 +8,12 @@
 use init_protocol::ZoneProfile;
 use jail::calls::{
     ACCEPT, BASIC, CHANGE_PATHS, DRM, EVDEV, FILE_IO, INTERFACE_STATE, KILL, KVM, MEMORY_SIZE, NARROW,
-    OPEN_PATHS, SOCKET_IO, THREADS, UNIX_CONNECT,
+    OPEN_PATHS, SOCKET_IO, SWTPM as SWTPM_CALLS, THREADS, UNIX_CONNECT,
 };
 use jail::{Isolation, PathAccess, PathRule, Profile};
 
 use crate::groups::Limits;
-use crate::mounts::{DESKTOP_ROOT, EMPTY_ROOT, VARLINK, ZONED_ROOT};
+use crate::mounts::{DESKTOP_ROOT, EMPTY_ROOT, LIBRARIES, SWTPM_ROOT, VARLINK, ZONED_ROOT};
 
 /// User of `zoned`.
 pub(crate) const ZONED_USER: u32 = 101;
@@ -25,6 +25,8 @@ pub(crate) const DESKTOP_USER: u32 = 102;
 pub(crate) enum Service {
     /// The owner of the NIC.
     Uplink,
+    /// The owner of TPMs.
+    Keeper,
     /// The lifecycle of zones.
     Zoned,
     /// Screen and input.
@@ -34,14 +36,15 @@ pub(crate) enum Service {
 }
 
 /// All of them.
-pub(crate) const SERVICES: [Service; 4] =
-    [Service::Uplink, Service::Zoned, Service::Desktop, Service::TestBridge];
+pub(crate) const SERVICES: [Service; 5] =
+    [Service::Uplink, Service::Keeper, Service::Zoned, Service::Desktop, Service::TestBridge];
 
 impl Service {
     /// Its user.
     pub(crate) fn user(self) -> u32 {
         match self {
             Self::Uplink => 100,
+            Self::Keeper => 103,
             Self::Zoned => ZONED_USER,
             Self::Desktop => DESKTOP_USER,
             Self::TestBridge => 0,
@@ -52,6 +55,7 @@ impl Service {
     pub(crate) fn profile(self) -> &'static Profile {
         match self {
             Self::Uplink => &UPLINK,
+            Self::Keeper => &KEEPER,
             Self::Zoned => &ZONED,
             Self::Desktop => &DESKTOP,
             Self::TestBridge => &TEST_BRIDGE,
@@ -62,7 +66,7 @@ impl Service {
 /// What a service may use. A zone's limit is made from its guest's memory, see [`zone_limits`].
 pub(crate) fn service_limits(service: Service) -> Limits {
     let memory_mib = match service {
-        Service::Uplink => 64,
+        Service::Uplink | Service::Keeper => 64,
         Service::Zoned => 128,
         // Frame buffers of a large screen count.
         Service::Desktop => 512,
@@ -71,12 +75,12 @@ pub(crate) fn service_limits(service: Service) -> Limits {
     Limits { memory_mib, tasks: service.profile().threads, weight: 400 }
 }
 
-/// What both processes of a zone may use together. Beside the guest's memory: their own, buffers, and tables of
+/// What all processes of a zone may use together. Beside the guest's memory: their own, buffers, and tables of
 /// pages (one word for each page of the guest, in each process and in KVM). The kernel takes back what caches
 /// the zone's files before it comes to that.
 pub(crate) fn zone_limits(guest_mib: u32) -> Limits {
     let memory_mib = u64::from(guest_mib) + u64::from(guest_mib) / 32 + 64;
-    Limits { memory_mib, tasks: VMM.threads + VPND.threads, weight: 100 }
+    Limits { memory_mib, tasks: VMM.threads + VPND.threads + SWTPM.threads, weight: 100 }
 }
 
 /// The row of a per-zone profile.
@@ -84,12 +88,14 @@ pub(crate) fn zone_profile(profile: ZoneProfile) -> &'static Profile {
     match profile {
         ZoneProfile::Vmm => &VMM,
         ZoneProfile::Vpnd => &VPND,
+        ZoneProfile::Swtpm => &SWTPM,
     }
 }
 
 const UPLINK: Profile = Profile {
     name: "uplink",
     program: "/bin/uplink",
+    arguments: &[],
     root: EMPTY_ROOT,
     isolation: Isolation::Full,
     paths: &[],
@@ -99,9 +105,23 @@ const UPLINK: Profile = Profile {
     files: 128,
 };
 
+const KEEPER: Profile = Profile {
+    name: "keeper",
+    program: "/bin/keeper",
+    arguments: &[],
+    root: EMPTY_ROOT,
+    isolation: Isolation::Full,
+    paths: &[],
+    calls: &[BASIC, SOCKET_IO],
+    capabilities: &[],
+    threads: 8,
+    files: 256,
+};
+
 const ZONED: Profile = Profile {
     name: "zoned",
     program: "/bin/zoned",
+    arguments: &[],
     root: ZONED_ROOT,
     isolation: Isolation::Full,
     paths: &[
@@ -118,6 +138,7 @@ const ZONED: Profile = Profile {
 const DESKTOP: Profile = Profile {
     name: "desktop",
     program: "/bin/desktop",
+    arguments: &[],
     root: DESKTOP_ROOT,
     isolation: Isolation::Full,
     paths: &[PathRule { path: VARLINK, access: PathAccess::Connect }],
@@ -132,6 +153,7 @@ const DESKTOP: Profile = Profile {
 const TEST_BRIDGE: Profile = Profile {
     name: "test_bridge",
     program: "/bin/test_bridge",
+    arguments: &[],
     root: "/",
     isolation: Isolation::SeesProcesses,
     paths: &[],
@@ -144,6 +166,7 @@ const TEST_BRIDGE: Profile = Profile {
 const VMM: Profile = Profile {
     name: "vmm",
     program: "/bin/vmm",
+    arguments: &[],
     root: EMPTY_ROOT,
     isolation: Isolation::Full,
     paths: &[],
@@ -156,6 +179,7 @@ const VMM: Profile = Profile {
 const VPND: Profile = Profile {
     name: "vpnd",
     program: "/bin/vpnd",
+    arguments: &[],
     root: EMPTY_ROOT,
     isolation: Isolation::Full,
     paths: &[],
@@ -163,6 +187,33 @@ const VPND: Profile = Profile {
     capabilities: &[],
     threads: 16,
     files: 256,
+};
+
+/// Another's program, from Debian, with its libraries: all that it is told is here. Descriptor 3 is the control channel,
+/// 4 the pipe with the key. Its own filter is a list of what it must not do; ours says what it may.
+const SWTPM: Profile = Profile {
+    name: "swtpm",
+    program: "/bin/swtpm",
+    arguments: &[
+        "socket",
+        "--tpm2",
+        "--tpmstate",
+        "dir=/state",
+        "--ctrl",
+        "type=unixio,clientfd=3",
+        "--key",
+        "fd=4,format=binary,mode=aes-256-cbc,remove=false",
+        "--seccomp",
+        "action=none",
+    ],
+    root: SWTPM_ROOT,
+    isolation: Isolation::Full,
+    paths: &[PathRule { path: LIBRARIES, access: PathAccess::Execute }],
+    calls: &[SWTPM_CALLS],
+    capabilities: &[],
+    threads: 4,
+    // It leaves two open at each reset of its guest.
+    files: 1000,
 };
 
 // By path, because `tests/escape` takes this file by path too.

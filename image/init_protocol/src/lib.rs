@@ -30,6 +30,9 @@ pub enum ZoneProfile {
     Vmm,
     /// The tunnel process of one zone.
     Vpnd,
+    /// The virtual TPM of one zone: a foreign program. It takes no descriptor of `zoned`'s: `init` makes its control
+    /// channel and the way of its key, and gives the other ends to `keeper`.
+    Swtpm,
 }
 
 /// `zoned` to `init`.
@@ -175,6 +178,27 @@ pub enum Event {
         cause: ExitCause,
         /// Whether `init` starts it again, or has given up for this boot.
         restarts: bool,
+    },
+}
+
+/// `init` to `keeper`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToKeeper {
+    /// The virtual TPM of a zone was started, and waits for the key of its state. The message carries two descriptors:
+    /// its control channel (a stream), and the pipe into which its key goes.
+    TpmStarted {
+        /// The zone's place in the policy.
+        slot: u8,
+        /// The zone's name.
+        zone: String,
+    },
+    /// To a `keeper` that was started again: the virtual TPM of a zone was started for the one before, and lives. The
+    /// message carries one descriptor: its control channel.
+    TpmLives {
+        /// The zone's place in the policy.
+        slot: u8,
+        /// The zone's name.
+        zone: String,
     },
 }
 

@@ -36,7 +36,7 @@ use init_protocol::ZoneProfile;
 use jail::calls::{Call, always};
 use jail::host::{NetworkNamespace, Proc};
 use jail::roles::Role;
-use jail::{Instance, Network, Profile};
+use jail::{Folder, Instance, Network, Profile};
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::system::RebootCommand;
 
@@ -86,7 +86,7 @@ fn rows() -> Vec<Row> {
         role: None,
     };
     let zone = |profile, user| Row {
-        profile: Profile { program: PROBE, ..*table::zone_profile(profile) },
+        profile: Profile { program: PROBE, arguments: &[], ..*table::zone_profile(profile) },
         user,
         limits: table::zone_limits(64),
         granted: &[],
@@ -97,6 +97,8 @@ fn rows() -> Vec<Row> {
     vec![
         zone(ZoneProfile::Vmm, 2000),
         zone(ZoneProfile::Vpnd, 2001),
+        zone(ZoneProfile::Swtpm, 2002),
+        service(Service::Keeper, &[]),
         service(Service::Uplink, &[]),
         // It keeps the policy and makes the zones' disks, by path.
         service(Service::Zoned, &["open_settings", "open_zone_disk"]),
@@ -123,6 +125,10 @@ fn attack(console: &Console) -> anyhow::Result<()> {
     }
     std::fs::write("/data/zones/vault/private.img", "secret").context("make a disk")?;
     mounts::give("/data/zones/vault/private.img".as_ref(), table::ZONED_USER, 0o600)?;
+    for folder in ["/data/vtpm", "/data/vtpm/vault"] {
+        mounts::make_folder(folder, 0o700)?;
+    }
+    mounts::give("/data/vtpm/vault".as_ref(), 2002, 0o700)?;
     mounts::make_folder("/run/bulkhead", 0o755)?;
     let _varlink = UnixListener::bind(mounts::VARLINK).context("listen")?;
     let name = SocketAddr::from_abstract_name("victim").context("name a socket")?;
@@ -234,10 +240,13 @@ fn begin(
             role.instructions()?.concat().iter().map(|byte| format!("{byte:02x}")).collect(),
         )
     })?;
+    let folder = (row.profile.name == "swtpm")
+        .then_some(Folder { source: "/data/vtpm/vault", place: mounts::SWTPM_STATE });
     let instance = Instance {
         user: row.user,
         network: if uplink { Network::Joined(ground.network.as_fd()) } else { Network::Empty },
         descriptors: &descriptors,
+        folder,
         output: theirs.as_fd(),
         group: Some(group.as_fd()),
         proc: &ground.proc,

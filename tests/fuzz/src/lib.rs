@@ -17,6 +17,7 @@ mod messages;
 mod net;
 mod packets;
 mod pci;
+mod tpm;
 mod tunnels;
 mod uplinks;
 mod vpnds;
@@ -90,6 +91,11 @@ pub const TARGETS: &[Target] = &[
     Target { name: "power", attacks: "the power ports, by a guest's accesses", run: pci::power },
     Target { name: "pvpanic", attacks: "the panic device, by a guest's accesses", run: pci::pvpanic },
     Target { name: "rng", attacks: "the source of random numbers, by a guest's requests", run: devices::rng },
+    Target {
+        name: "tpm_crb",
+        attacks: "the TPM's interface, by a guest's accesses and a TPM's answers",
+        run: tpm::tpm_crb,
+    },
     Target {
         name: "tunnel_datagrams",
         attacks: "the tunnel, by gateways and strangers",

@@ -45,7 +45,7 @@ pub(crate) fn ipc(bytes: &[u8]) {
     let mut cursor = Cursor::new(bytes);
     let (kind, count) = (cursor.u8(), cursor.below(24));
     let packet = cursor.rest();
-    match kind % 10 {
+    match kind % 13 {
         0 => receive::<init_protocol::Request>(packet, count),
         1 => receive::<init_protocol::Event>(packet, count),
         2 => receive::<vpn_protocol::ToUplink>(packet, count),
@@ -55,6 +55,9 @@ pub(crate) fn ipc(bytes: &[u8]) {
         6 => receive::<zone_protocol::vmm::Command>(packet, count),
         7 => receive::<zone_protocol::vmm::Connected>(packet, count),
         8 => receive::<Vec<(u32, Vec<String>)>>(packet, count),
+        9 => receive::<zone_protocol::keeper::ToKeeper>(packet, count),
+        10 => receive::<zone_protocol::keeper::FromKeeper>(packet, count),
+        11 => receive::<init_protocol::ToKeeper>(packet, count),
         _ => drop(vpn_protocol::datagram::parse(packet)),
     }
 }

@@ -77,6 +77,7 @@ replays! {
     replay_power power
     replay_pvpanic pvpanic
     replay_rng rng
+    replay_tpm_crb tpm_crb
     replay_tunnel_datagrams tunnel_datagrams
     replay_tunnel_frames tunnel_frames
     replay_uplink_answers uplink_answers

@@ -23,6 +23,7 @@ mod services;
 mod shared_disk;
 mod shutdown;
 mod templates;
+mod tpm;
 mod tunnels;
 mod zones;
 
@@ -56,6 +57,9 @@ pub const ALL: &[Test] = &[
     },
     Test { name: "zone_restarts_and_is_killed_on_demand", kind: System, run: lifecycle::restart_and_kill },
     Test { name: "silent_gateway_is_named", kind: System, run: tunnels::silent_gateway },
+    Test { name: "tpm_of_a_zone_holds_what_was_measured", kind: System, run: tpm::holds_what_was_measured },
+    Test { name: "killed_tpm_ends_its_zone_and_no_other", kind: System, run: tpm::killed },
+    Test { name: "killed_keeper_leaves_zones_and_their_tpms", kind: System, run: tpm::keeper_killed },
     Test { name: "guest_ends_are_told_apart", kind: System, run: guest_ends::told_apart },
     Test { name: "killed_uplink_comes_back_and_is_named", kind: System, run: services::uplink },
     Test { name: "killed_desktop_comes_back_and_is_named", kind: System, run: services::desktop },

@@ -314,7 +314,7 @@ pub fn last_notice(machine: &Machine) -> anyhow::Result<u64> {
     Ok(machine.zones().status(machine.within(SOON))?.notices.last().map_or(0, |notice| notice.number))
 }
 
-/// The process id of a zone's `vmm` or `vpnd`.
+/// The process id of a zone's `vmm`, `vpnd` or `swtpm`.
 ///
 /// # Errors
 /// There is none.
@@ -339,7 +339,7 @@ pub fn uptime(machine: &Machine, zone: &str) -> anyhow::Result<f64> {
 }
 
 /// Services of the host and their users (ARCHITECTURE.md, "Processes").
-pub const SERVICES: [(&str, u32); 3] = [("uplink", 100), ("zoned", 101), ("desktop", 102)];
+pub const SERVICES: [(&str, u32); 4] = [("uplink", 100), ("zoned", 101), ("desktop", 102), ("keeper", 103)];
 
 /// The process id of a service.
 ///
@@ -365,6 +365,7 @@ pub fn user_of(program: &str, zone: &str) -> anyhow::Result<u32> {
     match program {
         "vmm" => Ok(base),
         "vpnd" => Ok(base + 1),
+        "swtpm" => Ok(base + 2),
         other => bail!("no per-zone program {other}"),
     }
 }

@@ -3,6 +3,8 @@
 //! A check waits for what it needs (a route, an answer) until its deadline, so that whoever runs it needs no
 //! waiting of its own.
 
+mod tpm;
+
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
@@ -51,6 +53,7 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> Outcome {
             Ok((true, cut(&mounts)))
         }
         "dmesg" => Ok((true, dmesg().map_err(|error| error.to_string())?)),
+        "tpm" => tpm::run(arguments),
         "uptime" => Ok((true, format!("{} ms\n", uptime_ms()))),
         other if is_program_name(other) => {
             let path = Path::new(FOLDER).join(other);

@@ -15,4 +15,5 @@ pub mod mailbox;
 pub mod pci;
 pub mod power;
 pub mod pvpanic;
+pub mod tpm_crb;
 pub mod virtio;

@@ -249,6 +249,67 @@ pub const CHANGE_PATHS: &[Call] = &[
 /// How much memory the host has.
 pub const MEMORY_SIZE: &[Call] = &[always(libc::SYS_sysinfo)];
 
+/// A mapping of a library's code: of a file, and not to be written. (Files that can be written lie on a mount that
+/// forbids it.)
+const MAP_CODE: Call = Call {
+    number: libc::SYS_mmap,
+    condition: Condition::All(&[
+        Condition::Masked { argument: 2, mask: PROT_EXEC | PROT_WRITE, value: PROT_EXEC },
+        Condition::Masked { argument: 3, mask: MAP_ANONYMOUS, value: 0 },
+    ]),
+};
+
+/// `PROT_WRITE`.
+const PROT_WRITE: u32 = 2;
+/// `MAP_ANONYMOUS`.
+const MAP_ANONYMOUS: u32 = 0x20;
+
+/// swtpm, as `strace` saw it: its loader, its state's files, its two sockets. No socket can be made, no memory becomes
+/// executable.
+pub const SWTPM: &[Call] = &[
+    MAP_CODE,
+    masked(libc::SYS_mmap, 2, PROT_EXEC, 0),
+    masked(libc::SYS_mprotect, 2, PROT_EXEC, 0),
+    always(libc::SYS_munmap),
+    always(libc::SYS_mremap),
+    always(libc::SYS_madvise),
+    always(libc::SYS_brk),
+    always(libc::SYS_openat),
+    always(libc::SYS_access),
+    always(libc::SYS_newfstatat),
+    always(libc::SYS_fstat),
+    always(libc::SYS_read),
+    always(libc::SYS_pread64),
+    always(libc::SYS_write),
+    always(libc::SYS_writev),
+    always(libc::SYS_lseek),
+    always(libc::SYS_close),
+    always(libc::SYS_fcntl),
+    always(libc::SYS_fchmod),
+    always(libc::SYS_fsync),
+    always(libc::SYS_rename),
+    always(libc::SYS_unlink),
+    always(libc::SYS_pipe2),
+    always(libc::SYS_poll),
+    always(libc::SYS_recvmsg),
+    always(libc::SYS_futex),
+    always(libc::SYS_arch_prctl),
+    always(libc::SYS_set_tid_address),
+    always(libc::SYS_set_robust_list),
+    always(libc::SYS_rseq),
+    always(libc::SYS_rt_sigaction),
+    always(libc::SYS_rt_sigprocmask),
+    always(libc::SYS_rt_sigreturn),
+    always(libc::SYS_getpid),
+    always(libc::SYS_gettid),
+    always(libc::SYS_tgkill),
+    always(libc::SYS_getrandom),
+    always(libc::SYS_clock_gettime),
+    Call { number: libc::SYS_prlimit64, condition: Condition::Null { argument: 2 } },
+    always(libc::SYS_exit),
+    always(libc::SYS_exit_group),
+];
+
 /// KVM and guest memory.
 pub const KVM: &[Call] = &[ioctl_of(0xae), always(libc::SYS_mlock), always(libc::SYS_munlock)];
 

@@ -28,6 +28,6 @@ mod rules;
 mod start;
 
 pub use filter::CompileFilterError;
-pub use profile::{Instance, Isolation, Network, PathAccess, PathRule, Profile};
+pub use profile::{Folder, Instance, Isolation, Network, PathAccess, PathRule, Profile};
 pub use rules::{MakeRulesetError, kernel_version as landlock_version, require as require_landlock};
 pub use start::{StartError, start};

@@ -121,12 +121,12 @@ impl<'a> Plan<'a> {
     }
 
     /// Signals as in a fresh process, an own session, the network, the control group, own mounts, own users,
-    /// the root folder. `mapping` is the pipe, its reading end first, on which the child waits for its user.
+    /// the root folder with the process's own in it. `mapping` is the pipe, its reading end first, on which the child waits for its user.
     pub(crate) fn leave_the_host(
         &mut self,
         profile: &Profile,
         instance: &'a Instance<'a>,
-        root: &'a CString,
+        (root, folder): (&'a CString, Option<&'a [CString; 2]>),
         mapping: [&OwnedFd; 2],
     ) {
         let zeros = Box::new([0; SIGNAL_ACTION]);
@@ -150,6 +150,15 @@ impl<'a> Plan<'a> {
         if profile.isolation == Isolation::Full {
             let private = usize::try_from(libc::MS_REC | libc::MS_PRIVATE).expect("usize has 64 bits here");
             self.step("make mounts private", libc::SYS_mount, [0, address(c"/"), 0, private, 0]);
+            if let Some([source, place]) =
+                folder.map(|paths| paths.each_ref().map(|path| path.as_ptr().addr()))
+            {
+                let word = |flags: libc::c_ulong| usize::try_from(flags).expect("usize has 64 bits here");
+                self.step("bind its folder", libc::SYS_mount, [source, place, 0, word(libc::MS_BIND), 0]);
+                let barred = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+                let flags = word(libc::MS_REMOUNT | libc::MS_BIND | barred);
+                self.step("restrict its folder", libc::SYS_mount, [0, place, 0, flags, 0]);
+            }
             // Only now, so that the group that it entered is the root of what it could ever see.
             let groups = [small(libc::CLONE_NEWCGROUP)];
             self.step("make a cgroup namespace", libc::SYS_unshare, groups);
@@ -250,11 +259,16 @@ impl<'a> Plan<'a> {
     }
 
     /// The program itself.
-    pub(crate) fn execute(&mut self, name: &'a CString, environment: &'a [CString]) {
+    pub(crate) fn execute(
+        &mut self,
+        name: &'a CString,
+        arguments: &'a [CString],
+        environment: &'a [CString],
+    ) {
         let list = |texts: &[&CString]| -> Box<[*const libc::c_char]> {
             texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
         };
-        let arguments = list(&[name]);
+        let arguments = list(&[name].into_iter().chain(arguments).collect::<Vec<_>>());
         let variables = list(&environment.iter().collect::<Vec<_>>());
         let execute = [
             small(PROGRAM_DESCRIPTOR),

@@ -15,8 +15,11 @@ pub const PROGRAM_DESCRIPTOR: RawFd = 1000;
 pub struct Profile {
     /// Name of the program in its argument list.
     pub name: &'static str,
-    /// The program: a static executable. Nothing but this file can be executed.
+    /// The program. Nothing but this file can be executed; one that is not static needs its libraries in `root` and
+    /// a rule of [`PathAccess::Execute`] for them.
     pub program: &'static str,
+    /// Its arguments. Ours take none: this is for programs that others wrote.
+    pub arguments: &'static [&'static str],
     /// What the process sees as `/`. An empty folder unless it must reach paths; what lies in it was
     /// mounted there before.
     pub root: &'static str,
@@ -61,6 +64,8 @@ pub enum PathAccess {
     Connect,
     /// Read files, list folders.
     Read,
+    /// The same, and map files as code: libraries.
+    Execute,
     /// Also write, make, rename and remove files and folders.
     ReadWrite,
 }
@@ -74,6 +79,8 @@ pub struct Instance<'a> {
     pub network: Network<'a>,
     /// Descriptors by name, in order; they become 3, 4, ...
     pub descriptors: &'a [(String, BorrowedFd<'a>)],
+    /// A folder of its own, if it has one.
+    pub folder: Option<Folder<'a>>,
     /// Becomes stdout and stderr.
     pub output: BorrowedFd<'a>,
     /// The `cgroup.procs` file, open for writing, of the group that bounds it. Without one it stays in the
@@ -83,6 +90,15 @@ pub struct Instance<'a> {
     pub proc: &'a Proc,
     /// Variables beside [`crate::inherited::VARIABLE`].
     pub environment: &'a [(&'a str, &'a str)],
+}
+
+/// A folder that one process sees: bound into its root in its own mount namespace, and its to read and write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Folder<'a> {
+    /// Where it is, as `init` sees it. It belongs to the process's user.
+    pub source: &'a str,
+    /// The empty folder that it covers, as `init` sees it, below the profile's root.
+    pub place: &'a str,
 }
 
 /// A process's network namespace.

@@ -167,6 +167,10 @@ pub const NET_WATCH: Role = Role { name: "net", calls: &[THREAD, EPOLL] };
 /// Whoever cuts a conversation that takes too long.
 pub const DEADLINE: Role = Role { name: "deadline", calls: &[THREAD, &[always(libc::SYS_shutdown)]] };
 
+/// The way to the zone's TPM: one socket, and what waits for it is made before.
+pub const TPM: Role =
+    Role { name: "tpm", calls: &[THREAD, &[always(libc::SYS_epoll_wait), always(libc::SYS_epoll_pwait)]] };
+
 /// The VMM's first thread: builds machines, obeys `zoned`. It makes no thread.
 pub const MAIN: Role = Role { name: "main", calls: &[BASIC, SOCKET_IO, FILE_IO, KVM] };
 
@@ -192,7 +196,8 @@ pub const MAKER: Role = Role {
 };
 
 /// Every role of the VMM.
-pub const VMM: &[Role] = &[MAIN, MAKER, VCPU, DISK, RANDOM, CONSOLE, VSOCK, BALLOON, NET_WATCH, DEADLINE];
+pub const VMM: &[Role] =
+    &[MAIN, MAKER, VCPU, DISK, RANDOM, CONSOLE, VSOCK, BALLOON, NET_WATCH, DEADLINE, TPM];
 
 /// `PR_SET_NAME`.
 const PR_SET_NAME: u32 = 15;

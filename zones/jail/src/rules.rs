@@ -10,7 +10,7 @@ use landlock::{
     Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope,
 };
 
-use crate::profile::{PathAccess, Profile};
+use crate::profile::{Folder, PathAccess, PathRule, Profile};
 
 /// The oldest accepted version: 6 brought the scopes of signals and abstract sockets (Linux 6.12).
 const LEAST_ABI: i32 = 6;
@@ -52,8 +52,12 @@ pub fn require() -> Result<(), MakeRulesetError> {
     if found < LEAST_ABI { Err(MakeRulesetError::Kernel { found }) } else { Ok(()) }
 }
 
-/// Makes the ruleset; `program` is the executable, already open.
-pub(crate) fn make(profile: &Profile, program: impl AsFd) -> Result<OwnedFd, MakeRulesetError> {
+/// Makes the ruleset; `program` is the executable, already open, `own` the folder of this instance.
+pub(crate) fn make(
+    profile: &Profile,
+    program: impl AsFd,
+    own: Option<Folder<'_>>,
+) -> Result<OwnedFd, MakeRulesetError> {
     require()?;
     let found = kernel_version();
     let abi = ABI::from(found);
@@ -64,10 +68,12 @@ pub(crate) fn make(profile: &Profile, program: impl AsFd) -> Result<OwnedFd, Mak
         .scope(Scope::from_all(abi))?;
     let mut created =
         ruleset.create()?.add_rule(PathBeneath::new(program, AccessFs::Execute | AccessFs::ReadFile))?;
-    for rule in profile.paths {
-        let path = PathFd::new(rule.path)?;
-        let folder = std::path::Path::new(rule.path).is_dir();
-        let rights = rights(rule.access, abi);
+    let own = own.map(|folder| (folder.source, PathAccess::ReadWrite));
+    let fixed = profile.paths.iter().map(|PathRule { path, access }| (*path, *access));
+    for (place, access) in fixed.chain(own) {
+        let path = PathFd::new(place)?;
+        let folder = std::path::Path::new(place).is_dir();
+        let rights = rights(access, abi);
         let rights = if folder { rights } else { rights & AccessFs::from_file(abi) };
         if !rights.is_empty() {
             created = created.add_rule(PathBeneath::new(path, rights))?;
@@ -82,6 +88,7 @@ fn rights(access: PathAccess, abi: ABI) -> BitFlags<AccessFs> {
         // Up to version 8 connecting needs no right; ask for exactly what the kernel knows.
         PathAccess::Connect => BitFlags::from(AccessFs::ResolveUnix),
         PathAccess::Read => read,
+        PathAccess::Execute => read | AccessFs::Execute,
         PathAccess::ReadWrite => {
             read | AccessFs::WriteFile
                 | AccessFs::Truncate

@@ -89,11 +89,15 @@ pub fn start(profile: &Profile, instance: &Instance<'_>) -> Result<Pid, StartErr
     let null = open("/dev/null", OFlags::RDWR)?;
     let (report, write_end) = pipe("report pipe")?;
     let (waits, answers) = pipe("mapping pipe")?;
-    let ruleset = crate::rules::make(profile, program.as_fd())?;
+    let ruleset = crate::rules::make(profile, program.as_fd(), instance.folder)?;
     let filters = crate::filter::compile(profile.calls)?;
     let environment = environment(instance)?;
     let name = text(profile.name)?;
     let root = text(profile.root)?;
+    let folder =
+        instance.folder.map(|folder| Ok::<_, StartError>([text(folder.source)?, text(folder.place)?]));
+    let folder = folder.transpose()?;
+    let arguments = profile.arguments.iter().map(|word| text(word)).collect::<Result<Vec<_>, _>>()?;
 
     let passed = instance.descriptors.iter().map(|(_, descriptor)| descriptor.as_raw_fd());
     let ours = [&report, &write_end, &waits, &answers].map(AsRawFd::as_raw_fd);
@@ -105,11 +109,11 @@ pub fn start(profile: &Profile, instance: &Instance<'_>) -> Result<Pid, StartErr
         return Err(StartError::TooManyFiles(high));
     }
     let mut plan = Plan::new(&write_end);
-    plan.leave_the_host(profile, instance, &root, [&waits, &answers]);
+    plan.leave_the_host(profile, instance, (&root, folder.as_ref()), [&waits, &answers]);
     plan.place_descriptors(&null, instance, &program, &ruleset);
     plan.drop_rights(profile, instance);
     plan.confine(profile, &filters);
-    plan.execute(&name, &environment);
+    plan.execute(&name, &arguments, &environment);
 
     let pid = crate::plan::fork(namespaces(profile, instance), &plan)
         .map_err(|cause| StartError::Fork(cause.into()))?;

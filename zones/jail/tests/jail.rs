@@ -73,6 +73,7 @@ fn profile(ground: &'static Ground, calls: &'static [&'static [Call]]) -> Profil
     Profile {
         name: "probe",
         program: ground.program,
+        arguments: &[],
         root: ground.empty,
         isolation: Isolation::Full,
         paths: &[],
@@ -107,6 +108,7 @@ fn begin_as(
         user,
         network: Network::Empty,
         descriptors: if message.is_some() { &named } else { &[] },
+        folder: None,
         output: write_end.as_fd(),
         group: None,
         proc: &proc,

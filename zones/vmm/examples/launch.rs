@@ -1,13 +1,13 @@
 //! Stands in for `init` and `zoned` when a VMM is tried by hand: opens the files, passes the descriptors,
 //! prints the guest's console and the events with the time since the start. A line "kill", "pause" or "resume" on
-//! its input becomes that command; "leave" closes the channel of events, as if `zoned` had died.
+//! its input becomes that command, "tpm" brings another TPM; "leave" closes the channel of events, as if `zoned` had died.
 //!
-//! `launch VMM FIRMWARE KERNEL INITRD RECORD MEMORY_MIB VCPUS COMMAND_LINE [SERIAL=DISK[:ro]]...`; RECORD is the file of a
-//! login record, or `-` for the one of a zone that has no vTPM.
+//! `launch VMM FIRMWARE KERNEL INITRD RECORD MEMORY_MIB VCPUS COMMAND_LINE [tpm] [SERIAL=DISK[:ro]]...`; RECORD is the file of a
+//! login record, or `-` for the one of a zone that has no vTPM; the TPM never answers.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
@@ -39,6 +39,10 @@ fn main() -> anyhow::Result<()> {
     pass("firmware", File::open(firmware).context("firmware")?.into())?;
     pass("kernel", File::open(kernel).context("kernel")?.into())?;
     pass("initrd", File::open(initrd).context("initrd")?.into())?;
+    let (tpm, disks) = match disks {
+        [first, disks @ ..] if first == "tpm" => (true, disks),
+        disks => (false, disks),
+    };
     let mut config = Config {
         zone: "launched".to_owned(),
         memory_mib: memory.parse()?,
@@ -50,6 +54,7 @@ fn main() -> anyhow::Result<()> {
             "-" => without_vtpm(),
             path => std::fs::read(path).context("record")?,
         }),
+        tpm,
     };
     for (number, disk) in disks.iter().enumerate() {
         let (serial, disk) = disk.split_once('=').context("a disk is SERIAL=PATH")?;
@@ -78,6 +83,12 @@ fn without_vtpm() -> Vec<u8> {
     record[..length].to_vec()
 }
 
+/// The two ends of a TPM's data channel.
+fn tpm() -> anyhow::Result<(OwnedFd, OwnedFd)> {
+    let (near, far) = std::os::unix::net::UnixStream::pair()?;
+    Ok((near.into(), far.into()))
+}
+
 /// Starts the VMM and reports what it says.
 fn run(
     program: &str,
@@ -94,14 +105,11 @@ fn run(
     let mut inherited = Vec::new();
     let mut names = Vec::new();
     for (name, parked) in &passed {
-        // Whoever started this may have left descriptors open: those get names that nobody asks for.
-        let descriptor = fcntl_dupfd_cloexec(parked, jail::inherited::FIRST + i32::try_from(names.len())?)?;
-        while jail::inherited::FIRST + i32::try_from(names.len())?
-            < rustix::fd::AsRawFd::as_raw_fd(&descriptor)
-        {
-            names.push("foreign");
-        }
-        names.push(name);
+        let next = i32::try_from(names.len())? + 3;
+        let descriptor = fcntl_dupfd_cloexec(parked, next)?;
+        // Whoever started this left descriptors open: the VMM inherits them, too, and takes them by these names.
+        names.extend((next..descriptor.as_raw_fd()).map(|number| format!("not-ours-{number}")));
+        names.push(name.clone());
         fcntl_setfd(&descriptor, FdFlags::empty())?;
         inherited.push(descriptor);
     }
@@ -141,11 +149,17 @@ fn run(
 
 /// Does what the lines of the input say.
 fn obey(events: &Channel) {
+    let mut far_ends = Vec::new();
     for line in std::io::stdin().lines().map_while(Result::ok) {
         match line.as_str() {
             "kill" => events.send(&vmm::Command::Kill, &[]).expect("the VMM listens"),
             "pause" => events.send(&vmm::Command::Pause, &[]).expect("the VMM listens"),
             "resume" => events.send(&vmm::Command::Resume, &[]).expect("the VMM listens"),
+            "tpm" => {
+                let (near, far) = tpm().expect("a pair of sockets");
+                far_ends.push(far);
+                events.send(&vmm::Command::Tpm, &[near.as_fd()]).expect("the VMM listens");
+            }
             "leave" => rustix::net::shutdown(events, rustix::net::Shutdown::Both).expect("a socket"),
             _ => {}
         }

@@ -1,4 +1,5 @@
-//! ACPI tables of the machine: hardware-reduced, no legacy device, PCI by ECAM with MSI-X only, a generation id.
+//! ACPI tables of the machine: hardware-reduced, no legacy device, PCI by ECAM with MSI-X only, a generation id, a TPM
+//! where the zone has one.
 //!
 //! What the FADT says is missing (CMOS clock, VGA, keyboard controller) is what Linux then does not wait for.
 
@@ -14,7 +15,7 @@ use acpi_tables::mcfg::MCFG;
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
-use devices::{pci, power};
+use devices::{pci, power, tpm_crb};
 
 use crate::layout;
 
@@ -30,14 +31,15 @@ const HEADER: u32 = 36;
 const BOOT_ARCHITECTURE: u16 = 1 << 2 | 1 << 4 | 1 << 5;
 
 /// All tables, laid out from [`layout::ACPI_TABLES`] on; the root pointer is the first thing there.
-pub(crate) fn tables(vcpus: u8) -> Vec<u8> {
+pub(crate) fn tables(vcpus: u8, tpm: bool) -> Vec<u8> {
     let mut image = vec![0; Rsdp::len()];
-    let dsdt = append(&mut image, &dsdt());
+    let dsdt = append(&mut image, &dsdt(tpm));
     let fadt = append(&mut image, &bytes(&fadt(dsdt)));
     let madt = append(&mut image, &bytes(&madt(vcpus)));
     let mcfg = append(&mut image, &bytes(&mcfg()));
+    let tpm = tpm.then(|| append(&mut image, &tpm2()));
     let mut xsdt = XSDT::new(OEM, TABLE, REVISION);
-    for table in [fadt, madt, mcfg] {
+    for table in [fadt, madt, mcfg].into_iter().chain(tpm) {
         xsdt.add_entry(table);
     }
     let xsdt = append(&mut image, &bytes(&xsdt));
@@ -98,8 +100,23 @@ fn mcfg() -> MCFG {
     mcfg
 }
 
+/// The TPM's control area and how a command is started: TCG ACPI Specification 1.3, table "TPM2" of revision 4,
+/// without parameters and without an event log.
+fn tpm2() -> Vec<u8> {
+    /// Class of a client platform, and a reserved word.
+    const CLIENT: u32 = 0;
+    /// "Command Response Buffer Interface".
+    const START_METHOD: u32 = 7;
+    let mut table = Sdt::new(*b"TPM2", HEADER, 4, OEM, TABLE, REVISION);
+    table.append(CLIENT);
+    table.append(layout::TPM + tpm_crb::CONTROL_AREA);
+    table.append(START_METHOD);
+    table.append_slice(&[0; 12]);
+    table.as_slice().to_vec()
+}
+
 /// The host bridge, what its configuration space occupies, and the sleep type of "soft off".
-fn dsdt() -> Vec<u8> {
+fn dsdt(tpm: bool) -> Vec<u8> {
     let first_bar = layout::BARS;
     let last_bar = layout::BARS + (layout::BARS_CLAIMED - 1);
     let bus = AddressSpace::new_bus_number(0_u16, 0_u16);
@@ -145,9 +162,21 @@ fn dsdt() -> Vec<u8> {
             ),
         ],
     ));
+    let registers = Memory32Fixed::new(
+        true,
+        u32::try_from(layout::TPM).expect("it lies below 4 GiB"),
+        u32::try_from(tpm_crb::PAGE_SIZE).expect("one page"),
+    );
+    let tpm = tpm.then(|| {
+        let registers = ResourceTemplate::new(vec![&registers]);
+        let (id, uid) = (Name::new("_HID".into(), &"MSFT0101"), Name::new("_UID".into(), &ZERO));
+        let resources = Name::new("_CRS".into(), &registers);
+        bytes(&Scope::new("_SB_".into(), vec![&Device::new("TPM0".into(), vec![&id, &uid, &resources])]))
+    });
     let sleep = bytes(&Name::new("_S5_".into(), &Package::new(vec![&power::SOFT_OFF])));
     let mut dsdt = Sdt::new(*b"DSDT", HEADER, 6, OEM, TABLE, REVISION);
     dsdt.append_slice(&scope);
+    dsdt.append_slice(&tpm.unwrap_or_default());
     dsdt.append_slice(&sleep);
     dsdt.as_slice().to_vec()
 }
@@ -158,7 +187,12 @@ mod tests {
 
     #[test]
     fn every_table_is_reached_and_sums_to_zero() {
-        let image = tables(4);
+        for tpm in [false, true] {
+            check_tables(&tables(4, tpm), tpm);
+        }
+    }
+
+    fn check_tables(image: &[u8], tpm: bool) {
         assert!(u64::try_from(image.len()).unwrap() <= layout::ACPI_END - layout::ACPI_TABLES);
         let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
         assert_eq!((&image[..8], sum(&image[..36])), (&b"RSD PTR "[..], 0));
@@ -180,6 +214,15 @@ mod tests {
                 assert_eq!(sum(table(at(&found[140..148]))), 0);
             }
         }
-        assert_eq!(names, ["FACP", "APIC", "MCFG"]);
+        let expected = ["FACP", "APIC", "MCFG", "TPM2"];
+        assert_eq!(names, expected[..if tpm { 4 } else { 3 }]);
+        if tpm {
+            let entry = xsdt[36..].chunks(8).last().unwrap();
+            let table = table(at(entry));
+            let area = [&[0; 4][..], &0xFED4_0040_u64.to_le_bytes(), &7_u32.to_le_bytes(), &[0; 12]].concat();
+            assert_eq!(table[36..], area);
+        }
+        let device = image.windows(8).any(|text| text == b"MSFT0101");
+        assert_eq!(device, tpm);
     }
 }

@@ -1,5 +1,5 @@
-//! What a processor meets outside memory: the PCI bus, the power ports, the firmware's mailbox and its report's port, and
-//! nothing else.
+//! What a processor meets outside memory: the PCI bus, the power ports, the firmware's mailbox and its report's port, a TPM where
+//! the zone has one, and nothing else.
 //!
 //! Whatever is not there reads as all ones and swallows writes, as on a real bus. Configuration space of a function
 //! that is there is shown to the guest as a page, brought up to date after each write: a kernel reads it more than
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::pci::{self, PciBus};
-use devices::power;
+use devices::{power, tpm_crb};
 use handover::place;
 use vm_kvm::{ExitHandler, Next, ReadPages};
 use zone_protocol::vmm::End;
@@ -17,12 +17,14 @@ use zone_protocol::vmm::End;
 use crate::ending::Ending;
 use crate::firmware::Firmware;
 use crate::layout;
+use crate::tpm::Tpm;
 
 /// The board.
 pub(crate) struct Board {
     pub(crate) bus: PciBus,
     pub(crate) ending: Arc<Ending>,
     pub(crate) firmware: Firmware,
+    pub(crate) tpm: Option<Arc<Tpm>>,
     /// Where configuration space is shown. Held from a write until the page has it: two writers would leave an old
     /// state there otherwise.
     shown: Mutex<Arc<ReadPages>>,
@@ -31,10 +33,11 @@ pub(crate) struct Board {
 }
 
 /// Where an address leads.
-enum Target {
+enum Target<'a> {
     Config(u64),
     Bar(u64),
     Mailbox(u64),
+    Tpm(&'a Tpm, u64),
     Nothing,
 }
 
@@ -44,6 +47,7 @@ impl Board {
             bus,
             ending,
             firmware: Firmware::default(),
+            tpm: None,
             shown: Mutex::new(pages),
             missed: AtomicU64::new(0),
         }
@@ -84,7 +88,7 @@ impl Board {
         self.missed.swap(0, Ordering::Relaxed)
     }
 
-    fn target(&self, address: u64) -> Target {
+    fn target(&self, address: u64) -> Target<'_> {
         let within = |start: u64, size: u64| address.checked_sub(start).filter(|offset| *offset < size);
         if let Some(offset) = within(layout::BARS.into(), pci::BAR_WINDOW) {
             Target::Bar(offset)
@@ -92,6 +96,8 @@ impl Board {
             Target::Config(offset)
         } else if let Some(offset) = within(place::MAILBOX, place::MAILBOX_SIZE) {
             Target::Mailbox(offset)
+        } else if let (Some(tpm), Some(offset)) = (&self.tpm, within(layout::TPM, tpm_crb::PAGE_SIZE)) {
+            Target::Tpm(tpm, offset)
         } else {
             self.missed.fetch_add(1, Ordering::Relaxed);
             Target::Nothing
@@ -137,6 +143,7 @@ impl ExitHandler for Board {
             Target::Config(offset) => self.bus.config_read(offset, data),
             Target::Bar(offset) => self.bus.bar_read(offset, data),
             Target::Mailbox(offset) => self.firmware.read_mailbox(offset, data),
+            Target::Tpm(tpm, offset) => tpm.read(offset, data),
             Target::Nothing => data.fill(0xFF),
         }
     }
@@ -145,6 +152,7 @@ impl ExitHandler for Board {
         match self.target(address) {
             Target::Config(offset) => self.config_write(offset, data),
             Target::Bar(offset) => self.bus.bar_write(offset, data),
+            Target::Tpm(tpm, offset) => tpm.write(offset, data),
             Target::Mailbox(_) | Target::Nothing => {}
         }
         self.next()

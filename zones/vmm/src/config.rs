@@ -25,6 +25,7 @@ use zone_protocol::vmm::{Config, Connected};
 use crate::load::{self, Images};
 use crate::machine::Machine;
 use crate::roles::Maker;
+use crate::tpm::Tpm;
 
 /// A configuration is a few strings; more is not ours.
 const MAX_CONFIG: u64 = 64 * 1024;
@@ -68,6 +69,9 @@ impl Zone {
         machine.attach(Box::new(Rng::new())).context("attach random numbers")?;
         attach_vsock(&mut machine, inherited)?;
         let network = attach_network(&mut machine, inherited, &config)?;
+        if config.tpm {
+            machine.attach_tpm(Arc::new(Tpm::new().context("TPM")?));
+        }
         let balloon = Balloon::new(regions(machine.vm.ram())?);
         machine.attach(Box::new(balloon)).context("attach balloon")?;
         Ok(Self { machine, network, disks, firmware, kernel, initrd, config })
@@ -82,6 +86,7 @@ impl Zone {
             kernel: &mut self.kernel,
             initrd: &mut self.initrd,
             command_line: &self.config.command_line,
+            tpm: self.config.tpm,
         };
         let entry = load::load(self.machine.vm.ram(), images, self.config.vcpus)?;
         Ok(self.machine.vm.vcpus(self.config.vcpus, entry)?)

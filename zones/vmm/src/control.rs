@@ -34,14 +34,15 @@ pub(crate) struct Controlled<'a> {
 }
 
 impl Controlled<'_> {
-    /// Serves `zoned` until something ends the machine.
+    /// Serves `zoned` until something ends the machine; `early` are commands that came before it ran.
     ///
     /// # Errors
     /// The main thread cannot do its part any more: the machine has to end.
-    pub(crate) fn until_end(&self) -> anyhow::Result<()> {
+    pub(crate) fn until_end(&self, early: Vec<(Command, Vec<OwnedFd>)>) -> anyhow::Result<()> {
         let lost = self.network.map(NetControl::lost).transpose().context("watch the network")?;
         let waiter = self.waiter(lost.as_ref()).context("watch events")?;
         let mut ready = [EpollEvent::default(); 4];
+        early.into_iter().try_for_each(|(command, descriptors)| self.carry_out(command, descriptors))?;
         // Events are looked at in every run: a guest that resets itself at once must not keep `zoned` from being heard.
         loop {
             let patience = if self.is_over() { 0 } else { -1 };
@@ -98,24 +99,31 @@ impl Controlled<'_> {
 
     /// Takes one command.
     fn obey(&self) -> anyhow::Result<()> {
-        let end = |reason: &str| self.machine.ending().insist(End::Failed(reason.to_owned()));
         match self.events.receive::<Command>() {
-            Ok((Command::Pause, _)) => {
+            Ok((command, descriptors)) => self.carry_out(command, descriptors)?,
+            Err(ReceiveError::Closed) => self.machine.ending().insist(gone()),
+            Err(error @ ReceiveError::Malformed) => tracing::warn!(%error, "command dropped"),
+            Err(ReceiveError::WouldBlock) => {}
+            Err(error @ ReceiveError::Io(_)) => return Err(error).context("receive a command"),
+        }
+        Ok(())
+    }
+
+    fn carry_out(&self, command: Command, descriptors: Vec<OwnedFd>) -> anyhow::Result<()> {
+        match command {
+            Command::Pause => {
                 self.running.pause();
                 self.paused.set(true);
                 self.say(&Event::Paused)?;
             }
-            Ok((Command::Resume, _)) => {
+            Command::Resume => {
                 self.running.resume();
                 self.paused.set(false);
                 self.say(&Event::Resumed)?;
             }
-            Ok((Command::Network, descriptors)) => self.reconnect(descriptors),
-            Ok((Command::Kill, _)) => end("killed on request"),
-            Err(ReceiveError::Closed) => end("zoned is gone"),
-            Err(error @ ReceiveError::Malformed) => tracing::warn!(%error, "command dropped"),
-            Err(ReceiveError::WouldBlock) => {}
-            Err(error @ ReceiveError::Io(_)) => return Err(error).context("receive a command"),
+            Command::Network => self.reconnect(descriptors),
+            Command::Kill => self.machine.ending().insist(killed()),
+            Command::Tpm => tracing::warn!("a TPM that nobody waits for dropped"),
         }
         Ok(())
     }
@@ -142,6 +150,49 @@ impl Controlled<'_> {
             // The next command will say so, too.
             Err(ipc::SendError::Closed) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("report {event:?}")),
+        }
+    }
+}
+
+fn killed() -> End {
+    End::Failed("killed on request".to_owned())
+}
+
+fn gone() -> End {
+    End::Failed("zoned is gone".to_owned())
+}
+
+/// The most commands that are kept while the machine waits for its TPM.
+const MOST_EARLY: usize = 8;
+
+/// How the wait for a TPM ended.
+#[derive(Debug)]
+pub(crate) enum Waited {
+    /// Its data channel came, and these commands before it.
+    Tpm { data: OwnedFd, commands: Vec<(Command, Vec<OwnedFd>)> },
+    /// The machine ends.
+    Over(End),
+}
+
+/// Waits for the TPM of the next run. No processor exists: nothing but `zoned` can end this.
+///
+/// # Errors
+/// The channel is of no use.
+pub(crate) fn wait_for_tpm(events: &Channel) -> anyhow::Result<Waited> {
+    let mut commands = Vec::new();
+    loop {
+        match events.receive::<Command>() {
+            Ok((Command::Tpm, descriptors)) => match descriptors.into_iter().next() {
+                Some(data) => return Ok(Waited::Tpm { data, commands }),
+                None => tracing::warn!("command with a TPM came without it"),
+            },
+            Ok((Command::Kill, _)) => return Ok(Waited::Over(killed())),
+            Ok(other) if commands.len() < MOST_EARLY => commands.push(other),
+            Ok((command, _)) => tracing::warn!(?command, "command dropped"),
+            Err(ReceiveError::Closed) => return Ok(Waited::Over(gone())),
+            Err(error @ ReceiveError::Malformed) => tracing::warn!(%error, "command dropped"),
+            Err(ReceiveError::WouldBlock) => {}
+            Err(error @ ReceiveError::Io(_)) => return Err(error).context("receive a command"),
         }
     }
 }

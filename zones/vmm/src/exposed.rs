@@ -20,6 +20,6 @@ pub fn load(
     command_line: &str,
     vcpus: u8,
 ) -> Result<u64, String> {
-    let images = load::Images { firmware, kernel, initrd, command_line };
+    let images = load::Images { firmware, kernel, initrd, command_line, tpm: true };
     load::load(ram, images, vcpus).map(|entry| entry.instruction).map_err(|error| error.to_string())
 }

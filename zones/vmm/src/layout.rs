@@ -4,10 +4,10 @@
 //!   0x0000_6000  start-of-day structures, command line     0xC000_0000  end of low memory
 //!   0x000E_0000  ACPI tables                               0xD000_0000  BARs (fixed)
 //!   0x000F_0000  generation id; then SMBIOS tables, by      0xE000_0000  PCI configuration (ECAM), bus 0
-//!                the firmware; at FFF0 where a processor   0xFED5_0000  mailbox
-//!                in real mode resets the machine           0xFEE0_0000  local APICs
-//!   0x0010_0000  memory: firmware, from 0xFF_F000 the      1_0000_0000  the rest of memory
-//!                kernel's file, at the end the initrd
+//!                the firmware; at FFF0 where a processor   0xFED4_0000  TPM, if there is one
+//!                in real mode resets the machine           0xFED5_0000  mailbox
+//!   0x0010_0000  memory: firmware, from 0xFF_F000 the      0xFEE0_0000  local APICs
+//!                kernel's file, at the end the initrd      1_0000_0000  the rest of memory
 //! ```
 //! What the firmware must know, too, is in `handover::place`.
 
@@ -42,6 +42,8 @@ pub(crate) const BARS: u32 = 0xD000_0000;
 pub(crate) const BARS_CLAIMED: u32 = 0x1000_0000;
 /// PCI configuration space.
 pub(crate) const ECAM: u64 = 0xE000_0000;
+/// The TPM's page: where a PC has locality 0 of it.
+pub(crate) const TPM: u64 = 0xFED4_0000;
 /// The in-kernel local APICs.
 pub(crate) const LOCAL_APIC: u32 = 0xFEE0_0000;
 

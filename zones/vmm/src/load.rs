@@ -76,6 +76,8 @@ pub(crate) struct Images<'a> {
     pub(crate) kernel: &'a mut File,
     pub(crate) initrd: &'a mut File,
     pub(crate) command_line: &'a str,
+    /// The machine has a TPM.
+    pub(crate) tpm: bool,
 }
 
 /// Loads everything and says where the first processor starts.
@@ -119,7 +121,7 @@ pub(crate) fn load(ram: &GuestRam, images: Images<'_>, vcpus: u8) -> Result<Entr
         .flat_map(|(start, size)| [*start, *size, 0, 0].map(u64::to_le_bytes).concat())
         .collect();
     let parts = [
-        (layout::ACPI_TABLES, acpi::tables(vcpus)),
+        (layout::ACPI_TABLES, acpi::tables(vcpus, images.tpm)),
         (layout::GENERATION_ID, generation.to_vec()),
         (layout::RESET_VECTOR, RESET_CODE.to_vec()),
         (layout::COMMAND_LINE, line),

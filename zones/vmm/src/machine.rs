@@ -1,6 +1,7 @@
 //! Builds the machine, runs it until it ends, and returns it to its state at power-on.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,6 +20,7 @@ use crate::board::Board;
 use crate::ending::Ending;
 use crate::layout;
 use crate::roles::{DeviceThreads, Maker};
+use crate::tpm::{self, Tpm};
 
 /// Why a device did not get onto the bus.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +106,21 @@ impl Machine {
         }
         bus.add(Box::new(transport))?;
         Ok(())
+    }
+
+    /// Puts a TPM onto the board: its thread has a socket for each run.
+    ///
+    /// # Panics
+    /// When the machine runs.
+    pub(crate) fn attach_tpm(&mut self, tpm: Arc<Tpm>) {
+        let board = Arc::get_mut(&mut self.board).expect("only a machine that does not run is changed");
+        board.tpm = Some(tpm);
+    }
+
+    /// Connects the TPM to the socket of the coming run.
+    pub(crate) fn connect_tpm(&self, data: OwnedFd) -> io::Result<Option<tpm::Connected>> {
+        let tpm = self.board.tpm.as_ref();
+        tpm.map(|tpm| tpm.connect(data, &self.maker, self.ending())).transpose()
     }
 
     /// How this run ends.

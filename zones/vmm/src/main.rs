@@ -11,6 +11,8 @@
 //!                                                                   v
 //!                                                           Event::Ended, exit 0
 //! ```
+//! A machine with a TPM says Event::TpmWanted once it is loaded, and runs behind Command::Tpm.
+//!
 //! It runs inside its jail from the first instruction: it opens no file, makes no process, and knows nothing
 //! but the descriptors that `zone_protocol::vmm` names. It exits with 0 when it could say how the machine
 //! ended, also when the machine failed; with 1 when it could not even say that.
@@ -26,6 +28,7 @@ mod load;
 mod log;
 mod machine;
 mod roles;
+mod tpm;
 
 use std::cell::Cell;
 use std::process::ExitCode;
@@ -37,7 +40,7 @@ use jail::inherited::Inherited;
 use zone_protocol::vmm::{End, Event};
 
 use crate::config::Zone;
-use crate::control::Controlled;
+use crate::control::{Controlled, Waited};
 use crate::roles::Maker;
 
 fn main() -> ExitCode {
@@ -79,14 +82,28 @@ fn build_and_run(inherited: &mut Inherited, events: &Channel) -> anyhow::Result<
     let mut resets: u64 = 0;
     loop {
         let vcpus = zone.load()?;
+        let (mut tpm, mut early) = (None, Vec::new());
+        if zone.machine.board.tpm.is_some() {
+            events.send(&Event::TpmWanted, &[]).context("ask for the TPM")?;
+            match control::wait_for_tpm(events)? {
+                Waited::Tpm { data, commands } => {
+                    tpm = zone.machine.connect_tpm(data).context("connect the TPM")?;
+                    early = commands;
+                }
+                Waited::Over(end) => return Ok(end),
+            }
+        }
         events.send(&Event::Started, &[]).context("report the start")?;
         let running = zone.machine.start(vcpus).context("start processors")?;
         let (network, disks) = (zone.network.as_ref(), zone.disks.as_slice());
         let paused = Cell::new(false);
         let controlled =
             Controlled { machine: &zone.machine, network, disks, running: &running, events, paused }
-                .until_end();
+                .until_end(early);
         let exits = running.stop();
+        if let (Some(connected), Some(tpm)) = (tpm, &zone.machine.board.tpm) {
+            connected.end(tpm);
+        }
         let end = zone.machine.ending().take();
         controlled?;
         match end.context("the machine stopped without a reason")? {

@@ -65,11 +65,23 @@ struct Files<'a> {
     kernel: &'a [u8],
     /// A login record, or that of a zone without a vTPM.
     record: Option<&'a [u8]>,
+    /// `tpm`, or nothing.
+    tpm: Option<&'a str>,
 }
 
 /// Runs a VMM on `firmware`; see [`run_files`].
 fn run(test: &str, firmware: &[u8], says: impl Fn(&[String]) -> Option<&'static str>) -> Option<Vec<String>> {
-    run_files(test, &Files { firmware, kernel: b"opaque", record: None }, says)
+    run_with(test, firmware, None, says)
+}
+
+/// The same, perhaps with a TPM.
+fn run_with(
+    test: &str,
+    firmware: &[u8],
+    tpm: Option<&str>,
+    says: impl Fn(&[String]) -> Option<&'static str>,
+) -> Option<Vec<String>> {
+    run_files(test, &Files { firmware, kernel: b"opaque", record: None, tpm }, says)
 }
 
 /// Runs a VMM and gives its events; after each of them `says` chooses the words to the launcher.
@@ -93,6 +105,7 @@ fn run_files(
         .args([path("firmware", files.firmware), path("kernel", files.kernel), path("initrd", &[1; 5000])])
         .arg(files.record.map_or_else(|| "-".into(), |record| path("record", record)))
         .args(["32", "1", "quiet"])
+        .args(files.tpm)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -135,6 +148,30 @@ fn native_a_guest_that_goes_to_the_reset_vector_starts_again_in_the_same_process
     // It goes on resetting itself until the command is there.
     assert!(started > TIMES, "{events:?}");
     assert_eq!(events[started..], ["Ended(Failed(\"killed on request\"))", "exit status: 0"]);
+}
+
+#[test]
+fn native_a_guest_with_a_tpm_starts_when_its_tpm_did() {
+    let says = [(1, "pause"), (1, "tpm"), (3, "resume"), (5, "tpm"), (7, "kill")];
+    let Some(events) = run_with("reset with a TPM", &tiny(RESET), Some("tpm"), after(&says)) else { return };
+    let expected = [
+        "TpmWanted",
+        // What came before the TPM is carried out when the machine runs.
+        "Started",
+        "Paused",
+        "Resumed",
+        "TpmWanted",
+        "Started",
+        "TpmWanted",
+        "Ended(Failed(\"killed on request\"))",
+        "exit status: 0",
+    ];
+    assert_eq!(events, expected);
+    let says = [(1, "leave")];
+    let Some(events) = run_with("reset without zoned", &tiny(RESET), Some("tpm"), after(&says)) else {
+        return;
+    };
+    assert_eq!(events, ["TpmWanted", "exit status: 0"]);
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub struct Config {
     pub network: Option<[u8; 6]>,
     /// What the firmware finds in its mailbox at each start, resets included.
     pub record: LoginRecord,
+    /// The machine has a TPM: each of its starts waits for [`Command::Tpm`].
+    pub tpm: bool,
 }
 
 /// A login record, as `handover::record` defines it. It is wiped when it goes, and not printed.
@@ -78,6 +80,9 @@ pub enum Event {
         /// There was no room for it; otherwise it could not be read or written.
         full: bool,
     },
+    /// A machine with a TPM is loaded, for the first time or because the guest reset itself: its first instruction waits
+    /// for [`Command::Tpm`].
+    TpmWanted,
 }
 
 /// How a machine ended.
@@ -105,6 +110,9 @@ pub enum Command {
     Network,
     /// End the machine at once, without asking the guest.
     Kill,
+    /// Answers [`Event::TpmWanted`]; one descriptor comes with the message: the data channel of a TPM
+    /// that began anew (a stream of commands and responses).
+    Tpm,
 }
 
 /// Sent on the `agent` channel with one stream socket: the guest connected.

@@ -281,6 +281,7 @@ fn name(role: Role) -> &'static str {
     match role {
         Role::Vmm => "vmm",
         Role::Vpnd => "vpnd",
+        Role::Tpm => "swtpm",
     }
 }
 

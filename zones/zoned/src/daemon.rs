@@ -8,6 +8,7 @@ mod act;
 mod adopt;
 mod calls;
 mod disks;
+mod tpms;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -42,6 +43,8 @@ pub(crate) struct Inherited {
     pub(crate) init: Channel,
     /// The channel to `uplink`.
     pub(crate) uplink: Channel,
+    /// The channel to `keeper`.
+    pub(crate) keeper: Channel,
     /// The listening socket of the interface.
     pub(crate) varlink: OwnedFd,
     /// The kernel's account of memory.
@@ -58,6 +61,7 @@ pub(crate) struct Daemon {
     settings: Settings,
     init: Channel,
     uplink: Channel,
+    keeper: Channel,
     uplink_state: FromUplink,
     server: Server,
     /// In the policy's order: a zone's index is its slot and its tunnel's number.
@@ -89,6 +93,7 @@ enum PowerOff {
 enum Source {
     Init,
     Uplink,
+    Keeper,
     Listener,
     Client(ClientId),
     VmmEvents(usize),
@@ -126,6 +131,7 @@ impl Daemon {
         let zones = zones.iter().map(|zone| Zone::new(has_tunnel(zone), now)).collect();
         inherited.init.set_nonblocking().context("descriptor init")?;
         inherited.uplink.set_nonblocking().context("descriptor uplink")?;
+        inherited.keeper.set_nonblocking().context("descriptor keeper")?;
         let server = Server::new(inherited.varlink).context("descriptor varlink")?;
         let templates = Templates::new(&paths.data, &paths.template_rules);
         Ok(Self {
@@ -134,6 +140,7 @@ impl Daemon {
             settings,
             init: inherited.init,
             uplink: inherited.uplink,
+            keeper: inherited.keeper,
             uplink_state: FromUplink::default(),
             server,
             zones,
@@ -192,6 +199,7 @@ impl Daemon {
         };
         add(Source::Init, self.init.as_fd(), PollFlags::IN);
         add(Source::Uplink, self.uplink.as_fd(), PollFlags::IN);
+        add(Source::Keeper, self.keeper.as_fd(), PollFlags::IN);
         if self.past.is_none() {
             add(Source::Listener, self.server.listener(), PollFlags::IN);
         }
@@ -247,6 +255,7 @@ impl Daemon {
         match source {
             Source::Init => self.init_ready(now),
             Source::Uplink => self.uplink_ready(),
+            Source::Keeper => self.keeper_ready(now),
             Source::Listener => {
                 self.server.accept();
                 Ok(())
@@ -347,6 +356,14 @@ impl Daemon {
                     if restarts { "It is started again." } else { "It stays off until the next boot." };
                 let died = died(cause);
                 self.notices.add(&service, format!("The host's service {service} {died}. {then}"));
+                if service == "keeper" {
+                    // What waited for its answer asks the next one.
+                    for zone in 0..self.zones.len() {
+                        if self.zones.get(zone).is_some_and(|zone| zone.life.waits_for_tpm()) {
+                            self.event(zone, Event::TpmWanted, now)?;
+                        }
+                    }
+                }
                 if service == "uplink" {
                     self.uplink_state = FromUplink::default();
                     for zone in 0..self.zones.len() {
@@ -416,6 +433,7 @@ impl Daemon {
                 VmmEvent::Resumed => self.event(zone, Event::Resumed, now)?,
                 VmmEvent::NetworkLost => self.event(zone, Event::NetworkLost, now)?,
                 VmmEvent::DiskFailed { disk, full } => self.disk_failed(zone, &disk, full),
+                VmmEvent::TpmWanted => self.event(zone, Event::TpmWanted, now)?,
                 VmmEvent::Ended(end) => {
                     tracing::info!(zone = self.zone_name(zone), ?end, "machine ended");
                     self.event(zone, Event::Ended(clean(end)), now)?;

@@ -20,6 +20,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::Serialize;
 use vpn_protocol::{Endpoint, Host, Peer, VpndConfig};
+use zone_protocol::keeper::Measured;
 use zone_protocol::vmm::{Config, Disk};
 
 use crate::settings::Paths;
@@ -111,6 +112,8 @@ pub(crate) struct Prepared {
     pub(crate) vpnd: Option<Descriptors>,
     /// What `zoned` keeps.
     pub(crate) ends: Ends,
+    /// What goes into the zone's TPM.
+    pub(crate) measured: Measured,
     /// A sentence that the user should read: the zone starts all the same.
     pub(crate) remark: Option<String>,
 }
@@ -158,17 +161,25 @@ pub(crate) fn prepare(
         pipe_with(PipeFlags::CLOEXEC).map_err(|source| host("descriptors", source))?;
     rustix::io::ioctl_fionbio(&console, true).map_err(|source| host("descriptors", source))?;
     let mac = mac_address(plan.slot);
+    let command_line = template.manifest.command_line() + &zone_protocol::keep::word(&zone.keep);
+    let measured = Measured {
+        kernel: template.manifest.kernel.sha256,
+        command_line: sha256(command_line.as_bytes()),
+        initrd: template.manifest.initrd.sha256,
+        record: None,
+    };
     let config = Config {
         zone: zone.name.clone(),
         memory_mib: zone.memory_mib,
         vcpus: zone.vcpus,
-        command_line: template.manifest.command_line() + &zone_protocol::keep::word(&zone.keep),
+        command_line,
         disks: vec![
             Disk { read_only: true, serial: "template".to_owned() },
             Disk { read_only: false, serial: "private".to_owned() },
         ],
         network: plan.tunnel.map(|_| mac),
         record: login::record(&zone.name).map_err(|source| host("random numbers", source))?,
+        tpm: true,
     };
     let firmware = File::open(&paths.firmware)
         .map_err(|source| LaunchError::Firmware { path: paths.firmware.display().to_string(), source })?;
@@ -192,7 +203,7 @@ pub(crate) fn prepare(
         vpnd = Some(tunnel.vpnd);
         ends.tunnel = Some(tunnel.ends);
     }
-    Ok(Prepared { vmm, vpnd, ends, remark })
+    Ok(Prepared { vmm, vpnd, ends, measured, remark })
 }
 
 /// What a tunnel process, its VMM and `zoned` get.
@@ -321,6 +332,12 @@ fn private_disk(data: &Path, plan: &Plan<'_>) -> Result<stored_disk::Opened, Lau
         }
         None => stored_disk::open(data, plan.zone),
     }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut sum = template::Summer::default();
+    sum.add(bytes);
+    sum.finish().sha256
 }
 
 /// A postcard message in memory that nobody can change any more.

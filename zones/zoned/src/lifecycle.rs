@@ -32,6 +32,7 @@
 
 mod requests;
 mod saved;
+mod tpm;
 mod tunnel;
 
 use std::time::{Duration, Instant};
@@ -69,6 +70,8 @@ pub(crate) enum Role {
     Vmm,
     /// The tunnel process.
     Vpnd,
+    /// The virtual TPM.
+    Tpm,
 }
 
 /// What happened.
@@ -94,6 +97,10 @@ pub(crate) enum Event {
     Refused(Role, String),
     /// A process is gone.
     Exited(Role, ExitCause),
+    /// The VMM's machine is loaded and waits for a TPM that began anew: at the start, and whenever the guest reset itself.
+    TpmWanted,
+    /// The TPM cannot be begun: follows "the virtual TPM".
+    TpmFailed(String),
     /// The VMM is about to run the first instruction: at the start, and whenever the guest reset itself.
     Booted,
     /// The VMM's processors stand still.
@@ -121,6 +128,8 @@ pub(crate) enum Action {
     Launch,
     /// Make a tunnel's descriptors, ask for its process and connect the VMM to it.
     LaunchVpnd,
+    /// Have the TPM begun anew, with what is measured, and give it to the VMM.
+    BeginTpm,
     /// Ask the agent to shut down, if it is connected.
     AskAgent,
     /// Forget the agent's connection: its guest is gone.
@@ -198,6 +207,9 @@ pub(crate) struct Lifecycle {
     state: State,
     has_vpnd: bool,
     vmm: bool,
+    tpm: bool,
+    /// The machine waits for it.
+    tpm_wanted: bool,
     vpnd: Vpnd,
     vpnd_deaths: Restarts,
     /// From here the deaths' times are counted.
@@ -215,6 +227,8 @@ impl Lifecycle {
             state: State::Stopped { reason: None },
             has_vpnd,
             vmm: false,
+            tpm: false,
+            tpm_wanted: false,
             vpnd: Vpnd::Off,
             vpnd_deaths: Restarts::default(),
             epoch: now,
@@ -265,6 +279,7 @@ impl Lifecycle {
         match role {
             Role::Vmm => self.vmm,
             Role::Vpnd => matches!(self.vpnd, Vpnd::Lives { .. }),
+            Role::Tpm => self.tpm,
         }
     }
 
@@ -286,7 +301,7 @@ impl Lifecycle {
             Event::Pause => return self.pause(now),
             Event::Resume => return self.resume(now),
             Event::LaunchFailed(reason) => {
-                self.vmm = false;
+                (self.vmm, self.tpm) = (false, false);
                 self.vpnd = Vpnd::Off;
                 self.wind_down(After::Failed(reason), now)
             }
@@ -298,6 +313,7 @@ impl Lifecycle {
                 match role {
                     Role::Vmm => self.vmm = false,
                     Role::Vpnd => self.vpnd = Vpnd::Off,
+                    Role::Tpm => self.tpm = false,
                 }
                 let name = process_name(role);
                 self.wind_down(After::Failed(format!("The host did not start {name}: {reason}.")), now)
@@ -308,6 +324,9 @@ impl Lifecycle {
                 self.wind_down(After::Failed(reason), now)
             }
             Event::Exited(Role::Vpnd, cause) => self.vpnd_exited(cause, now),
+            Event::Exited(Role::Tpm, cause) => self.tpm_exited(cause, now),
+            Event::TpmWanted => self.tpm_wanted(now),
+            Event::TpmFailed(reason) => self.tpm_failed(&reason, now),
             Event::Booted => self.booted(now),
             Event::Paused => self.paused(),
             Event::Resumed => self.resumed(),
@@ -340,8 +359,8 @@ impl Lifecycle {
     fn launch(&mut self, now: Instant) -> Vec<Action> {
         self.resets = 0;
         self.vpnd_deaths = Restarts::default();
-        self.booted = false;
-        self.vmm = true;
+        (self.booted, self.tpm_wanted) = (false, false);
+        (self.vmm, self.tpm) = (true, true);
         self.vpnd = if self.has_vpnd { Vpnd::Lives { died: None, hung_up: HungUp::No } } else { Vpnd::Off };
         self.state = State::Starting { deadline: now + START_PATIENCE };
         vec![Action::Launch]
@@ -373,6 +392,7 @@ impl Lifecycle {
 
     /// The machine begins: again, when the guest reset itself inside its VMM.
     fn booted(&mut self, now: Instant) -> Vec<Action> {
+        self.tpm_wanted = false;
         if !std::mem::replace(&mut self.booted, true) {
             return Vec::new();
         }
@@ -487,13 +507,13 @@ impl Lifecycle {
     }
 
     fn kills(&self) -> Vec<Action> {
-        let roles = [Role::Vmm, Role::Vpnd].into_iter();
+        let roles = [Role::Vmm, Role::Vpnd, Role::Tpm].into_iter();
         roles.filter(|role| self.alive(*role)).map(Action::Kill).collect()
     }
 
     /// Leaves `Stopping` when nothing is left.
     fn after_exit(&mut self, now: Instant) -> Vec<Action> {
-        if self.alive(Role::Vmm) || self.alive(Role::Vpnd) {
+        if [Role::Vmm, Role::Vpnd, Role::Tpm].into_iter().any(|role| self.alive(role)) {
             return Vec::new();
         }
         let State::Stopping { after, .. } = &self.state else { return Vec::new() };
@@ -515,6 +535,7 @@ fn process_name(role: Role) -> &'static str {
     match role {
         Role::Vmm => "the zone's virtual machine process",
         Role::Vpnd => "the zone's tunnel process",
+        Role::Tpm => "the zone's virtual TPM",
     }
 }
 

@@ -37,6 +37,7 @@ fn main() -> anyhow::Result<()> {
     let inherited = Inherited {
         init: Channel::from_descriptor(passed.take("init").context("start")?),
         uplink: Channel::from_descriptor(passed.take("uplink").context("start")?),
+        keeper: Channel::from_descriptor(passed.take("keeper").context("start")?),
         varlink: passed.take("varlink").context("start")?,
         meminfo: passed.take("meminfo").context("start")?,
         // Absent without a data disk; then the user is told.

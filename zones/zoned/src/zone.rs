@@ -8,6 +8,7 @@ use control_api::Phase;
 use ipc::{Channel, ReceiveError};
 use vpn_protocol::{Endpoint, VpndStatus};
 use zone_protocol::agent::PORT;
+use zone_protocol::keeper::Measured;
 use zone_protocol::vmm::{Connected, Event};
 
 use crate::agent_link::AgentLink;
@@ -71,6 +72,8 @@ pub(crate) struct Run {
     pub(crate) vmm: u32,
     /// The tunnel process's number.
     pub(crate) vpnd: Option<u32>,
+    /// The virtual TPM's number, and what is measured into it.
+    pub(crate) tpm: (u32, Measured),
     /// From and to the VMM.
     pub(crate) events: Option<Channel>,
     /// The agent's connections, from the VMM.
@@ -106,8 +109,8 @@ pub(crate) struct Check {
 
 impl Run {
     /// A run that was just asked for.
-    pub(crate) fn new(ends: Ends, vmm: u32, vpnd: Option<u32>) -> Self {
-        let mut run = Self::of(vmm, vpnd, ends.console);
+    pub(crate) fn new(ends: Ends, vmm: u32, vpnd: Option<u32>, tpm: (u32, Measured)) -> Self {
+        let mut run = Self::of(vmm, vpnd, tpm, ends.console);
         (run.events, run.agents) = (Some(ends.events), Some(ends.agent));
         if let Some(tunnel) = ends.tunnel {
             run.connect_tunnel(tunnel);
@@ -115,11 +118,12 @@ impl Run {
         run
     }
 
-    fn of(vmm: u32, vpnd: Option<u32>, console: OwnedFd) -> Self {
+    fn of(vmm: u32, vpnd: Option<u32>, tpm: (u32, Measured), console: OwnedFd) -> Self {
         Self {
             generation: 0,
             vmm,
             vpnd,
+            tpm,
             events: None,
             agents: None,
             console: Console::new(console),
@@ -142,11 +146,12 @@ impl Run {
         descriptors: Vec<(String, OwnedFd)>,
         vmm: u32,
         vpnd: Option<u32>,
+        tpm: (u32, Measured),
         endpoints: Option<Vec<Endpoint>>,
     ) -> Result<Self, String> {
         let mut by_name: BTreeMap<String, OwnedFd> = descriptors.into_iter().collect();
         let console = by_name.remove("console").ok_or("its console was not stored")?;
-        let mut run = Self::of(vmm, vpnd, console);
+        let mut run = Self::of(vmm, vpnd, tpm, console);
         run.events = by_name.remove("events").map(Channel::from_descriptor);
         run.agents = by_name.remove("agent").map(Channel::from_descriptor);
         run.status = by_name.remove("status").map(Channel::from_descriptor);
@@ -183,6 +188,9 @@ impl Run {
         if self.vmm == process {
             return Some(Role::Vmm);
         }
+        if self.tpm.0 == process {
+            return Some(Role::Tpm);
+        }
         (self.vpnd == Some(process)).then_some(Role::Vpnd)
     }
 
@@ -191,6 +199,7 @@ impl Run {
         match role {
             Role::Vmm => Some(self.vmm),
             Role::Vpnd => self.vpnd,
+            Role::Tpm => Some(self.tpm.0),
         }
     }
 

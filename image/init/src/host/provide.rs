@@ -1,9 +1,10 @@
 //! What a zone is given beside its processes: limits and a disposable disk; and how both go again.
 
-use init_protocol::{Event, MAX_ZONES, Request};
+use init_protocol::{Event, MAX_ZONES, Request, ZoneProfile};
 
 use super::{Host, ZoneProcess};
-use crate::spawn;
+use crate::spawn::{self, Order};
+use crate::tpm;
 
 impl Host {
     /// Carries out a request that starts no process.
@@ -48,11 +49,20 @@ impl Host {
         }
     }
 
+    /// What a zone's virtual TPM is started with.
+    pub(crate) fn prepare_tpm(&mut self, order: &Order) -> anyhow::Result<tpm::Given> {
+        let zone = order.label.split_once(' ').map(|(_, zone)| zone).unwrap_or_default();
+        self.keeper.prepare(spawn::slot(order.user), zone, order.user)
+    }
+
     /// What a zone's process leaves behind goes: the group with the last one, the disk with the VMM.
     pub(super) fn clean_up(&mut self, gone: &ZoneProcess) {
         let slot = spawn::slot(gone.user);
         if !self.has_process(slot) {
             self.zone_groups.remove(&slot);
+        }
+        if spawn::profile(gone.user) == ZoneProfile::Swtpm {
+            self.keeper.forget(slot);
         }
         if spawn::is_vmm(gone.user) && self.disks.close(slot) {
             self.console.say(format_args!("{}: its disposable disk is gone", gone.label));

@@ -16,6 +16,8 @@ fn a_good_request_becomes_an_order() {
     let names = ["config", "vhost", "uplink", "status"].map(str::to_owned).to_vec();
     let order = check(8, ZoneProfile::Vpnd, 31, "x", names, 4).unwrap();
     assert_eq!((order.user, order.label.as_str()), (2001 + 16 * 31, "vpnd x"));
+    let order = check(9, ZoneProfile::Swtpm, 1, "x", Vec::new(), 0).unwrap();
+    assert_eq!((order.user, order.label.as_str()), (2002 + 16, "swtpm x"));
 }
 
 #[test]
@@ -39,6 +41,8 @@ fn every_rule_refuses() {
         refused(vmm(0, "office", &names, 4), unknown);
     }
     refused(vmm(0, "office", &["config"], 1), "vmm needs descriptor events");
+    let control = check(1, ZoneProfile::Swtpm, 0, "office", vec!["control".to_owned()], 1);
+    refused(control, "swtpm takes no descriptor of that name, or not twice (number 1 of the list)");
 }
 
 #[test]
@@ -47,6 +51,8 @@ fn users_lead_back_to_their_slot() {
         let user = vmm(slot, "office", GOOD, GOOD.len()).unwrap().user;
         assert_eq!((super::slot(user), super::slot(user + 1)), (slot, slot));
         assert_eq!((is_vmm(user), is_vmm(user + 1)), (true, false));
+        let profiles = [0, 1, 2].map(|more| profile(user + more));
+        assert_eq!(profiles, [ZoneProfile::Vmm, ZoneProfile::Vpnd, ZoneProfile::Swtpm]);
     }
     assert!(!is_vmm(101));
 }

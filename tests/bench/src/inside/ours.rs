@@ -72,6 +72,7 @@ pub(super) fn start(zone: &Zone, private: &Path, network: Network) -> anyhow::Re
         disks: vec![disk(true, "template"), disk(false, "private")],
         network: (network == Network::Tunnel).then_some(MAC),
         record: record()?,
+        tpm: false,
     };
     let writable = |path: &Path| {
         OpenOptions::new().read(true).write(true).open(path).with_context(|| path.display().to_string())

@@ -81,7 +81,7 @@ const SECOND_WALL: [&str; 47] = [
 
 /// Rows of the table, roles of the VMM's threads, and the attempts of the attack program: at least those that are made
 /// everywhere, and those that are made in roles alone.
-const ROWS: [&str; 5] = ["vmm", "vpnd", "uplink", "zoned", "desktop"];
+const ROWS: [&str; 7] = ["vmm", "vpnd", "swtpm", "uplink", "keeper", "zoned", "desktop"];
 const ROLES: [&str; 3] = ["vcpu", "disk", "deadline"];
 const ATTEMPTS_OF_ROLES: usize = 10;
 const ATTEMPTS: usize = 100;

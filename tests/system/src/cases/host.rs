@@ -142,8 +142,8 @@ pub(super) fn jailed(world: &mut World) -> anyhow::Result<()> {
             wrong.push(format!("{found} processes of {name} (user {user})"));
         }
     }
-    // Three services, and two processes for each of two zones.
-    if ours.len() < 7 {
+    // Four services, and three processes for each of two zones.
+    if ours.len() < 10 {
         wrong.push(format!("only {} processes were seen", ours.len()));
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("; "));

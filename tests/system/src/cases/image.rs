@@ -8,7 +8,29 @@ use crate::cpio::{Entry, read};
 use crate::world::World;
 
 /// Every program of the production image (ARCHITECTURE.md, "Files").
-const PROGRAMS: [&str; 6] = ["init", "bin/uplink", "bin/zoned", "bin/vmm", "bin/vpnd", "bin/desktop"];
+const PROGRAMS: [&str; 8] = [
+    "init",
+    "bin/uplink",
+    "bin/keeper",
+    "bin/zoned",
+    "bin/vmm",
+    "bin/vpnd",
+    "bin/desktop",
+    // Debian's.
+    "bin/swtpm",
+];
+
+/// What the last of them needs.
+const LIBRARIES: [&str; 8] = [
+    "lib/swtpm/ld-linux-x86-64.so.2",
+    "lib/swtpm/libc.so.6",
+    "lib/swtpm/libcrypto.so.3",
+    "lib/swtpm/libseccomp.so.2",
+    "lib/swtpm/libswtpm_libtpms.so.0",
+    "lib/swtpm/libtpms.so.0",
+    "lib/swtpm/libz.so.1",
+    "lib/swtpm/libzstd.so.1",
+];
 
 /// What the test image has more.
 const TEST_PROGRAMS: [&str; 3] = ["bin/test_bridge", "bin/escape", "bin/probe"];
@@ -17,8 +39,8 @@ pub(super) fn production(world: &mut World) -> anyhow::Result<()> {
     let host = entries(&world.artifacts.host_segment())?;
     let bad = unexpected(&host);
     ensure!(bad.is_empty(), "the production image contains {bad:?}");
-    for program in PROGRAMS {
-        ensure!(host.iter().any(|entry| entry.path == program), "the production image lacks {program}");
+    for program in PROGRAMS.iter().chain(&LIBRARIES) {
+        ensure!(host.iter().any(|entry| entry.path == *program), "the production image lacks {program}");
     }
     // The same look finds what is there: the test image's additions.
     let test = entries(&world.artifacts.test_segment())?;
@@ -51,7 +73,7 @@ fn unexpected(entries: &[Entry]) -> Vec<&str> {
         .iter()
         .filter(|entry| entry.is_executable() || entry.looks_like_a_program())
         .map(|entry| entry.path.as_str())
-        .filter(|path| !PROGRAMS.contains(path))
+        .filter(|path| !PROGRAMS.contains(path) && !LIBRARIES.contains(path))
         .filter(|path| {
             !(path.starts_with("lib/modules/") && Path::new(path).extension().is_some_and(|end| end == "ko"))
         })

@@ -4,8 +4,11 @@
 //! tried follows from a seed, which a failure names.
 
 use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 
 use devices::virtio::balloon::Balloon;
 use devices::virtio::console::Console;
@@ -16,6 +19,7 @@ use devices::virtio::{SharedRegion, VirtioDevice};
 use tracing::span;
 
 use super::*;
+use crate::tpm::Tpm;
 
 /// Processors, entries of each one's script, and where the scripts lie.
 const PROCESSORS: u8 = 4;
@@ -36,6 +40,9 @@ const KINDS: u32 = 3;
 const DESCRIPTORS: u32 = 0;
 const HEADERS: u32 = 1;
 const RING: u32 = 2;
+
+/// The TPM's page.
+const TPM: u32 = 0xFED4_0000;
 
 /// The first function without a device.
 const BEHIND: u8 = FIRST_DEVICE + 5;
@@ -135,12 +142,28 @@ impl Script {
             5 => bar + 0x3000 + offset,
             6 | 7 => bar + 0x4000 + dice.below(8) * 16 + dice.one_of(&[0, 4, 8, 12, 13]),
             8 => bar + dice.below(0x1_0000),
+            9 if dice.below(4) == 0 => {
+                TPM + dice.one_of(&[8, 0x40, 0x48, 0x4C, 0x80, 0x84, 0xFFC]) + dice.below(4)
+            }
             _ => dice.ring() & 0x7F_FFFF | 0x20_0000,
         };
         self.push(width, address, dice.value());
         if dice.below(50) == 0 {
             // The power ports are 0x600 and above.
             self.push(6, dice.below(0x600), dice.value());
+        }
+    }
+
+    /// The steps of a TPM's driver, with a length that may be none.
+    fn tpm(&mut self, dice: &mut Dice) {
+        let length = dice.one_of(&[10, 10, 12, 3968, 3969, 9, 0]);
+        let [a, b] = u16::try_from(length).unwrap().to_be_bytes().map(u32::from);
+        let start = [(8, 1), (0x40, 1), (0x80, 0x0180), (0x84, a | b << 8), (0x4C, 1)];
+        for (register, value) in start {
+            self.push(4, TPM + register, value);
+        }
+        if dice.below(3) == 0 {
+            self.push(4, TPM + 8, 2);
         }
     }
 
@@ -246,7 +269,25 @@ fn machine_with_everything() -> Option<(Machine, Vec<Arc<Counters>>)> {
     for device in devices {
         machine.attach(device).unwrap();
     }
+    machine.attach_tpm(Arc::new(Tpm::new().unwrap()));
     Some((machine, counters))
+}
+
+/// A TPM that refuses every command; how many came whole.
+fn refusing_tpm(mut socket: UnixStream) -> JoinHandle<usize> {
+    std::thread::spawn(move || {
+        let mut commands = 0;
+        let mut header = [0; 10];
+        while socket.read_exact(&mut header).is_ok() {
+            let length = u32::from_be_bytes(header[2..6].try_into().unwrap());
+            let mut rest = vec![0; usize::try_from(length).unwrap() - header.len()];
+            socket.read_exact(&mut rest).unwrap();
+            commands += 1;
+            // Whoever asked may be gone.
+            let _gone = socket.write_all(&[0x80, 1, 0, 0, 0, 10, 0, 0, 1, 1]);
+        }
+        commands
+    })
 }
 
 /// Counts lines.
@@ -280,7 +321,11 @@ fn prepare(memory: &GuestMemoryMmap<()>, dice: &mut Dice) {
         let mut script = Script(Vec::new());
         script.push(4, MARKS + 4 * processor, MARK);
         while script.0.len() < usize::try_from(ENTRIES).unwrap() {
-            if dice.below(12) == 0 { script.driver(dice) } else { script.access(dice) }
+            match dice.below(36) {
+                0..=2 => script.driver(dice),
+                3 => script.tpm(dice),
+                _ => script.access(dice),
+            }
         }
         let start = SCRIPTS + processor * SCRIPT_SIZE;
         memory.write_obj(start, GuestAddress(u64::from(0x7040 + 4 * processor))).unwrap();
@@ -301,6 +346,7 @@ fn native_a_hostile_guest_harms_nothing_but_itself() {
         Err(_) => (u64::from(clock.subsec_nanos()), if soak() { 500 } else { 8 }),
     };
     let mut ends = String::new();
+    let mut commands = 0;
     let mut seen = [false; PROCESSORS as usize];
     for seed in first..first + runs {
         println!("BULKHEAD_SEED={seed}");
@@ -308,7 +354,14 @@ fn native_a_hostile_guest_harms_nothing_but_itself() {
         let before = COUNT.load(Ordering::Relaxed);
         // A guest that destroyed its own code may never end: then we end it.
         let limit = Timespec { tv_sec: 3, tv_nsec: 0 };
+        let (data, far_end) = UnixStream::pair().unwrap();
+        let tpm = refusing_tpm(far_end);
+        let connected = machine.connect_tpm(data.into()).unwrap().unwrap();
         let end = run_processors(&machine, PROCESSORS, &limit);
+        connected.end(machine.board.tpm.as_ref().unwrap());
+        commands += tpm.join().unwrap();
+        // It kept to the rules, so its end has another reason.
+        assert!(!format!("{end:?}").contains("TPM"), "{end:?}");
         let lines = COUNT.load(Ordering::Relaxed) - before;
         for (mark, seen) in (MARKS..).step_by(4).zip(&mut seen) {
             let memory = &machine.vm.ram().memory;
@@ -324,7 +377,8 @@ fn native_a_hostile_guest_harms_nothing_but_itself() {
         assert_eq!(memory.read_obj::<u8>(GuestAddress(0xD300)).unwrap(), 0, "the disk does not work");
         machine.reset().unwrap();
     }
-    println!("{ends}");
+    println!("{ends}{commands} commands to the TPM");
+    assert!(commands > 0 || runs == 1, "no command reached the TPM");
     // A device may have written over one run's marks, where the guest told it to; not over all.
     assert!(runs == 1 || seen == [true; PROCESSORS as usize], "processors did nothing: {seen:?}");
     // The values reach the devices: each one found fault with something.

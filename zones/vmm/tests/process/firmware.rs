@@ -100,7 +100,7 @@ fn start(
     record: Option<&[u8]>,
     says: &[(usize, &'static str)],
 ) -> Option<Vec<String>> {
-    run_files(test, &Files { firmware: built(), kernel, record }, after(says))
+    run_files(test, &Files { firmware: built(), kernel, record, tpm: None }, after(says))
 }
 
 fn ends(test: &str, kernel: &[u8], record: Option<&[u8]>, failure: Failure) {

@@ -85,6 +85,7 @@ impl Daemon {
                 let program = match role {
                     Role::Vmm => "vmm",
                     Role::Vpnd => "vpnd",
+                    Role::Tpm => "swtpm",
                 };
                 self.notices.add(&format!("{program} {name}"), format!("Zone {name}: {text}"));
             }
@@ -103,12 +104,13 @@ impl Daemon {
                 run.killed.push(role);
                 self.init.send(&Request::Kill { process }, &[]).context("ask init to kill a process")?;
             }
+            Action::BeginTpm => return Ok(self.begin_tpm(zone).err().map(Event::TpmFailed)),
             Action::Release => self.release(zone, now),
         }
         Ok(None)
     }
 
-    fn tell_vmm(&mut self, zone: usize, command: &Command, descriptors: &[BorrowedFd<'_>]) {
+    pub(super) fn tell_vmm(&mut self, zone: usize, command: &Command, descriptors: &[BorrowedFd<'_>]) {
         let events = self.run_mut(zone).and_then(|run| run.events.as_ref());
         if let Some(Err(error)) = events.map(|events| events.send(command, descriptors)) {
             tracing::info!(zone = self.zone_name(zone), ?command, "tell the VMM: {error}");
@@ -127,13 +129,15 @@ impl Daemon {
         if let Some(remark) = &prepared.remark {
             self.about_disk(zone, remark);
         }
+        // Before the VMM, so that keeper knows it when the VMM asks for it.
+        let tpm = self.spawn(zone, ZoneProfile::Swtpm, &Vec::new())?;
         let vpnd = match &prepared.vpnd {
             Some(descriptors) => Some(self.spawn(zone, ZoneProfile::Vpnd, descriptors)?),
             None => None,
         };
         let vmm = self.spawn(zone, ZoneProfile::Vmm, &prepared.vmm)?;
         if let Some(state) = self.zones.get_mut(zone) {
-            state.run = Some(Run::new(prepared.ends, vmm, vpnd));
+            state.run = Some(Run::new(prepared.ends, vmm, vpnd, (tpm, prepared.measured)));
         }
         self.add_tunnel(zone);
         Ok(Ok(()))

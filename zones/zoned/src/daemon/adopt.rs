@@ -13,14 +13,15 @@ use init_protocol::{Event as InitEvent, ExitCause, Request, ZoneProfile};
 use ipc::SendError;
 use serde::{Deserialize, Serialize};
 use vpn_protocol::VpndStatus;
+use zone_protocol::keeper::Measured;
 
 use super::Daemon;
 use crate::launch::{endpoints, tunnel_of};
-use crate::lifecycle::{Lifecycle, Role, SavedLife};
+use crate::lifecycle::{Event, Lifecycle, Role, SavedLife};
 use crate::zone::{Run, Zone};
 
 /// Version of [`Saved`]: another one is not understood.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A running zone, as the next `zoned` reads it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,6 +30,8 @@ struct Saved {
     zone: String,
     vmm: u32,
     vpnd: Option<u32>,
+    tpm: u32,
+    measured: Measured,
     tunnel_up: bool,
     life: SavedLife,
 }
@@ -119,7 +122,11 @@ impl Daemon {
         }
         for zone in 0..self.zones.len() {
             self.add_tunnel(zone);
-            for role in [Role::Vmm, Role::Vpnd] {
+            if self.zones.get(zone).is_some_and(|zone| zone.life.waits_for_tpm()) {
+                // The answer to an earlier zoned's question went with it.
+                self.event(zone, Event::TpmWanted, now)?;
+            }
+            for role in [Role::Vmm, Role::Vpnd, Role::Tpm] {
                 let process = self.run_mut(zone).and_then(|run| run.process(role));
                 if let Some(cause) = process.and_then(|process| past.gone.get(&process)) {
                     self.exited(zone, role, *cause, now)?;
@@ -160,10 +167,11 @@ impl Daemon {
         if let Some(vpnd) = saved.vpnd {
             past.is(vpnd, ZoneProfile::Vpnd, slot, &zone.name)?;
         }
+        past.is(saved.tpm, ZoneProfile::Swtpm, slot, &zone.name)?;
         let key = |name: &str| self.settings.keys.get(name).copied();
         let tunnel = tunnel_of(policy, zone, key).map_err(|error| error.to_string())?;
-        let mut run =
-            Run::adopted(descriptors, saved.vmm, saved.vpnd, tunnel.map(|(tunnel, _)| endpoints(tunnel)))?;
+        let (peers, tpm) = (tunnel.map(|(tunnel, _)| endpoints(tunnel)), (saved.tpm, saved.measured));
+        let mut run = Run::adopted(descriptors, saved.vmm, saved.vpnd, tpm, peers)?;
         let place = self.zones.get_mut(index).ok_or("the policy has no such zone")?;
         let mut adopted = Zone::new(tunnel.is_some(), now);
         adopted.life = Lifecycle::restore(saved.life, tunnel.is_some(), now);
@@ -188,7 +196,8 @@ impl Daemon {
                 continue;
             };
             let (vmm, vpnd, tunnel_up) = (run.vmm, run.vpnd, run.vpnd_status.up);
-            let saved = Saved { version: VERSION, zone: name, vmm, vpnd, tunnel_up, life };
+            let (tpm, measured) = run.tpm;
+            let saved = Saved { version: VERSION, zone: name, vmm, vpnd, tpm, measured, tunnel_up, life };
             let state = postcard::to_stdvec(&saved).context("encode a zone's state")?;
             let kept = Kept { state: state.clone(), generation: run.generation };
             if zone.kept.as_ref() == Some(&kept) {

@@ -1,7 +1,7 @@
 //! The whole daemon against fake ends: `init`, `uplink`, the VMM, the agent and a client, all in this
 //! process, joined by the same descriptors as in production.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -24,6 +24,10 @@ struct World {
     daemon: Daemon,
     init: Channel,
     uplink: Channel,
+    keeper: Channel,
+    /// The zones' virtual TPMs that were asked for and are not gone, with their slots.
+    tpms: BTreeMap<u32, u8>,
+    orders: VecDeque<(Request, Vec<OwnedFd>)>,
     socket: PathBuf,
     data: Data,
     /// What the daemon keeps with `init`.
@@ -74,20 +78,57 @@ impl World {
         let (uplink, their_uplink) = Channel::pair().unwrap();
         init.set_nonblocking().unwrap();
         uplink.set_nonblocking().unwrap();
+        let (keeper, their_keeper) = Channel::pair().unwrap();
+        keeper.set_nonblocking().unwrap();
         init.send(&InitEvent::HandedOver, &[]).unwrap();
         let meminfo = fs::File::open("/proc/meminfo").unwrap().into();
         let audit_file = crate::audit::tests::file();
         let audit = Some(audit_file.try_clone().unwrap());
-        let inherited = Inherited { init: their_init, uplink: their_uplink, varlink, meminfo, audit };
+        let (init_end, uplink_end, keeper_end) = (their_init, their_uplink, their_keeper);
+        let inherited =
+            Inherited { init: init_end, uplink: uplink_end, keeper: keeper_end, varlink, meminfo, audit };
         let daemon = Daemon::new(paths, inherited, 100).unwrap();
-        Self { daemon, init, uplink, socket, data, stored: BTreeMap::new(), audit_file }
+        let (stored, tpms, orders) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
+        Self { daemon, init, uplink, keeper, tpms, orders, socket, data, stored, audit_file }
     }
 
     /// Lets the daemon do all that it has to do now.
     fn settle(&mut self) {
-        for _ in 0..12 {
-            self.daemon.turn(Some(Duration::ZERO)).unwrap();
+        loop {
+            for _ in 0..12 {
+                self.daemon.turn(Some(Duration::ZERO)).unwrap();
+            }
+            if !self.collect() {
+                return;
+            }
         }
+    }
+
+    /// Takes what `init` is told. Virtual TPMs start and end as asked; whether one ended.
+    fn collect(&mut self) -> bool {
+        let mut ended = false;
+        while let Ok((request, given)) = self.init.receive::<Request>() {
+            match request {
+                Request::Spawn { process, profile: ZoneProfile::Swtpm, slot, .. } => {
+                    assert!(given.is_empty());
+                    self.tpms.insert(process, slot);
+                }
+                Request::Kill { process } if self.tpms.remove(&process).is_some() => {
+                    let gone = InitEvent::Exited { process, cause: ExitCause::Signal(9) };
+                    self.init.send(&gone, &[]).unwrap();
+                    ended = true;
+                }
+                other @ (Request::Spawn { .. }
+                | Request::Kill { .. }
+                | Request::Limit { .. }
+                | Request::OpenDisposable { .. }
+                | Request::CloseDisk { .. }
+                | Request::Store { .. }
+                | Request::Discard { .. }
+                | Request::PowerOff) => self.orders.push_back((other, given)),
+            }
+        }
+        ended
     }
 
     fn call(&mut self, method: Method) -> Reply {
@@ -111,10 +152,11 @@ impl World {
         assert_eq!((state.phase, state.reason.as_deref()), (phase, reason));
     }
 
-    /// What `init` is told, beside limits and what it keeps.
+    /// What `init` is told, beside limits, what it keeps, and virtual TPMs.
     fn next_order(&mut self) -> Result<(Request, Vec<OwnedFd>), ReceiveError> {
         loop {
-            match self.init.receive()? {
+            self.collect();
+            match self.orders.pop_front().ok_or(ReceiveError::WouldBlock)? {
                 (Request::Limit { memory_mib, .. }, _) => assert_eq!(memory_mib, 64),
                 (Request::Store { slot, state, names }, descriptors) => {
                     assert_eq!(names.len(), descriptors.len());
@@ -234,6 +276,55 @@ fn a_zone_starts_runs_a_check_and_stops() {
 }
 
 #[test]
+fn a_machine_gets_its_tpm_at_the_start_and_at_each_reset() {
+    use zone_protocol::keeper::{FromKeeper, ToKeeper};
+    let mut world = World::new("tpm");
+    assert_eq!(world.call(Method::Start("vault".into())), Reply::Done);
+    let mut vmm = world.next_spawn(ZoneProfile::Vmm, 1);
+    let events = vmm.channel("events");
+    events.set_nonblocking().unwrap();
+    let mut measured = Vec::new();
+    for _ in 0..2 {
+        events.send(&VmmEvent::TpmWanted, &[]).unwrap();
+        world.settle();
+        let (ToKeeper::Begin { slot, number, measured: these }, _) = world.keeper.receive().unwrap();
+        assert_eq!((slot, world.tpms.get(&number)), (1, Some(&1)));
+        measured.push(these);
+        let (data, far_end) = std::os::unix::net::UnixStream::pair().unwrap();
+        // What belongs to an earlier run reaches nobody.
+        world.keeper.send(&FromKeeper::Ready { slot, number: number + 1 }, &[data.as_fd()]).unwrap();
+        let failed = FromKeeper::Failed { slot: 0, number, reason: "is another one's".into() };
+        world.keeper.send(&failed, &[]).unwrap();
+        world.settle();
+        assert!(matches!(events.receive::<Command>(), Err(ReceiveError::WouldBlock)));
+        world.keeper.send(&FromKeeper::Ready { slot, number }, &[data.as_fd()]).unwrap();
+        world.settle();
+        let (command, descriptors) = events.receive::<Command>().unwrap();
+        assert_eq!(command, Command::Tpm);
+        rustix::io::write(&descriptors[0], b"command").unwrap();
+        assert_eq!(rustix::io::read(&far_end, &mut [0; 16]).unwrap(), 7);
+        events.send(&VmmEvent::Started, &[]).unwrap();
+        world.settle();
+        world.check_state(1, Phase::Starting, None);
+    }
+    // The template's kernel and initrd, the whole command line; no record yet.
+    assert_eq!(measured[0], measured[1]);
+    assert_eq!(measured[0].record, None);
+    let digests = BTreeSet::from([measured[0].kernel, measured[0].command_line, measured[0].initrd]);
+    assert_eq!(digests.len(), 3);
+    events.send(&VmmEvent::TpmWanted, &[]).unwrap();
+    world.settle();
+    let (ToKeeper::Begin { slot, number, .. }, _) = world.keeper.receive().unwrap();
+    let reason = "answered INIT with 0x9".to_owned();
+    world.keeper.send(&FromKeeper::Failed { slot, number, reason }, &[]).unwrap();
+    world.settle();
+    world.expect_kill(vmm.number);
+    world.exited(vmm.number, ExitCause::Signal(9));
+    world.check_state(1, Phase::Failed, Some("The zone's virtual TPM answered INIT with 0x9."));
+    assert!(world.tpms.is_empty());
+}
+
+#[test]
 fn the_uplink_learns_of_the_tunnel_and_again_after_its_restart() {
     let mut world = World::new("uplink");
     let running = world.run(0);
@@ -320,8 +411,9 @@ fn next_zoned(mut world: World, lives: &[(u32, ZoneProfile)], gone: &[u32]) -> W
         let descriptors: Vec<_> = descriptors.iter().map(OwnedFd::as_fd).collect();
         init.send(&stored, &descriptors).unwrap();
     }
-    for (process, profile) in lives {
-        let (process, profile, zone) = (*process, *profile, "office".to_owned());
+    let tpms = world.tpms.keys().map(|process| (*process, ZoneProfile::Swtpm));
+    for (process, profile) in lives.iter().copied().chain(tpms) {
+        let zone = "office".to_owned();
         init.send(&InitEvent::Lives { process, profile, slot: 0, zone, pid: 1 }, &[]).unwrap();
     }
     for process in gone {
@@ -331,10 +423,15 @@ fn next_zoned(mut world: World, lives: &[(u32, ZoneProfile)], gone: &[u32]) -> W
     let varlink = rustix::io::fcntl_dupfd_cloexec(world.daemon.server.listener(), 0).unwrap();
     let meminfo = fs::File::open("/proc/meminfo").unwrap().into();
     let audit = Some(world.audit_file.try_clone().unwrap());
-    let inherited = Inherited { init: their_init, uplink: their_uplink, varlink, meminfo, audit };
+    let (keeper, keeper_end) = Channel::pair().unwrap();
+    keeper.set_nonblocking().unwrap();
+    let (init_end, uplink_end) = (their_init, their_uplink);
+    let inherited =
+        Inherited { init: init_end, uplink: uplink_end, keeper: keeper_end, varlink, meminfo, audit };
     let daemon = Daemon::new(world.daemon.paths.clone(), inherited, 200).unwrap();
-    let World { socket, data, stored, audit_file, .. } = world;
-    let mut next = World { daemon, init, uplink, socket, data, stored, audit_file };
+    let World { socket, data, stored, audit_file, tpms, .. } = world;
+    let orders = VecDeque::new();
+    let mut next = World { daemon, init, uplink, keeper, tpms, orders, socket, data, stored, audit_file };
     next.settle();
     next
 }

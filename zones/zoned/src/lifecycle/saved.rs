@@ -17,6 +17,7 @@ pub(crate) struct SavedLife {
     vpnd_deaths: u8,
     booted: bool,
     resets: u8,
+    tpm_wanted: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +98,7 @@ impl Lifecycle {
             vpnd_deaths: u8::try_from(self.vpnd_deaths.count()).unwrap_or(u8::MAX),
             booted: self.booted,
             resets: self.resets,
+            tpm_wanted: self.tpm_wanted,
         })
     }
 
@@ -104,7 +106,7 @@ impl Lifecycle {
     /// tells of each that is not.
     pub(crate) fn restore(saved: SavedLife, has_vpnd: bool, now: Instant) -> Self {
         let mut life = Self::new(has_vpnd, now);
-        life.vmm = true;
+        (life.vmm, life.tpm, life.tpm_wanted) = (true, true, saved.tpm_wanted);
         life.booted = saved.booted;
         life.vpnd_deaths = Restarts::after(usize::from(saved.vpnd_deaths), std::time::Duration::ZERO);
         life.resets = saved.resets.min(super::MAX_RESETS);

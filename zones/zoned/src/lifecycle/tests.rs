@@ -15,7 +15,25 @@ impl Story {
         Self { zone: Lifecycle::new(has_vpnd, now), now }
     }
 
+    /// Takes one event. A virtual TPM that is to be killed is gone at once here: the stories about it use
+    /// [`Story::alone`].
     fn on(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = self.alone(event);
+        let tpm = Action::Kill(Role::Tpm);
+        while let Some(place) = actions.iter().position(|action| *action == tpm) {
+            actions.remove(place);
+            actions.extend(self.alone(Event::Exited(Role::Tpm, KILLED)));
+        }
+        let mut once = Vec::new();
+        for action in actions {
+            if !once.contains(&action) {
+                once.push(action);
+            }
+        }
+        once
+    }
+
+    fn alone(&mut self, event: Event) -> Vec<Action> {
         self.zone.handle(event, self.now).unwrap()
     }
 
@@ -277,6 +295,52 @@ fn a_reset_is_a_start_but_not_for_ever() {
 }
 
 #[test]
+fn a_machine_waits_for_its_tpm_at_each_start() {
+    let mut story = Story::new(false);
+    story.on(Event::Start);
+    assert!(!story.zone.waits_for_tpm());
+    assert_eq!(story.on(Event::TpmWanted), [Action::BeginTpm]);
+    assert!(story.zone.waits_for_tpm());
+    story.on(Event::Booted);
+    assert!(!story.zone.waits_for_tpm());
+    story.on(Event::Hello("1".into()));
+    // The guest reset itself: its agent is gone at once, and the next zoned asks again.
+    assert_eq!(story.on(Event::TpmWanted), [Action::DropAgent, Action::BeginTpm]);
+    story.check(Phase::Starting, None);
+    let saved = story.zone.save().unwrap();
+    assert!(Lifecycle::restore(saved, false, story.now).waits_for_tpm());
+    story.on(Event::Booted);
+    assert_eq!(story.zone.resets, 1);
+    story.on(Event::Hello("1".into()));
+    story.on(Event::Stop);
+    assert_eq!(story.on(Event::TpmWanted), [Action::Tell(Command::Kill)]);
+}
+
+#[test]
+fn a_zone_does_not_outlive_its_tpm() {
+    let mut story = Story::running(true);
+    let kills = [Action::Kill(Role::Vmm), Action::Kill(Role::Vpnd)];
+    assert_eq!(story.alone(Event::Exited(Role::Tpm, KILLED)), kills);
+    story.on(Event::Exited(Role::Vmm, KILLED));
+    assert_eq!(story.on(Event::Exited(Role::Vpnd, KILLED)), [Action::Release]);
+    story.check(Phase::Failed, Some("The zone's virtual TPM was killed by signal 9."));
+
+    let mut story = Story::new(false);
+    story.on(Event::Start);
+    let kills = [Action::Kill(Role::Vmm), Action::Kill(Role::Tpm)];
+    assert_eq!(story.alone(Event::TpmFailed("answered INIT with 0x9".into())), kills);
+    assert_eq!(story.alone(Event::Exited(Role::Vmm, KILLED)), [Action::Kill(Role::Tpm)]);
+    assert_eq!(story.alone(Event::Exited(Role::Tpm, KILLED)), [Action::Release]);
+    story.check(Phase::Failed, Some("The zone's virtual TPM answered INIT with 0x9."));
+
+    story.on(Event::Start);
+    story.alone(Event::Refused(Role::Tpm, "keeper does not run".into()));
+    story.on(Event::Exited(Role::Vmm, KILLED));
+    let reason = "The host did not start the zone's virtual TPM: keeper does not run.";
+    story.check(Phase::Failed, Some(reason));
+}
+
+#[test]
 fn a_guest_that_resets_itself_when_asked_to_end_ends() {
     let mut story = Story::running(false);
     story.on(Event::Booted);
@@ -318,7 +382,7 @@ fn a_zone_goes_on_under_the_next_zoned() {
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
-    let role = prop_oneof![Just(Role::Vmm), Just(Role::Vpnd)];
+    let role = prop_oneof![Just(Role::Vmm), Just(Role::Vpnd), Just(Role::Tpm)];
     let cause = prop_oneof![
         Just(ExitCause::Code(0)),
         Just(ExitCause::Signal(9)),
@@ -338,6 +402,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Pause),
         2 => Just(Event::Resume),
         2 => Just(Event::Booted),
+        2 => Just(Event::TpmWanted),
+        1 => Just(Event::TpmFailed("x".to_owned())),
         2 => Just(Event::Paused),
         2 => Just(Event::Resumed),
         1 => Just(Event::NetworkLost),
@@ -358,6 +424,7 @@ fn any_event() -> impl Strategy<Value = Event> {
 struct Shadow {
     vmm: bool,
     vpnd: bool,
+    tpm: bool,
     held: bool,
 }
 
@@ -368,11 +435,14 @@ impl Shadow {
             Event::Refused(role, _) | Event::Exited(role, _) => match role {
                 Role::Vmm => self.vmm,
                 Role::Vpnd => self.vpnd,
+                Role::Tpm => self.tpm,
             },
             Event::Ended(_)
             | Event::Hello(_)
             | Event::AgentLost
             | Event::Booted
+            | Event::TpmWanted
+            | Event::TpmFailed(_)
             | Event::Paused
             | Event::Resumed
             | Event::NetworkLost => self.vmm,
@@ -394,6 +464,7 @@ impl Shadow {
             match role {
                 Role::Vmm => self.vmm = false,
                 Role::Vpnd => self.vpnd = false,
+                Role::Tpm => self.tpm = false,
             }
         }
     }
@@ -401,13 +472,16 @@ impl Shadow {
     fn action(&mut self, action: &Action, has_vpnd: bool) {
         match action {
             Action::Launch => {
-                assert!(!self.vmm && !self.vpnd && !self.held, "a start met an earlier start's process");
-                (self.vmm, self.vpnd, self.held) = (true, has_vpnd, true);
+                let left = self.vmm || self.vpnd || self.tpm || self.held;
+                assert!(!left, "a start met an earlier start's process");
+                (self.vmm, self.vpnd, self.tpm, self.held) = (true, has_vpnd, true, true);
             }
             Action::Kill(Role::Vmm) => assert!(self.vmm),
             Action::Kill(Role::Vpnd) => assert!(self.vpnd),
+            Action::Kill(Role::Tpm) => assert!(self.tpm),
+            Action::BeginTpm => assert!(self.vmm && self.held),
             Action::Release => {
-                assert!(!self.vmm && !self.vpnd && self.held);
+                assert!(!self.vmm && !self.vpnd && !self.tpm && self.held);
                 self.held = false;
             }
             Action::LaunchVpnd => {
@@ -436,15 +510,18 @@ fn zone_waits(zone: &Lifecycle) -> bool {
 }
 
 fn assert_invariants(zone: &Lifecycle, shadow: &Shadow, now: Instant) {
-    assert_eq!((zone.alive(Role::Vmm), zone.alive(Role::Vpnd)), (shadow.vmm, shadow.vpnd));
+    let alive = [Role::Vmm, Role::Vpnd, Role::Tpm].map(|role| zone.alive(role));
+    assert_eq!(alive, [shadow.vmm, shadow.vpnd, shadow.tpm]);
     let view = zone.view();
     match view.phase {
         Phase::Stopped | Phase::Failed => {
-            assert!(!shadow.vmm && !shadow.vpnd && !shadow.held && zone.deadline().is_none());
+            assert!(!shadow.vmm && !shadow.vpnd && !shadow.tpm && !shadow.held && zone.deadline().is_none());
         }
-        Phase::Starting => assert!(shadow.vmm && zone.deadline().is_some()),
-        Phase::Running | Phase::Paused => assert!(shadow.vmm),
-        Phase::Stopping => assert!((shadow.vmm || shadow.vpnd) && zone.deadline().is_some()),
+        Phase::Starting => assert!(shadow.vmm && shadow.tpm && zone.deadline().is_some()),
+        Phase::Running | Phase::Paused => assert!(shadow.vmm && shadow.tpm),
+        Phase::Stopping => {
+            assert!((shadow.vmm || shadow.vpnd || shadow.tpm) && zone.deadline().is_some());
+        }
     }
     assert_eq!(view.agent.is_some(), matches!(view.phase, Phase::Running | Phase::Paused));
     // Whatever the state, the next zoned goes on in the same one, or there is nothing to go on with.

@@ -1,0 +1,30 @@
+//! `keeper`: the owner of TPMs.
+//!
+//! It alone holds the control channels of the zones' virtual TPMs. `init` tells it of each that was started; `zoned`
+//! asks it to begin one anew, with what is to be measured before the zone's first instruction. It drives the TPM
+//! ([`begin`], pure) and answers with the data channel, which goes to the zone's VMM.
+//!
+//! It never opens a file, never starts a process, never reads what a guest and its TPM say to each other, and never waits
+//! for one TPM while another one has something to say.
+
+#![forbid(unsafe_code)]
+
+mod begin;
+mod commands;
+mod keys;
+mod tpms;
+
+use anyhow::Context;
+use ipc::Channel;
+use jail::inherited::Inherited;
+
+fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).without_time().init();
+    let mut inherited = Inherited::from_environment();
+    let init = Channel::from_descriptor(inherited.take("init").context("start")?);
+    let zoned = Channel::from_descriptor(inherited.take("zoned").context("start")?);
+    let mut tpms = tpms::Tpms::new(init, zoned, Box::new(keys::UnkeptKeys))?;
+    loop {
+        tpms.turn(None)?;
+    }
+}
