@@ -3,6 +3,7 @@
 mod provide;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -31,6 +32,8 @@ use crate::{audit, devices, disk, mounts, spawn, table};
 const DEVICES_DEADLINE: Duration = Duration::from_secs(15);
 /// Dead processes whose names are remembered for the kernel's word about them.
 const REMEMBERED: usize = 16;
+/// What every zone begins with: `keeper` measures it.
+const FIRMWARE: &str = "/etc/bulkhead/zone_fw";
 
 /// Time since the machine started.
 pub(crate) fn now() -> Duration {
@@ -202,6 +205,7 @@ impl Host {
             }
             Service::Keeper => {
                 named("init", self.keeper.renew()?);
+                named("firmware", File::open(FIRMWARE).with_context(|| format!("open {FIRMWARE}"))?.into());
                 named("zoned", copy(&self.keeper_ends.0)?);
             }
             Service::Zoned => {

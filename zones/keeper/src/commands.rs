@@ -4,6 +4,7 @@
 //! specification, part 3; where one needs an authorization it is a password session with the empty password, which is
 //! what a hierarchy has after each start.
 
+use handover::place::RECORD_INDEX;
 use zone_protocol::keeper::Digest;
 
 /// swtpm's control commands.
@@ -39,8 +40,6 @@ const SESSIONS: u16 = 0x8002;
 /// `TPM_RC_HANDLE` for the second handle: no such index.
 pub(crate) const NO_INDEX: u32 = 0x28B;
 
-/// Where the digest of the mailbox's record is: an index of the platform, as the firmware knows it.
-const RECORD_INDEX: u32 = 0x0140_0001;
 /// PPWRITE, PPREAD, AUTHREAD, NO_DA, PLATFORMCREATE: what a guest does to the other hierarchies and to the lockout does
 /// not reach it.
 const RECORD_ATTRIBUTES: u32 = 1 | 1 << 16 | 1 << 18 | 1 << 25 | 1 << 30;

@@ -21,14 +21,13 @@ use crate::keys::StateKeys;
 /// How long a virtual TPM may take to begin: it makes its seeds at its first start.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What is hashed into PCR 0 as long as the kernel itself is entered first.
-const NO_FIRMWARE: &[u8] = b"bulkhead: the kernel is entered without firmware";
-
 /// All of them.
 pub(crate) struct Tpms {
     init: Channel,
     zoned: Channel,
     keys: Box<dyn StateKeys>,
+    /// What every zone's first instruction is from: hashed into PCR 0.
+    firmware: Vec<u8>,
     by_slot: BTreeMap<u8, Tpm>,
 }
 
@@ -64,10 +63,15 @@ impl Tpms {
     ///
     /// # Errors
     /// A channel is none.
-    pub(crate) fn new(init: Channel, zoned: Channel, keys: Box<dyn StateKeys>) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        init: Channel,
+        zoned: Channel,
+        keys: Box<dyn StateKeys>,
+        firmware: Vec<u8>,
+    ) -> anyhow::Result<Self> {
         init.set_nonblocking().context("the channel from init")?;
         zoned.set_nonblocking().context("the channel to zoned")?;
-        Ok(Self { init, zoned, keys, by_slot: BTreeMap::new() })
+        Ok(Self { init, zoned, keys, firmware, by_slot: BTreeMap::new() })
     }
 
     /// One round: waits, at most `patience`, and does what is to be done.
@@ -189,7 +193,7 @@ impl Tpms {
             .and_then(|(near, far)| rustix::io::ioctl_fionbio(&near, true).map(|()| (near, far)));
         match pair {
             Ok((data, far_end)) => {
-                let begin = Begin::new(NO_FIRMWARE, measured);
+                let begin = Begin::new(&self.firmware, measured);
                 let deadline = Instant::now() + PATIENCE;
                 tpm.work =
                     Some(Work { number, measured: *measured, begin, deadline, data, far_end: Some(far_end) });

@@ -162,11 +162,12 @@ pub(crate) fn prepare(
     rustix::io::ioctl_fionbio(&console, true).map_err(|source| host("descriptors", source))?;
     let mac = mac_address(plan.slot);
     let command_line = template.manifest.command_line() + &zone_protocol::keep::word(&zone.keep);
+    let record = login::record(&zone.name).map_err(|source| host("random numbers", source))?;
     let measured = Measured {
         kernel: template.manifest.kernel.sha256,
         command_line: sha256(command_line.as_bytes()),
         initrd: template.manifest.initrd.sha256,
-        record: None,
+        record: Some(sha256(&record.0)),
     };
     let config = Config {
         zone: zone.name.clone(),
@@ -178,7 +179,7 @@ pub(crate) fn prepare(
             Disk { read_only: false, serial: "private".to_owned() },
         ],
         network: plan.tunnel.map(|_| mac),
-        record: login::record(&zone.name).map_err(|source| host("random numbers", source))?,
+        record,
         tpm: true,
     };
     let firmware = File::open(&paths.firmware)

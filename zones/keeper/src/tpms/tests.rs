@@ -13,6 +13,9 @@ use crate::keys::{StateKey, UnkeptKeys};
 const MEASURED: Measured =
     Measured { kernel: [4; 32], command_line: [8; 32], initrd: [9; 32], record: Some([11; 32]) };
 
+/// What zones begin with here.
+const FIRMWARE: &[u8] = &[0xF0; 9000];
+
 /// Keys that tests know.
 struct KnownKeys;
 
@@ -33,7 +36,11 @@ impl Bench {
         let (init, theirs) = Channel::pair().unwrap();
         let (zoned, of_keeper) = Channel::pair().unwrap();
         zoned.set_nonblocking().unwrap();
-        Self { tpms: Tpms::new(theirs, of_keeper, Box::new(KnownKeys)).unwrap(), init, zoned }
+        Self {
+            tpms: Tpms::new(theirs, of_keeper, Box::new(KnownKeys), FIRMWARE.to_vec()).unwrap(),
+            init,
+            zoned,
+        }
     }
 
     fn settle(&mut self) {

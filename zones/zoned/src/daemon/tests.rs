@@ -12,6 +12,7 @@ use init_protocol::{ExitCause, ZoneProfile};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use vpn_protocol::{ToUplink, VpndStatus};
 use zone_protocol::agent::{Answer, Ask, Decoder, FromAgent, PORT, Request as AgentRequest, VERSION, encode};
+use zone_protocol::keeper::Measured;
 use zone_protocol::vmm::{Command, Connected, End};
 
 use super::*;
@@ -307,11 +308,11 @@ fn a_machine_gets_its_tpm_at_the_start_and_at_each_reset() {
         world.settle();
         world.check_state(1, Phase::Starting, None);
     }
-    // The template's kernel and initrd, the whole command line; no record yet.
+    // The template's kernel and initrd, the whole command line, the start's record.
     assert_eq!(measured[0], measured[1]);
-    assert_eq!(measured[0].record, None);
-    let digests = BTreeSet::from([measured[0].kernel, measured[0].command_line, measured[0].initrd]);
-    assert_eq!(digests.len(), 3);
+    let Measured { kernel, command_line, initrd, record } = measured[0];
+    let digests = BTreeSet::from([kernel, command_line, initrd, record.unwrap()]);
+    assert_eq!(digests.len(), 4);
     events.send(&VmmEvent::TpmWanted, &[]).unwrap();
     world.settle();
     let (ToKeeper::Begin { slot, number, .. }, _) = world.keeper.receive().unwrap();

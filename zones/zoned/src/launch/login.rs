@@ -1,6 +1,6 @@
-//! The login record of a start, until `keeper` makes it.
+//! The login record of a start, until `keeper` makes it from what the zone's vTPM unseals.
 //!
-//! No zone has a vTPM yet, so there is nobody to vouch for a record, and nothing secret in it.
+//! The vTPM vouches for it: `keeper` puts its hash there, and the firmware compares. There is nothing secret in it yet.
 
 use handover::record::{Header, LONGEST, encode};
 use rustix::io::Errno;
@@ -17,7 +17,7 @@ pub(super) fn record(zone: &str) -> Result<LoginRecord, Errno> {
     let mut identity = [0; 32];
     identity.iter_mut().zip(zone.bytes()).for_each(|(place, byte)| *place = byte);
     let mut record = [0; LONGEST];
-    let header = Header { no_vtpm_yet: true, nonce, identity };
+    let header = Header { no_vtpm_yet: false, nonce, identity };
     let length = encode(&header, &[], &mut record).expect("a record without credentials fits");
     Ok(LoginRecord(record.iter().copied().take(length).collect()))
 }

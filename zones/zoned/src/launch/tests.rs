@@ -123,7 +123,7 @@ fn a_zone_with_a_tunnel_gets_everything() {
     assert!(config.command_line.starts_with("console=hvc0 bulkhead.root=2,"), "{}", config.command_line);
     assert_eq!((config.memory_mib, config.vcpus), (64, 1));
     let record = handover::record::Record::decode(&config.record.0).unwrap();
-    assert!(record.no_vtpm_yet() && record.bytes()[48..].starts_with(b"office\0"));
+    assert!(!record.no_vtpm_yet() && record.bytes()[48..].starts_with(b"office\0"));
     assert_eq!(record.credentials().count(), 0);
     let again: Config = read(find(&data.prepare(&plan(&policy, 0)).unwrap().vmm, "config"));
     assert_ne!(config.record, again.record, "each start has a record of its own");
