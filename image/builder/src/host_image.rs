@@ -20,6 +20,8 @@ const MODULES: &[&str] = &[
     "virtio_blk",
     "crc32c_generic",
     "ext4",
+    // Its fair sharing between zones.
+    "bfq",
     // Disposable disks: a file, encrypted. The kernel asks for a cipher by name, so its parts are here.
     "loop",
     "dm_mod",

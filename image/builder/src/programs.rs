@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 /// Target of everything that runs on the host or in a zone.
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
-/// Programs that go into an image; the last five only into test images.
+/// Programs that go into an image; the last six only into test images.
 const PROGRAMS: &[&str] = &[
     "init",
     "uplink",
@@ -26,6 +26,7 @@ const PROGRAMS: &[&str] = &[
     "escape",
     "probe",
     "records",
+    "flood",
 ];
 
 /// The zone's firmware: its target, and the most bytes that its file may have.

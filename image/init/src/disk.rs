@@ -73,6 +73,16 @@ pub(crate) fn audit_log() -> Option<std::io::Result<OwnedFd>> {
     there.then(|| open_audit_log(&mut OpenOptions::new()).map(OwnedFd::from))
 }
 
+/// The I/O scheduler that shares a disk between control groups by their weights.
+const SCHEDULER: &str = "bfq";
+
+/// Lets zones share a disk's time by their weights: without that, who asks most gets most.
+fn share_fairly(device: &Path) -> anyhow::Result<()> {
+    let name = device.file_name().with_context(|| format!("{} is no device", device.display()))?;
+    let path = Path::new("/sys/block").join(name).join("queue/scheduler");
+    std::fs::write(&path, SCHEDULER).with_context(|| format!("write {SCHEDULER} to {}", path.display()))
+}
+
 /// Mounts the data disk and gives `zoned` its part of it. Without a disk /data stays empty and read-only,
 /// and `zoned` says that there is no template.
 pub(crate) fn mount(console: &Console) -> anyhow::Result<()> {
@@ -82,6 +92,7 @@ pub(crate) fn mount(console: &Console) -> anyhow::Result<()> {
             let flags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
             rustix::mount::mount(&device, mounts::DATA, "ext4", flags, c"errors=remount-ro")
                 .with_context(|| format!("mount {} at {}", device.display(), mounts::DATA))?;
+            share_fairly(&device)?;
             console.say(format_args!("data disk is {}", device.display()));
             if let Err(error) = make_audit_log() {
                 console.say(format_args!("the audit log {AUDIT_LOG} cannot be made: {error}"));

@@ -2,7 +2,8 @@
 //!
 //! One group for each service that runs and for each zone with a process. A group is made before the process
 //! that enters it as its first step, and removed when its last process was collected. A kernel without the
-//! controllers `cpu`, `memory` and `pids` starts no process at all.
+//! controllers `cpu`, `io`, `memory` and `pids` starts no process at all. The disk's time is shared out by its I/O scheduler
+//! (BFQ), because only that shares in proportion without a model of the disk (docs/decisions/0014).
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -15,7 +16,7 @@ use rustix::mount::MountFlags;
 /// Where the groups are.
 const ROOT: &str = "/sys/fs/cgroup";
 /// Controllers without which nothing starts.
-const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
 const MIB: u64 = 1024 * 1024;
 
 /// What a group's processes may use together.
@@ -25,7 +26,7 @@ pub(crate) struct Limits {
     pub(crate) memory_mib: u64,
     /// Threads of all of them.
     pub(crate) tasks: u32,
-    /// Their part of the processors when these do not suffice, beside others' (1 to 10000).
+    /// Their part of the processors and of the disk when these do not suffice, beside others' (1 to 1000).
     pub(crate) weight: u16,
 }
 
@@ -89,6 +90,7 @@ fn fill(group: &Path, limits: Limits) -> anyhow::Result<()> {
         ("memory.oom.group", "1".to_owned()),
         ("pids.max", limits.tasks.to_string()),
         ("cpu.weight", limits.weight.to_string()),
+        ("io.bfq.weight", limits.weight.to_string()),
     ];
     for (file, value) in rows {
         put(group, file, &value).with_context(|| format!("set {file} of {}", group.display()))?;

@@ -123,6 +123,18 @@ impl Qmp {
         Ok(())
     }
 
+    /// Makes the data disk slow: so many bytes a second, reads and writes together.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn limit_data_disk(&self, bytes: u64, deadline: Instant) -> Result<(), QmpError> {
+        let mut limits = json!({ "device": "data", "bps": bytes });
+        for unlimited in ["bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"] {
+            limits[unlimited] = json!(0);
+        }
+        self.command("block_set_io_throttle", &limits, deadline).map(drop)
+    }
+
     /// Presses the power button.
     ///
     /// # Errors

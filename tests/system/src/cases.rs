@@ -20,6 +20,7 @@ mod memory;
 mod odd_host;
 mod private_disk;
 mod services;
+mod shared_disk;
 mod shutdown;
 mod templates;
 mod tunnels;
@@ -61,6 +62,7 @@ pub const ALL: &[Test] = &[
     Test { name: "killed_zoned_leaves_its_zones_running", kind: System, run: services::zoned },
     Test { name: "disposable_zone_leaves_nothing", kind: Attack, run: disposable::leaves_nothing },
     Test { name: "memory_that_a_guest_frees_comes_back", kind: System, run: memory::comes_back },
+    Test { name: "greedy_zone_leaves_others_their_part_of_the_disk", kind: Attack, run: shared_disk::fairly },
     Test { name: "no_attempt_from_inside_a_jail_succeeds", kind: Attack, run: escape::every_jail },
     Test { name: "hostile_zone_harms_nobody_but_itself", kind: Attack, run: hostile::harms_nobody },
     Test { name: "power_button_lets_guests_shut_down", kind: System, run: shutdown::power_button },

@@ -1,5 +1,6 @@
 //! What the main thread does while processors run: it obeys `zoned`, and tells it what it must know.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -28,6 +29,8 @@ pub(crate) struct Controlled<'a> {
     pub(crate) disks: &'a [(String, Trouble)],
     pub(crate) running: &'a Running,
     pub(crate) events: &'a Channel,
+    /// Whether `zoned` holds the guest: a reset of its own has to wait, too.
+    pub(crate) paused: Cell<bool>,
 }
 
 impl Controlled<'_> {
@@ -36,13 +39,12 @@ impl Controlled<'_> {
     /// # Errors
     /// The main thread cannot do its part any more: the machine has to end.
     pub(crate) fn until_end(&self) -> anyhow::Result<()> {
-        let ending = self.machine.ending();
         let lost = self.network.map(NetControl::lost).transpose().context("watch the network")?;
         let waiter = self.waiter(lost.as_ref()).context("watch events")?;
         let mut ready = [EpollEvent::default(); 4];
         // Events are looked at in every run: a guest that resets itself at once must not keep `zoned` from being heard.
         loop {
-            let patience = if ending.is_over() { 0 } else { -1 };
+            let patience = if self.is_over() { 0 } else { -1 };
             let count = match waiter.wait(patience, &mut ready) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -57,18 +59,26 @@ impl Controlled<'_> {
                     _ => {}
                 }
             }
-            if ending.is_over() {
+            if self.is_over() {
                 return Ok(());
             }
         }
     }
 
+    fn is_over(&self) -> bool {
+        let ending = self.machine.ending();
+        ending.is_over() && !(self.paused.get() && ending.is_reset())
+    }
+
     fn waiter(&self, lost: Option<&EventFd>) -> io::Result<Epoll> {
         let waiter = Epoll::new()?;
-        let add = |descriptor, token| {
-            waiter.ctl(ControlOperation::Add, descriptor, EpollEvent::new(EventSet::IN, token))
+        let add_as = |set, descriptor, token| {
+            waiter.ctl(ControlOperation::Add, descriptor, EpollEvent::new(set, token))
         };
-        add(self.machine.ending().event().as_raw_fd(), ENDING)?;
+        let add = |descriptor, token| add_as(EventSet::IN, descriptor, token);
+        // Once is enough: it stays readable while a reset waits for the end of a pause.
+        let once = EventSet::IN | EventSet::EDGE_TRIGGERED;
+        add_as(once, self.machine.ending().event().as_raw_fd(), ENDING)?;
         add(self.events.as_fd().as_raw_fd(), COMMAND)?;
         if let Some(lost) = lost {
             add(lost.as_raw_fd(), NETWORK_LOST)?;
@@ -92,10 +102,12 @@ impl Controlled<'_> {
         match self.events.receive::<Command>() {
             Ok((Command::Pause, _)) => {
                 self.running.pause();
+                self.paused.set(true);
                 self.say(&Event::Paused)?;
             }
             Ok((Command::Resume, _)) => {
                 self.running.resume();
+                self.paused.set(false);
                 self.say(&Event::Resumed)?;
             }
             Ok((Command::Network, descriptors)) => self.reconnect(descriptors),

@@ -58,6 +58,11 @@ impl Ending {
         self.over.load(Ordering::Acquire)
     }
 
+    /// Whether the guest resets itself, and nobody insists on more.
+    pub(crate) fn is_reset(&self) -> bool {
+        matches!(*self.first(), Some(End::Reset))
+    }
+
     /// The reason, if there is one. From now on the next one counts: no processor runs and no device works.
     pub(crate) fn take(&self) -> Option<End> {
         let mut first = self.first();

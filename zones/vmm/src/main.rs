@@ -27,6 +27,7 @@ mod log;
 mod machine;
 mod roles;
 
+use std::cell::Cell;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -81,8 +82,10 @@ fn build_and_run(inherited: &mut Inherited, events: &Channel) -> anyhow::Result<
         events.send(&Event::Started, &[]).context("report the start")?;
         let running = zone.machine.start(vcpus).context("start processors")?;
         let (network, disks) = (zone.network.as_ref(), zone.disks.as_slice());
+        let paused = Cell::new(false);
         let controlled =
-            Controlled { machine: &zone.machine, network, disks, running: &running, events }.until_end();
+            Controlled { machine: &zone.machine, network, disks, running: &running, events, paused }
+                .until_end();
         let exits = running.stop();
         let end = zone.machine.ending().take();
         controlled?;

@@ -68,12 +68,16 @@ struct Files<'a> {
 }
 
 /// Runs a VMM on `firmware`; see [`run_files`].
-fn run(test: &str, firmware: &[u8], says: &[(usize, &str)]) -> Option<Vec<String>> {
+fn run(test: &str, firmware: &[u8], says: impl Fn(&[String]) -> Option<&'static str>) -> Option<Vec<String>> {
     run_files(test, &Files { firmware, kernel: b"opaque", record: None }, says)
 }
 
-/// Runs a VMM and gives its events; after the Nth of them it says the words to the launcher.
-fn run_files(test: &str, files: &Files<'_>, says: &[(usize, &str)]) -> Option<Vec<String>> {
+/// Runs a VMM and gives its events; after each of them `says` chooses the words to the launcher.
+fn run_files(
+    test: &str,
+    files: &Files<'_>,
+    says: impl Fn(&[String]) -> Option<&'static str>,
+) -> Option<Vec<String>> {
     if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
         println!("skipped {test}: /dev/kvm: {error}");
         return None;
@@ -99,7 +103,7 @@ fn run_files(test: &str, files: &Files<'_>, says: &[(usize, &str)]) -> Option<Ve
         let line = line.unwrap();
         let event = line.split_once("] ").unwrap().1.to_owned();
         events.push(event);
-        for (_, words) in says.iter().filter(|(after, _)| *after == events.len()) {
+        if let Some(words) = says(&events) {
             writeln!(input, "{words}").unwrap();
         }
     }
@@ -107,8 +111,13 @@ fn run_files(test: &str, files: &Files<'_>, says: &[(usize, &str)]) -> Option<Ve
     Some(events)
 }
 
-fn check(test: &str, kernel: &[u8], says: &[(usize, &str)], expected: &[&str]) {
-    if let Some(events) = run(test, kernel, says) {
+/// Words to say after so many events.
+fn after(says: &[(usize, &'static str)]) -> impl Fn(&[String]) -> Option<&'static str> {
+    |events: &[String]| says.iter().find_map(|(after, words)| (*after == events.len()).then_some(*words))
+}
+
+fn check(test: &str, kernel: &[u8], says: &[(usize, &'static str)], expected: &[&str]) {
+    if let Some(events) = run(test, kernel, after(says)) {
         assert_eq!(events, expected, "{test}");
     }
 }
@@ -121,7 +130,7 @@ fn native_a_guest_powers_off() {
 #[test]
 fn native_a_guest_that_goes_to_the_reset_vector_starts_again_in_the_same_process() {
     const TIMES: usize = 100;
-    let Some(events) = run("reset vector", &tiny(RESET), &[(TIMES + 1, "kill")]) else { return };
+    let Some(events) = run("reset vector", &tiny(RESET), after(&[(TIMES + 1, "kill")])) else { return };
     let started = events.iter().take_while(|event| *event == "Started").count();
     // It goes on resetting itself until the command is there.
     assert!(started > TIMES, "{events:?}");
@@ -150,6 +159,30 @@ fn native_zoned_pauses_a_guest_and_lets_it_go_on() {
     check("pause", &tiny(LOOP), &says, &expected);
 }
 
+/// A guest that resets itself all the time is hardly ever in the middle of a run when the command comes.
+#[test]
+fn native_a_guest_that_resets_itself_stays_paused() {
+    const RESETS: usize = 20;
+    const LOOKS: usize = 50;
+    let is = |wanted: &'static str| move |event: &&String| event.as_str() == wanted;
+    let says = |events: &[String]| match events.iter().filter(is("Paused")).count() {
+        0 => (events.len() == RESETS).then_some("pause"),
+        // Each look is an answer that a machine which runs on would have come before.
+        1..LOOKS => events.last().filter(is("Paused")).map(|_paused| "pause"),
+        LOOKS => Some("resume"),
+        _ => None,
+    };
+    let says = |events: &[String]| match events.iter().position(|event| event == "Resumed") {
+        Some(resumed) => (events.len() == resumed + RESETS).then_some("kill"),
+        None => says(events),
+    };
+    let Some(events) = run("pause and reset", &tiny(RESET), says) else { return };
+    let paused = events.iter().position(|event| event == "Paused").unwrap();
+    let resumed = events.iter().position(|event| event == "Resumed").unwrap();
+    assert!(events[paused..resumed].iter().all(|event| event == "Paused"), "{events:?}");
+    assert!(events[resumed + 1..resumed + RESETS].iter().all(|event| event == "Started"), "{events:?}");
+}
+
 #[test]
 fn native_a_machine_ends_with_zoned() {
     check("zoned gone", &tiny(LOOP), &[(1, "leave")], &["Started", "exit status: 0"]);
@@ -157,7 +190,7 @@ fn native_a_machine_ends_with_zoned() {
 
 #[test]
 fn native_a_firmware_that_is_none_is_said_to_be_none() {
-    let Some(events) = run("no firmware", b"no firmware", &[]) else { return };
+    let Some(events) = run("no firmware", b"no firmware", |_| None) else { return };
     assert_eq!(events.len(), 2, "{events:?}");
     assert!(events[0].starts_with("Ended(Failed(\"firmware image: "), "{events:?}");
     assert_eq!(events[1], "exit status: 0");

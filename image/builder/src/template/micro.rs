@@ -47,7 +47,7 @@ const TEXTS: &[(&str, &str)] = &[
 ];
 
 /// Checks that only the test template has: our programs.
-const TEST_PROGRAMS: &[&str] = &["raw_frames", "records"];
+const TEST_PROGRAMS: &[&str] = &["flood", "raw_frames", "records"];
 
 /// Checks that only the test template has: files of `recipes/micro-test`.
 const TEST_SCRIPTS: &[&str] = &["burst", "end_guest", "file", "home", "uptime"];

@@ -30,15 +30,17 @@ impl Drop for Ground {
 
 const LIMITS: Limits = Limits { memory_mib: 3, tasks: 7, weight: 100 };
 
+const FILES: [&str; 5] = ["memory.max", "memory.oom.group", "pids.max", "cpu.weight", "io.bfq.weight"];
+
 #[test]
 fn limits_are_written_in_the_kernels_units() {
     let ground = Ground::new("limits");
-    for file in ["memory.max", "memory.oom.group", "pids.max", "cpu.weight"] {
+    for file in FILES {
         ground.file(file);
     }
     fill(&ground.0, LIMITS).unwrap();
-    let values = ["memory.max", "memory.oom.group", "pids.max", "cpu.weight"].map(|file| ground.read(file));
-    assert_eq!(values, ["3145728", "1", "7", "100"]);
+    let values = FILES.map(|file| ground.read(file));
+    assert_eq!(values, ["3145728", "1", "7", "100", "100"]);
 }
 
 #[test]

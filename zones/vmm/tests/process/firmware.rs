@@ -97,8 +97,13 @@ fn kernel(code: &[u8], shift: u64) -> Vec<u8> {
 }
 
 /// The events of a start by the firmware.
-fn start(test: &str, kernel: &[u8], record: Option<&[u8]>, says: &[(usize, &str)]) -> Option<Vec<String>> {
-    run_files(test, &Files { firmware: built(), kernel, record }, says)
+fn start(
+    test: &str,
+    kernel: &[u8],
+    record: Option<&[u8]>,
+    says: &[(usize, &'static str)],
+) -> Option<Vec<String>> {
+    run_files(test, &Files { firmware: built(), kernel, record }, after(says))
 }
 
 fn ends(test: &str, kernel: &[u8], record: Option<&[u8]>, failure: Failure) {
