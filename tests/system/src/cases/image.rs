@@ -10,6 +10,9 @@ use crate::world::World;
 /// Every program of the production image (ARCHITECTURE.md, "Files").
 const PROGRAMS: [&str; 6] = ["init", "bin/uplink", "bin/zoned", "bin/vmm", "bin/vpnd", "bin/desktop"];
 
+/// What zones run and the host does not: nobody may execute it here.
+const FIRMWARE: &str = "etc/bulkhead/zone_fw";
+
 /// What the test image has more.
 const TEST_PROGRAMS: [&str; 3] = ["bin/test_bridge", "bin/escape", "bin/probe"];
 
@@ -17,7 +20,7 @@ pub(super) fn production(world: &mut World) -> anyhow::Result<()> {
     let host = entries(&world.artifacts.host_segment())?;
     let bad = unexpected(&host);
     ensure!(bad.is_empty(), "the production image contains {bad:?}");
-    for program in PROGRAMS {
+    for program in PROGRAMS.into_iter().chain([FIRMWARE]) {
         ensure!(host.iter().any(|entry| entry.path == program), "the production image lacks {program}");
     }
     // The same look finds what is there: the test image's additions.
@@ -49,7 +52,7 @@ fn entries(path: &Path) -> anyhow::Result<Vec<Entry>> {
 fn unexpected(entries: &[Entry]) -> Vec<&str> {
     entries
         .iter()
-        .filter(|entry| entry.is_executable() || entry.looks_like_a_program())
+        .filter(|entry| entry.is_executable() || entry.looks_like_a_program() && entry.path != FIRMWARE)
         .map(|entry| entry.path.as_str())
         .filter(|path| !PROGRAMS.contains(path))
         .filter(|path| {
@@ -73,11 +76,14 @@ mod tests {
             entry("lib/modules/kvm.ko", 0o100_644, b"\x7fELF"),
             entry("etc/bulkhead/policy.toml", 0o100_644, b"schema = 1"),
             entry("bin", 0o040_755, b""),
+            entry("etc/bulkhead/zone_fw", 0o100_644, b"\x7fELF"),
             entry("bin/sh", 0o100_755, b"\x7fELF"),
             entry("etc/rc", 0o100_644, b"#!/bin/sh"),
             entry("lib/libc.so", 0o100_644, b"\x7fELF"),
             entry("lib/modules/not.really", 0o100_755, b""),
         ];
         assert_eq!(unexpected(&entries), ["bin/sh", "etc/rc", "lib/libc.so", "lib/modules/not.really"]);
+        let executable = [entry("etc/bulkhead/zone_fw", 0o100_755, b"\x7fELF")];
+        assert_eq!(unexpected(&executable), ["etc/bulkhead/zone_fw"]);
     }
 }
