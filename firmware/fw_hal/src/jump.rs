@@ -15,6 +15,12 @@ pub unsafe fn jump(entry: u64, boot_params: u64, stack: (u64, u64)) -> ! {
         asm!(
             "cli",
             "cld",
+            // No table of interrupts: an exception before the kernel has its own ends the machine, and is not taken for
+            // one of the firmware.
+            "push 0",
+            "push 0",
+            "lidt [rsp]",
+            "add rsp, 16",
             "rep stosb",
             "xor ecx, ecx",
             "xor edx, edx",

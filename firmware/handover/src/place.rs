@@ -35,8 +35,8 @@ pub const SMBIOS_END: u64 = 0xF_FF00;
 /// written with that hierarchy's authorization, and writes it before each start (TCG Registry of Reserved TPM 2.0
 /// Handles: indices of the platform).
 pub const RECORD_INDEX: u32 = 0x0140_0001;
-/// What the firmware extends, as SHA-256 of this, before it uses a record: nobody after it unseals what was sealed to the
-/// register's start value.
+/// What the firmware extends, as each bank's hash of this, before it uses a record: nobody after it unseals what was sealed
+/// to the register's start value.
 pub const CAP: &[u8] = b"bulkhead: the zone's firmware took the login record";
 /// The register.
 pub const CAP_PCR: u32 = 11;

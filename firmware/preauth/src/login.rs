@@ -1,7 +1,7 @@
 //! The conversation with the vTPM: checks the record, and closes what only the firmware may use.
 //!
 //! ```text
-//!   Startup -> NV_Read: the record's hash? -> PCR_Extend 11 -> GetRandom (until 32 bytes are there)
+//!   Startup -> NV_Read: the record's hash? -> PCR_Event 11 -> GetRandom (until 32 bytes are there)
 //!       -> HierarchyChangeAuth(platform) -> HierarchyControl(platform off) -> done
 //! ```
 //! Any other answer than the one that belongs here ends it with a failure. An answer that asks to try again is obeyed a
@@ -87,7 +87,7 @@ impl Login {
         Next::Send(match self.step {
             Step::Startup => tpm::startup(command),
             Step::Index => tpm::read_index(command, RECORD_INDEX),
-            Step::Cap => tpm::extend(command, CAP_PCR, &Sha256::digest(CAP).into()),
+            Step::Cap => tpm::extend(command, CAP_PCR, CAP),
             Step::Random => {
                 let missing = u16::try_from(self.auth.len().saturating_sub(self.have));
                 tpm::random(command, missing.unwrap_or_default())

@@ -5,9 +5,9 @@
 
 use handover::failure::Failure;
 
-/// Room for the longest command ([`extend`] and [`change_platform_auth`]) and the longest response.
+/// Room for the longest command ([`extend`]) and the longest response (the register's new value in each bank).
 pub(crate) const LONGEST_COMMAND: usize = 96;
-pub(crate) const LONGEST_RESPONSE: usize = 128;
+pub(crate) const LONGEST_RESPONSE: usize = 512;
 
 /// Tags (Part 2, 6.9).
 const NO_SESSIONS: u16 = 0x8001;
@@ -16,9 +16,6 @@ const SESSIONS: u16 = 0x8002;
 /// Handles (Part 2, 7.4).
 const PASSWORD_SESSION: u32 = 0x4000_0009;
 pub(crate) const PLATFORM: u32 = 0x4000_000C;
-
-/// SHA-256 (Part 2, 6.3).
-const SHA_256: u16 = 0x000B;
 
 /// Response codes (Part 2, 6.6.3).
 pub(crate) const SUCCESS: u32 = 0;
@@ -90,12 +87,12 @@ pub(crate) fn read_index(bytes: &mut [u8; LONGEST_COMMAND], index: u32) -> usize
     command.finish()
 }
 
-/// TPM2_PCR_Extend by one SHA-256 (Part 3, 22.2). A register's handle is its number.
-pub(crate) fn extend(bytes: &mut [u8; LONGEST_COMMAND], register: u32, digest: &[u8; 32]) -> usize {
-    let mut command = Command::authorized(bytes, 0x182, &[register]);
-    command.put(&1_u32.to_be_bytes());
-    command.put(&SHA_256.to_be_bytes());
-    command.put(digest);
+/// TPM2_PCR_Event: extends the register in every bank by the bank's hash of `event` (Part 3, 22.3). A register's handle is
+/// its number.
+pub(crate) fn extend(bytes: &mut [u8; LONGEST_COMMAND], register: u32, event: &[u8]) -> usize {
+    let mut command = Command::authorized(bytes, 0x13C, &[register]);
+    command.put(&u16::try_from(event.len()).unwrap_or_default().to_be_bytes());
+    command.put(event);
     command.finish()
 }
 

@@ -15,7 +15,7 @@ use crate::workspace::{Workspace, cached, version};
 
 /// One kernel: its uncompressed image and its modules by name.
 pub(crate) struct Kernel {
-    /// ELF image with a PVH entry.
+    /// ELF image, with a PVH entry for QEMU.
     pub(crate) image: PathBuf,
     modules: PathBuf,
 }

@@ -32,7 +32,8 @@ pub const MANIFEST: &str = "template.toml";
 /// The file name of its signature.
 pub const SIGNATURE: &str = "template.toml.minisig";
 
-/// The file name of the kernel, an uncompressed ELF image with a PVH entry.
+/// The file name of the kernel: an ELF image, whose segments are best where the builder arranges them, or a bzImage. The
+/// zone's firmware reads it, nobody on the host.
 pub const KERNEL: &str = "vmlinux";
 
 /// The file name of the initrd.

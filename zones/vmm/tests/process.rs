@@ -152,7 +152,7 @@ fn native_a_guest_that_goes_to_the_reset_vector_starts_again_in_the_same_process
 
 #[test]
 fn native_a_guest_with_a_tpm_starts_when_its_tpm_did() {
-    let says = [(1, "pause"), (1, "tpm"), (3, "resume"), (5, "tpm"), (7, "kill")];
+    let says = [(1, "pause\ntpm"), (3, "resume"), (5, "tpm"), (7, "kill")];
     let Some(events) = run_with("reset with a TPM", &tiny(RESET), Some("tpm"), after(&says)) else { return };
     let expected = [
         "TpmWanted",

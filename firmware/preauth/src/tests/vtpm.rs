@@ -104,11 +104,13 @@ impl Vtpm {
                 assert!(platform(&auth) && rest == [0, 32, 0, 0]);
                 response(&[&[0, 32], &self.index[..]].concat(), true)
             }
-            0x182 => {
+            0x13C => {
                 let (auth, rest) = password(&body[4..]);
-                assert!(number(body, 0) == 11 && auth.is_empty() && rest[..6] == [0, 0, 0, 1, 0, 11]);
-                self.cap = Sha256::digest([&self.cap[..], &rest[6..]].concat()).into();
-                response(&[], true)
+                let length = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
+                assert!(number(body, 0) == 11 && auth.is_empty() && rest.len() == 2 + length);
+                let digest = Sha256::digest(&rest[2..]);
+                self.cap = Sha256::digest([&self.cap[..], &digest].concat()).into();
+                response(&[&[0, 0, 0, 1, 0, 11], &digest[..]].concat(), true)
             }
             0x17B => {
                 let wanted = usize::from(u16::from_be_bytes([body[0], body[1]]));

@@ -32,6 +32,9 @@ const LIBRARIES: [&str; 8] = [
     "lib/swtpm/libzstd.so.1",
 ];
 
+/// What zones run and the host does not: nobody may execute it here.
+const FIRMWARE: &str = "etc/bulkhead/zone_fw";
+
 /// What the test image has more.
 const TEST_PROGRAMS: [&str; 3] = ["bin/test_bridge", "bin/escape", "bin/probe"];
 
@@ -39,7 +42,7 @@ pub(super) fn production(world: &mut World) -> anyhow::Result<()> {
     let host = entries(&world.artifacts.host_segment())?;
     let bad = unexpected(&host);
     ensure!(bad.is_empty(), "the production image contains {bad:?}");
-    for program in PROGRAMS.iter().chain(&LIBRARIES) {
+    for program in PROGRAMS.iter().chain(&LIBRARIES).chain([&FIRMWARE]) {
         ensure!(host.iter().any(|entry| entry.path == *program), "the production image lacks {program}");
     }
     // The same look finds what is there: the test image's additions.
@@ -71,7 +74,7 @@ fn entries(path: &Path) -> anyhow::Result<Vec<Entry>> {
 fn unexpected(entries: &[Entry]) -> Vec<&str> {
     entries
         .iter()
-        .filter(|entry| entry.is_executable() || entry.looks_like_a_program())
+        .filter(|entry| entry.is_executable() || entry.looks_like_a_program() && entry.path != FIRMWARE)
         .map(|entry| entry.path.as_str())
         .filter(|path| !PROGRAMS.contains(path) && !LIBRARIES.contains(path))
         .filter(|path| {
@@ -95,11 +98,14 @@ mod tests {
             entry("lib/modules/kvm.ko", 0o100_644, b"\x7fELF"),
             entry("etc/bulkhead/policy.toml", 0o100_644, b"schema = 1"),
             entry("bin", 0o040_755, b""),
+            entry("etc/bulkhead/zone_fw", 0o100_644, b"\x7fELF"),
             entry("bin/sh", 0o100_755, b"\x7fELF"),
             entry("etc/rc", 0o100_644, b"#!/bin/sh"),
             entry("lib/libc.so", 0o100_644, b"\x7fELF"),
             entry("lib/modules/not.really", 0o100_755, b""),
         ];
         assert_eq!(unexpected(&entries), ["bin/sh", "etc/rc", "lib/libc.so", "lib/modules/not.really"]);
+        let executable = [entry("etc/bulkhead/zone_fw", 0o100_755, b"\x7fELF")];
+        assert_eq!(unexpected(&executable), ["etc/bulkhead/zone_fw"]);
     }
 }

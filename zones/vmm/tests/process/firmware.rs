@@ -58,6 +58,9 @@ const LOOKS: &[u8] = &[
 /// A kernel that resets the machine: mov edx,0x602; mov al,1; out dx,al; jmp
 const RESETS: &[u8] = &[0xba, 0x02, 0x06, 0x00, 0x00, 0xb0, 0x01, 0xee, 0xeb, 0xfe];
 
+/// A kernel that begins with what is no instruction: ud2
+const BREAKS: &[u8] = &[0x0f, 0x0b];
+
 /// The firmware as the images have it, built by cargo from this checkout.
 fn built() -> &'static [u8] {
     static FILE: OnceLock<Vec<u8>> = OnceLock::new();
@@ -140,6 +143,12 @@ fn native_a_guest_that_resets_itself_goes_through_the_firmware_again() {
     let started = events.iter().take_while(|event| *event == "Started").count();
     assert!(started > TIMES, "{events:?}");
     assert_eq!(events[started..], ["Ended(Failed(\"killed on request\"))", "exit status: 0"]);
+}
+
+#[test]
+fn native_a_kernel_that_breaks_at_once_is_no_failure_of_the_firmware() {
+    let Some(events) = start("firmware, broken kernel", &kernel(BREAKS, 0), None, &[]) else { return };
+    assert_eq!(events, ["Started", "Ended(Failed(\"triple fault\"))", "exit status: 0"]);
 }
 
 #[test]
