@@ -36,6 +36,9 @@ const WINDOW_TOOLS: &[&str] = &["qemu-system-gui"];
 const PACKAGES: &[&str] =
     &["linux-image-amd64", "linux-image-cloud-amd64", "busybox-static", "e2fsprogs", "logsave", "swtpm"];
 
+/// What programs are linked with that use the TSS: its libraries exist for glibc only, and in versions that differ between Debians.
+const LIBRARIES: &[&str] = &["libtss2-dev", "libc6-dev"];
+
 /// A folder of unpacked Debian packages.
 pub(crate) struct Root {
     path: PathBuf,
@@ -103,6 +106,34 @@ pub(crate) fn tools(workspace: &Workspace) -> Result<Root> {
 /// The packages that the images are made of.
 pub(crate) fn packages(workspace: &Workspace) -> Result<Root> {
     unpacked(workspace, &Request { folder: "packages", variant: "extract", names: PACKAGES, options: &[] })
+}
+
+/// Debian 13's libraries for programs that use the TSS: a root for linkers, with descriptions for pkg-config that name this folder.
+pub(crate) fn sysroot(workspace: &Workspace) -> Result<Root> {
+    let request = Request { folder: "sysroot", variant: "extract", names: LIBRARIES, options: &[] };
+    let root = unpacked(workspace, &request)?;
+    // Debian's packages expect the merged /usr that their installation would make.
+    for (link, target) in [("lib", "usr/lib"), ("lib64", "usr/lib64")] {
+        let link = root.file(link);
+        if !link.exists() {
+            std::os::unix::fs::symlink(target, &link).with_context(|| format!("make {}", link.display()))?;
+        }
+    }
+    let descriptions = root.file("pkgconfig");
+    fs::create_dir_all(&descriptions).with_context(|| format!("make {}", descriptions.display()))?;
+    let theirs = root.file("usr/lib/x86_64-linux-gnu/pkgconfig");
+    for entry in fs::read_dir(&theirs).with_context(|| format!("list {}", theirs.display()))? {
+        let path = entry?.path();
+        let Some(name) = path.file_name().filter(|name| name.as_encoded_bytes().starts_with(b"tss2-")) else {
+            continue;
+        };
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        // What they need in turn is for static linking only.
+        let here = text.replace("/usr", &root.file("usr").display().to_string());
+        let kept: Vec<&str> = here.lines().filter(|line| !line.starts_with("Requires.private")).collect();
+        fs::write(descriptions.join(name), kept.join("\n")).context("describe the TSS's libraries")?;
+    }
+    Ok(root)
 }
 
 /// An archive of installed packages, `build/FOLDER.tar`.

@@ -74,10 +74,13 @@ fn run() -> Result<ExitCode> {
         }
         Command::List => {
             prerequisites::install()?;
+            debian::sysroot(&workspace)?;
             runner::list(&workspace)
         }
         Command::Test(test) => {
             prerequisites::install()?;
+            debian::sysroot(&workspace)?;
+            debian::tools(&workspace)?;
             runner::test(&workspace, &test, build)
         }
         Command::Bench { arguments } => {

@@ -36,7 +36,7 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "pkg-config",
         proof: "/usr/bin/pkg-config",
-        reason: "finds fontconfig for Slint's compiler",
+        reason: "finds fontconfig for Slint's compiler, and the TSS",
     },
     Package {
         name: "libfontconfig-dev",

@@ -1,0 +1,302 @@
+//! The machine's TPM, played by swtpm of the build's tools: what is sealed opens where it should and nowhere else.
+
+#![expect(clippy::unwrap_used, reason = "a test, all of it")]
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hw_tpm::{
+    Approval, ApprovalKey, Machine, NewPin, OpenTpmError, Pin, ProvisionError, Sealed, Secret, Tpm, Tries,
+    UnsealError, policy_of,
+};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use tempfile::TempDir;
+use tss_esapi::handles::{AuthHandle, NvIndexTpmHandle, PcrHandle, TpmHandle};
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::interface_types::resource_handles::Provision;
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::{Auth, Digest, DigestValues};
+
+const PURPOSE: &str = "bulkhead host";
+const LIMIT: u32 = 4;
+/// PCRs 11 to 13 of a host that measured nothing.
+const FRESH: [[u8; 32]; 3] = [[0; 32]; 3];
+
+/// A TPM whose power can be cut.
+struct Hardware {
+    state: TempDir,
+    port: u16,
+    process: Child,
+}
+
+impl Hardware {
+    fn new() -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let (port, process) = start(&state);
+        Self { state, port, process }
+    }
+
+    fn device(&self) -> String {
+        format!("swtpm:host=127.0.0.1,port={}", self.port)
+    }
+
+    /// Ends it without a word, and switches it on again.
+    fn power_cut(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        (self.port, self.process) = start(&self.state);
+    }
+
+    /// Somebody else who speaks to it.
+    fn stranger(&self) -> tss_esapi::Context {
+        tss_esapi::Context::new(self.device().parse().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Hardware {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+/// swtpm in the build's folder of tools.
+fn tools() -> PathBuf {
+    PathBuf::from(
+        std::env::var_os("BULKHEAD_TOOLS")
+            .unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../build/tools").into()),
+    )
+}
+
+fn start(state: &TempDir) -> (u16, Child) {
+    let tools = tools();
+    let libraries = tools.join("usr/lib/x86_64-linux-gnu");
+    // Two free ports in a row are what the library wants; who takes one between here and there makes the test fail.
+    let port = (0..100)
+        .find_map(|_| {
+            let first = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+            TcpListener::bind(("127.0.0.1", first.checked_add(1)?)).ok().map(|_free| first)
+        })
+        .unwrap();
+    let mut process = Command::new(tools.join("lib64/ld-linux-x86-64.so.2"))
+        .arg("--library-path")
+        .arg(format!("{0}:{0}/swtpm", libraries.display()))
+        .arg(tools.join("usr/bin/swtpm"))
+        .args(["socket", "--tpm2", "--flags", "startup-clear,not-need-init"])
+        .args(["--tpmstate", &format!("dir={}", state.path().display())])
+        .args(["--server", &format!("type=tcp,port={port},bindaddr=127.0.0.1")])
+        .args(["--ctrl", &format!("type=tcp,port={},bindaddr=127.0.0.1", port + 1)])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while tss_esapi::Context::new(format!("swtpm:host=127.0.0.1,port={port}").parse().unwrap()).is_err() {
+        assert!(process.try_wait().unwrap().is_none(), "swtpm ended");
+        assert!(Instant::now() < deadline, "swtpm does not answer");
+    }
+    (port, process)
+}
+
+/// The image's maker.
+struct Maker(EcdsaKeyPair);
+
+impl Maker {
+    fn new() -> Self {
+        let random = SystemRandom::new();
+        let pair = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        Self(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pair.as_ref(), &random).unwrap())
+    }
+
+    fn key(&self) -> ApprovalKey {
+        let point = &self.0.public_key().as_ref()[1..];
+        ApprovalKey { x: point[..32].try_into().unwrap(), y: point[32..].try_into().unwrap() }
+    }
+
+    fn approves(&self, values: &[[u8; 32]; 3]) -> Approval {
+        let policy = policy_of(values);
+        let bytes = Approval::signed_bytes(&policy, PURPOSE);
+        let signature = self.0.sign(&SystemRandom::new(), &bytes).unwrap();
+        let (r, s) = signature.as_ref().split_at(32);
+        Approval { purpose: PURPOSE.to_owned(), policy, signature: (r.to_vec(), s.to_vec()) }
+    }
+}
+
+/// A machine in use, with a secret of a zone.
+struct World {
+    hardware: Hardware,
+    maker: Maker,
+    machine: Machine,
+}
+
+impl World {
+    fn new() -> Self {
+        let (hardware, maker) = (Hardware::new(), Maker::new());
+        let (tpm, machine) = Tpm::provision(&hardware.device(), maker.key(), PURPOSE).unwrap();
+        tpm.shut_down().unwrap();
+        Self { hardware, maker, machine }
+    }
+
+    fn tpm(&self) -> Tpm {
+        Tpm::open(&self.hardware.device(), &self.machine).unwrap()
+    }
+
+    fn owner(&self, tpm: &mut Tpm) -> Secret {
+        tpm.unseal(&self.machine.owner, self.maker.key(), &[self.maker.approves(&FRESH)], None).unwrap()
+    }
+
+    fn seal(&self, secret: u8, pin: Option<(u8, u16)>) -> Sealed {
+        let mut tpm = self.tpm();
+        let owner = self.owner(&mut tpm);
+        let pin = pin.map(|(pin, zone)| (Pin([pin; 32]), zone));
+        let new = pin.as_ref().map(|(pin, zone)| (NewPin { pin, zone: *zone, limit: LIMIT }, &owner));
+        tpm.seal(&Secret::new([secret; 32]), self.maker.key(), PURPOSE, new).unwrap()
+    }
+
+    fn unseal(&self, sealed: &Sealed, pin: Option<u8>) -> Result<u8, UnsealError> {
+        let approvals = [self.maker.approves(&FRESH)];
+        let pin = pin.map(|pin| Pin([pin; 32]));
+        let secret = self.tpm().unseal(sealed, self.maker.key(), &approvals, pin.as_ref())?;
+        Ok(secret.as_bytes()[0])
+    }
+
+    fn tries(&self, sealed: &Sealed) -> Tries {
+        let mut tpm = self.tpm();
+        let owner = self.owner(&mut tpm);
+        tpm.tries(sealed, &owner).unwrap().unwrap()
+    }
+}
+
+fn measure(context: &mut tss_esapi::Context, pcr: PcrHandle, digest: [u8; 32]) {
+    let mut values = DigestValues::new();
+    values.set(HashingAlgorithm::Sha256, Digest::try_from(digest.to_vec()).unwrap());
+    context
+        .execute_with_session(Some(AuthSession::Password), |context| context.pcr_extend(pcr, values))
+        .unwrap();
+}
+
+fn extended(old: [u8; 32], digest: [u8; 32]) -> [u8; 32] {
+    ring::digest::digest(&ring::digest::SHA256, &[old, digest].concat()).as_ref().try_into().unwrap()
+}
+
+#[test]
+fn a_secret_opens_in_approved_states_only_and_survives_an_update() {
+    let mut world = World::new();
+    let sealed = world.seal(7, None);
+    assert_eq!(world.unseal(&sealed, None).unwrap(), 7);
+    world.hardware.power_cut();
+    assert_eq!(world.unseal(&sealed, None).unwrap(), 7);
+
+    measure(&mut world.hardware.stranger(), PcrHandle::Pcr11, [9; 32]);
+    assert!(matches!(world.unseal(&sealed, None), Err(UnsealError::NotApproved)));
+    // The same approval under another's signature, and one that is signed for another purpose.
+    let updated = [extended([0; 32], [9; 32]), [0; 32], [0; 32]];
+    let unseal = |approval: Approval| world.tpm().unseal(&sealed, world.maker.key(), &[approval], None);
+    assert!(matches!(unseal(Maker::new().approves(&updated)), Err(UnsealError::BadApproval)));
+    let mut other = world.maker.approves(&updated);
+    other.purpose = "something else".to_owned();
+    assert!(matches!(unseal(other), Err(UnsealError::NotApproved)));
+    // The update's own approval.
+    assert_eq!(unseal(world.maker.approves(&updated)).unwrap().as_bytes(), &[7; 32]);
+    // A key that the seal does not name does not help, whoever holds it.
+    let stranger = Maker::new();
+    let own = stranger.approves(&updated);
+    assert!(matches!(
+        world.tpm().unseal(&sealed, stranger.key(), &[own], None),
+        Err(UnsealError::BadApproval)
+    ));
+}
+
+#[test]
+fn wrong_pins_are_counted_for_each_zone_and_across_power_cuts() {
+    let mut world = World::new();
+    let (office, research) = (world.seal(1, Some((11, 1))), world.seal(2, Some((22, 2))));
+    assert_eq!(world.tries(&office), Tries { wrong: 0, limit: LIMIT });
+    assert!(matches!(world.unseal(&office, None), Err(UnsealError::PinNeeded)));
+    for wrong in 1..LIMIT {
+        assert!(matches!(world.unseal(&office, Some(99)), Err(UnsealError::WrongPin)));
+        world.hardware.power_cut();
+        assert_eq!(world.tries(&office), Tries { wrong, limit: LIMIT });
+    }
+    // A right one, after which the power is cut, costs nothing.
+    assert_eq!(world.unseal(&office, Some(11)).unwrap(), 1);
+    world.hardware.power_cut();
+    assert_eq!(world.tries(&office), Tries { wrong: 0, limit: LIMIT });
+
+    for _ in 0..LIMIT {
+        assert!(matches!(world.unseal(&office, Some(22)), Err(UnsealError::WrongPin)));
+    }
+    for pin in [11, 99] {
+        assert!(matches!(world.unseal(&office, Some(pin)), Err(UnsealError::LockedOut)));
+    }
+    world.hardware.power_cut();
+    assert!(matches!(world.unseal(&office, Some(11)), Err(UnsealError::LockedOut)));
+    assert_eq!(world.tries(&office), Tries { wrong: LIMIT, limit: LIMIT });
+    // The other zone has nothing to do with it.
+    assert_eq!(world.tries(&research), Tries { wrong: 0, limit: LIMIT });
+    assert_eq!(world.unseal(&research, Some(22)).unwrap(), 2);
+}
+
+#[test]
+fn a_forgotten_pin_opens_nothing() {
+    let world = World::new();
+    let sealed = world.seal(1, Some((11, 1)));
+    let mut tpm = world.tpm();
+    let owner = world.owner(&mut tpm);
+    tpm.forget(&sealed, &owner).unwrap();
+    tpm.forget(&sealed, &owner).unwrap();
+    drop(tpm);
+    assert!(matches!(world.unseal(&sealed, Some(11)), Err(UnsealError::PinGone)));
+}
+
+#[test]
+fn nobody_but_the_owner_makes_a_pin_anew() {
+    let world = World::new();
+    let sealed = world.seal(1, Some((11, 1)));
+    let index = NvIndexTpmHandle::new(sealed.pin.as_ref().unwrap().index).unwrap();
+    let mut stranger = world.hardware.stranger();
+    let handle = stranger.tr_from_tpm_public(TpmHandle::NvIndex(index)).unwrap();
+    stranger
+        .execute_with_session(Some(AuthSession::Password), |context| {
+            context.nv_undefine_space(Provision::Owner, handle.into())
+        })
+        .unwrap_err();
+    drop(stranger);
+    assert_eq!(world.unseal(&sealed, Some(11)).unwrap(), 1);
+}
+
+#[test]
+fn another_tpm_opens_nothing_and_altered_bytes_are_named() {
+    let (world, other) = (World::new(), World::new());
+    let sealed = world.seal(1, None);
+    assert!(matches!(Tpm::open(&other.hardware.device(), &world.machine), Err(OpenTpmError::Foreign)));
+    assert!(matches!(Tpm::open(&Hardware::new().device(), &world.machine), Err(OpenTpmError::Cleared)));
+    let approvals = [world.maker.approves(&FRESH)];
+    let foreign = other.tpm().unseal(&sealed, world.maker.key(), &approvals, None);
+    assert!(matches!(foreign, Err(UnsealError::NotOurs)), "{foreign:?}");
+    for place in 0..sealed.private.len() {
+        let mut altered = sealed.clone();
+        altered.private[place] ^= 1;
+        let opened = world.unseal(&altered, None);
+        assert!(matches!(opened, Err(UnsealError::NotOurs)), "byte {place}: {opened:?}");
+    }
+}
+
+#[test]
+fn a_tpm_that_is_missing_or_owned_is_said_to_be() {
+    let nowhere = Tpm::open("swtpm:host=127.0.0.1,port=1", &World::new().machine);
+    assert!(matches!(nowhere, Err(OpenTpmError::Missing(_))));
+
+    let hardware = Hardware::new();
+    let mut stranger = hardware.stranger();
+    stranger
+        .execute_with_session(Some(AuthSession::Password), |context| {
+            context.hierarchy_change_auth(AuthHandle::Owner, Auth::try_from(b"theirs".to_vec()).unwrap())
+        })
+        .unwrap();
+    drop(stranger);
+    let refused = Tpm::provision(&hardware.device(), Maker::new().key(), PURPOSE).err();
+    assert!(matches!(refused, Some(ProvisionError::Owned)), "{refused:?}");
+}
