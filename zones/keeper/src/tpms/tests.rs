@@ -243,7 +243,7 @@ fn the_real_one_begins_again_and_again() {
     locality[31] = 4;
     let measured = |digest| extended([0; 32], digest);
     let expected = [
-        extended(locality, sha256(NO_FIRMWARE)),
+        extended(locality, sha256(FIRMWARE)),
         measured(MEASURED.kernel),
         measured(MEASURED.command_line),
         measured(MEASURED.initrd),
