@@ -11,6 +11,7 @@ const ROOMS: &[&str] = &["firmware", "image", "policy", "tests", "ui", "vpn", "z
 
 /// Everything else that git may track at the top.
 const TOP: &[&str] = &[
+    ".cargo",
     ".ci",
     ".gitignore",
     "ARCHITECTURE.md",
