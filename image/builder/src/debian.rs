@@ -209,6 +209,8 @@ fn locked(
         fs::remove_file(&stamp).with_context(|| format!("remove {}", stamp.display()))?;
     }
     let step = Step::begin(format!("fetching Debian packages: {}", names.join(" ")));
+    // In a fresh clone this may be the first thing that is built.
+    fs::create_dir_all(workspace.built("")).context("make the build folder")?;
     let archive = workspace.built(&format!("{folder}.tar"));
     let found = Lock::of_downloads(text, &fetch(workspace, request, lock.as_ref(), &archive)?)
         .context("list the downloads")?;
