@@ -12,6 +12,8 @@
 //! What the firmware must know, too, is in `handover::place`.
 
 use devices::pci;
+/// The TPM's page: where a PC has locality 0 of it, and the firmware looks for it.
+pub(crate) use handover::place::TPM;
 use vm_kvm::{HIGH_START, LOW_LIMIT};
 
 /// PVH start info; module list, memory map and command line follow, all below [`CONVENTIONAL_END`].
@@ -42,8 +44,6 @@ pub(crate) const BARS: u32 = 0xD000_0000;
 pub(crate) const BARS_CLAIMED: u32 = 0x1000_0000;
 /// PCI configuration space.
 pub(crate) const ECAM: u64 = 0xE000_0000;
-/// The TPM's page: where a PC has locality 0 of it.
-pub(crate) const TPM: u64 = 0xFED4_0000;
 /// The in-kernel local APICs.
 pub(crate) const LOCAL_APIC: u32 = 0xFEE0_0000;
 
@@ -89,7 +89,7 @@ mod tests {
     fn the_firmware_s_places_are_where_nothing_else_is() {
         const { assert!(place::REACH == LOW_LIMIT && place::KERNEL_FILE > EXTENDED_START) };
         const { assert!(place::SMBIOS >= GENERATION_ID + 16 && place::SMBIOS_END <= RESET_VECTOR) };
-        let devices = place::TPM..place::MAILBOX + place::MAILBOX_SIZE;
+        let devices = TPM..place::MAILBOX + place::MAILBOX_SIZE;
         let map = memory_map(8 << 30);
         assert!(
             map.iter().all(|range| range.start >= devices.end || range.start + range.size <= devices.start)

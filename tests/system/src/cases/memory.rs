@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use harness::Machine;
 
-use crate::cpio;
-use crate::world::{BOOT, SOON, START, World, ensure_running, test_machine};
+use crate::world::{BOOT, SOON, START, World, ensure_running, set_policy, test_machine};
 
 const ZONE: &str = "greedy";
 
@@ -35,11 +34,9 @@ const BACK: u32 = 5;
 
 pub(super) fn comes_back(world: &mut World) -> anyhow::Result<()> {
     let mut config = test_machine(&world.artifacts)?;
-    let segment = world.artifacts.logs().join("memory-policy.cpio");
-    std::fs::write(&segment, cpio::single("etc/bulkhead/policy.toml", POLICY.as_bytes())?)?;
-    config.initramfs.push(segment);
     config.network = None;
     config.name = "memory".to_owned();
+    set_policy(&mut config, &world.artifacts, POLICY)?;
     let machine = Machine::boot(config).context("boot the host")?;
     machine.zones().wait_until("the zone", machine.within(BOOT), |status| status.zones.len() == 1)?;
     ensure_running(&machine, ZONE)?;

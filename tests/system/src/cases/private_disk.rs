@@ -82,7 +82,7 @@ const CHECKED: &str = "was not unmounted in order: it is checked";
 
 pub(super) fn keeps(world: &mut World) -> anyhow::Result<()> {
     const KEPT: [&str; 3] = ["/home/mine", "/var/lib/app/deep/mine", "/srv/mine"];
-    const FRESH: [&str; 3] = ["/root/mine", "/var/lib/other", "/var/mine"];
+    const FRESH: [&str; 3] = ["/etc/mine", "/var/lib/other", "/var/mine"];
     let machine = world.odd_machine(boot)?;
     ensure_running(machine, "keeper")?;
     for path in KEPT.iter().chain(&FRESH) {

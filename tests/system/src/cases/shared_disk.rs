@@ -6,8 +6,7 @@ use anyhow::{Context, ensure};
 use harness::Machine;
 use harness::zones::RunningCheck;
 
-use crate::cpio;
-use crate::world::{BOOT, SOON, START, World, ensure_running, test_machine};
+use crate::world::{BOOT, SOON, START, World, ensure_running, set_policy, test_machine};
 
 const GREEDY: &str = "greedy";
 const MODEST: &str = "modest";
@@ -50,11 +49,9 @@ const KEPT: u64 = 4;
 
 pub(super) fn fairly(world: &mut World) -> anyhow::Result<()> {
     let mut config = test_machine(&world.artifacts)?;
-    let segment = world.artifacts.logs().join("shared-disk-policy.cpio");
-    std::fs::write(&segment, cpio::single("etc/bulkhead/policy.toml", POLICY.as_bytes())?)?;
-    config.initramfs.push(segment);
     config.network = None;
     config.name = "shared-disk".to_owned();
+    set_policy(&mut config, &world.artifacts, POLICY)?;
     let machine = Machine::boot(config).context("boot the host")?;
     machine.zones().wait_until("the zones", machine.within(BOOT), |status| status.zones.len() == 2)?;
     for zone in [GREEDY, MODEST] {
