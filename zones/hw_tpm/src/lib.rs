@@ -8,7 +8,7 @@
 //!  PIN index, one a zone        NV, PIN-FAIL: authorization = stretched PIN, count and limit in the TPM
 //! ```
 //!
-//! No seal names a PCR value: it names the key that approves sets of values ([`Approval`]), so an update whose values are approved
+//! No seal names a PCR value: it names the key that approves sets of values ([`approval`]), so an update whose values are approved
 //! opens what its predecessor sealed. Objects and indices take no part in the TPM's own lockout (noDA): wrong PINs of one zone
 //! lock that zone only. The owner's authorization is random, because who has it could make a PIN index anew.
 //!
@@ -19,13 +19,12 @@
 
 #![forbid(unsafe_code)]
 
-mod approval;
 mod error;
 mod pin;
 mod seal;
 mod tpm;
+mod tss;
 
-pub use approval::{Approval, ApprovalKey, PCRS, policy_of};
 pub use error::{OpenTpmError, ProvisionError, SealError, UnsealError};
 pub use pin::{NewPin, PinIndex, Tries};
 pub use seal::{Pin, SECRET, Sealed, Secret};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ring::digest::{Context as Hash, SHA256};
+use approval::{Approval, ApprovalKey, Policy};
 use serde::{Deserialize, Serialize};
 use tss_esapi::attributes::ObjectAttributesBuilder;
 use tss_esapi::constants::response_code::Tss2ResponseCodeKind as Kind;
@@ -11,17 +11,17 @@ use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{
-    Digest, KeyedHashScheme, Name, Nonce, Private, Public, PublicBuilder, PublicKeyedHashParameters,
+    Digest, KeyedHashScheme, Private, Public, PublicBuilder, PublicKeyedHashParameters,
     SensitiveData,
 };
 use tss_esapi::traits::{Marshall, UnMarshall};
 use tss_esapi::{Error, WrapperErrorKind};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::approval::{self, Approval, ApprovalKey};
 use crate::error::{SealError, UnsealError, kind};
 use crate::pin::{self, PinIndex};
 use crate::tpm::Tpm;
+use crate::tss;
 
 /// Bytes of a secret.
 pub const SECRET: usize = 32;
@@ -147,7 +147,7 @@ pub(crate) fn create(
     purpose: &str,
     pin: Option<PinIndex>,
 ) -> Result<Sealed, Error> {
-    let policy = policy(&approval_name(tpm, approval_key)?, purpose, pin.as_ref());
+    let policy = policy(approval_key, purpose, pin.as_ref());
     let attributes = ObjectAttributesBuilder::new()
         .with_fixed_tpm(true)
         .with_fixed_parent(true)
@@ -177,31 +177,10 @@ pub(crate) fn create(
     })
 }
 
-/// The policy of a sealed object: PolicyAuthorize, then PolicySecret of the PIN index (TPM 2.0 Library, Part 3, 23.16 and 23.4).
-fn policy(approval_key: &Name, purpose: &str, pin: Option<&PinIndex>) -> [u8; 32] {
-    const POLICY_AUTHORIZE: u32 = 0x0000_016A;
-    const POLICY_SECRET: u32 = 0x0000_0151;
-    let extend = |old: [u8; 32], command: u32, name: &[u8], reference: &[u8]| {
-        sha256(&[&sha256(&[&old, &command.to_be_bytes(), name]), reference])
-    };
-    let authorized = extend([0; 32], POLICY_AUTHORIZE, approval_key.value(), purpose.as_bytes());
-    pin.map_or(authorized, |pin| extend(authorized, POLICY_SECRET, &pin.name, b""))
-}
-
-pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    let mut hash = Hash::new(&SHA256);
-    parts.iter().for_each(|part| hash.update(part));
-    let mut digest = [0; 32];
-    digest.copy_from_slice(hash.finish().as_ref());
-    digest
-}
-
-/// The name that the TPM gives to the approval key.
-fn approval_name(tpm: &mut Tpm, key: ApprovalKey) -> Result<Name, Error> {
-    let handle = tpm.context.load_external_public(key.public()?, Hierarchy::Owner)?;
-    let name = tpm.context.tr_get_name(handle.into());
-    let _gone = tpm.context.flush_context(handle.into());
-    name
+/// The policy of a sealed object: an approval, then the PIN's index.
+fn policy(approval_key: ApprovalKey, purpose: &str, pin: Option<&PinIndex>) -> [u8; 32] {
+    let authorized = Policy::authorize(&approval_key, purpose);
+    pin.map_or(authorized, |pin| authorized.secret(&pin.name)).digest()
 }
 
 fn load(tpm: &mut Tpm, sealed: &Sealed) -> Result<ObjectHandle, UnsealError> {
@@ -243,7 +222,7 @@ fn satisfy(
     pin: Option<&Pin>,
 ) -> Result<(), UnsealError> {
     let policy = PolicySession::try_from(session).map_err(refused("begin a policy"))?;
-    let selection = approval::selection().map_err(refused("choose PCRs"))?;
+    let selection = tss::selection().map_err(refused("choose PCRs"))?;
     tpm.context.policy_pcr(policy, Digest::default(), selection).map_err(refused("read its PCRs"))?;
     let found = tpm.context.policy_get_digest(policy).map_err(refused("say what it measured"))?;
     let approval = approvals
@@ -266,13 +245,11 @@ fn authorize(
     key: ApprovalKey,
 ) -> Result<(), UnsealError> {
     let load = refused("load the approval key");
-    let public = key.public().map_err(&load)?;
+    let public = tss::public(key).map_err(&load)?;
     let handle = tpm.context.load_external_public(public, Hierarchy::Owner).map_err(&load)?;
-    let name = tpm.context.tr_get_name(handle.into()).map_err(&load);
-    let hash = sha256(&[&Approval::signed_bytes(&approval.policy, &approval.purpose)]);
-    let ticket = Digest::try_from(hash.to_vec())
-        .map_err(&load)
-        .and_then(|hash| Ok((hash, approval.signature()?)))
+    let ticket = Digest::try_from(approval.hash().to_vec())
+        .and_then(|hash| Ok((hash, tss::signature(approval)?)))
+        .map_err(|_unfit| UnsealError::BadApproval)
         .and_then(|(hash, signature)| {
             tpm.context.verify_signature(handle, hash, signature).map_err(|error| match kind(&error) {
                 Some(Kind::Signature) => UnsealError::BadApproval,
@@ -280,10 +257,11 @@ fn authorize(
             })
         });
     let _gone = tpm.context.flush_context(handle.into());
-    let reference: Nonce = approval.reference()?;
-    tpm.context
-        .policy_authorize(policy, approval.digest()?, reference, &name?, ticket?)
-        .map_err(refused("take an approval"))
+    let take = refused("take an approval");
+    let policy_digest = Digest::try_from(approval.policy.to_vec()).map_err(&take)?;
+    let reference = tss::reference(&approval.purpose).map_err(&take)?;
+    let name = tss::name(key).map_err(&take)?;
+    tpm.context.policy_authorize(policy, policy_digest, reference, &name, ticket?).map_err(take)
 }
 
 fn open(tpm: &mut Tpm, policy: AuthSession, object: ObjectHandle) -> Result<Secret, UnsealError> {

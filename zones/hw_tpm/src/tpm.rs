@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use approval::ApprovalKey;
 use serde::{Deserialize, Serialize};
 use tss_esapi::attributes::{ObjectAttributesBuilder, SessionAttributesBuilder};
 use tss_esapi::constants::response_code::Tss2ResponseCodeKind as Kind;
@@ -19,7 +20,6 @@ use tss_esapi::structures::{
 use tss_esapi::{Context, Error, TctiNameConf};
 use zeroize::Zeroizing;
 
-use crate::approval::ApprovalKey;
 use crate::error::{OpenTpmError, ProvisionError, kind};
 use crate::seal::{self, Sealed, Secret};
 

@@ -7,12 +7,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use approval::{Approval, ApprovalKey, Approver, host_policy};
 use hw_tpm::{
-    Approval, ApprovalKey, Machine, NewPin, OpenTpmError, Pin, ProvisionError, Sealed, Secret, Tpm, Tries,
-    UnsealError, policy_of,
+    Machine, NewPin, OpenTpmError, Pin, ProvisionError, Sealed, Secret, Tpm, Tries, UnsealError,
 };
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use tempfile::TempDir;
 use tss_esapi::handles::{AuthHandle, NvIndexTpmHandle, PcrHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
@@ -101,26 +99,19 @@ fn start(state: &TempDir) -> (u16, Child) {
 }
 
 /// The image's maker.
-struct Maker(EcdsaKeyPair);
+struct Maker(Approver);
 
 impl Maker {
     fn new() -> Self {
-        let random = SystemRandom::new();
-        let pair = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
-        Self(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pair.as_ref(), &random).unwrap())
+        Self(Approver::from_pkcs8(&Approver::generate().unwrap()).unwrap())
     }
 
     fn key(&self) -> ApprovalKey {
-        let point = &self.0.public_key().as_ref()[1..];
-        ApprovalKey { x: point[..32].try_into().unwrap(), y: point[32..].try_into().unwrap() }
+        self.0.key().unwrap()
     }
 
     fn approves(&self, values: &[[u8; 32]; 3]) -> Approval {
-        let policy = policy_of(values);
-        let bytes = Approval::signed_bytes(&policy, PURPOSE);
-        let signature = self.0.sign(&SystemRandom::new(), &bytes).unwrap();
-        let (r, s) = signature.as_ref().split_at(32);
-        Approval { purpose: PURPOSE.to_owned(), policy, signature: (r.to_vec(), s.to_vec()) }
+        self.0.approve(PURPOSE, host_policy(values)).unwrap()
     }
 }
 
@@ -178,7 +169,7 @@ fn measure(context: &mut tss_esapi::Context, pcr: PcrHandle, digest: [u8; 32]) {
 }
 
 fn extended(old: [u8; 32], digest: [u8; 32]) -> [u8; 32] {
-    ring::digest::digest(&ring::digest::SHA256, &[old, digest].concat()).as_ref().try_into().unwrap()
+    approval::extended(&old, &digest)
 }
 
 #[test]
