@@ -101,7 +101,7 @@ pub struct HostDevices {
 pub fn arguments(host: &HostDevices) -> Vec<OsString> {
     let mut words = Words::default();
     words.plain(host.accelerator.arguments());
-    words.plain(&["-machine", "q35", "-nodefaults", "-no-user-config", "-no-reboot"]);
+    words.plain(&["-bios", "qboot.rom", "-machine", "q35", "-nodefaults", "-no-user-config", "-no-reboot"]);
     words.pair("-smp", host.processors.to_string());
     words.pair("-m", host.memory_mib.to_string());
     words.pair("-kernel", &host.kernel);

@@ -57,15 +57,17 @@ impl Tpm {
     }
 
     /// Takes a TPM into use: makes the storage key, and gives the owner a random authorization that is sealed like a zone's secret.
-    /// A storage key that an interrupted try left behind is used.
+    /// A storage key that an interrupted try left behind is used. `keep` stores what the machine has to remember before the
+    /// owner's authorization is changed: without it nobody could change anything any more.
     ///
     /// # Errors
-    /// The TPM is missing, or [`ProvisionError`].
-    pub fn provision(
+    /// The TPM is missing, [`ProvisionError`], or what `keep` says.
+    pub fn provision<E: From<ProvisionError>>(
         device: &str,
         approval_key: ApprovalKey,
         purpose: &str,
-    ) -> Result<(Self, Machine), ProvisionError> {
+        keep: impl FnOnce(&Machine) -> Result<(), E>,
+    ) -> Result<(Self, Machine), E> {
         let mut context = connect(device).map_err(|error| match error {
             OpenTpmError::Missing(error) | OpenTpmError::Refused(_, error) => {
                 ProvisionError::Refused("answer", error)
@@ -80,6 +82,8 @@ impl Tpm {
         let owner = tpm.random()?;
         let sealed = seal::create(&mut tpm, &owner, approval_key, purpose, None)
             .map_err(|error| ProvisionError::Refused("seal the owner's authorization", error))?;
+        let machine = Machine { storage_key, owner: sealed };
+        keep(&machine)?;
         let session = tpm.session().map_err(refused("begin a session"))?;
         let auth = Auth::try_from(owner.as_bytes().to_vec()).map_err(refused("take an authorization"))?;
         let changed = tpm.context.execute_with_session(Some(session), |context| {
@@ -87,7 +91,7 @@ impl Tpm {
         });
         tpm.flush(session);
         changed.map_err(owned("take an owner's authorization"))?;
-        Ok((tpm, Machine { storage_key, owner: sealed }))
+        Ok((tpm, machine))
     }
 
     /// The last command before the machine goes off or starts anew: without it the TPM counts a power cut.
