@@ -90,8 +90,6 @@ pub struct HostDevices {
     pub qmp: PathBuf,
     /// Socket of the test bridge's port, on which we listen; without it there is no port.
     pub bridge: Option<PathBuf>,
-    /// Control socket of the TPM, on which swtpm listens; without it there is no TPM.
-    pub tpm: Option<PathBuf>,
     /// What stands at the end, for tests of one device.
     pub more: Vec<OsString>,
 }
@@ -140,10 +138,6 @@ pub fn arguments(host: &HostDevices) -> Vec<OsString> {
         words.plain(&["-device", "virtio-serial-pci"]);
         words.pair("-chardev", with_path("socket,id=bridge,path=", socket));
         words.pair("-device", format!("virtserialport,chardev=bridge,name={}", test_bridge::PORT));
-    }
-    if let Some(socket) = &host.tpm {
-        words.pair("-chardev", with_path("socket,id=tpm,path=", socket));
-        words.plain(&["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm"]);
     }
     words.0.extend(host.more.iter().cloned());
     words.0

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use harness::{QemuProgram, TpmConfig};
+use harness::QemuProgram;
 
 /// Names the build folder.
 pub const VARIABLE: &str = "BULKHEAD_BUILD";
@@ -62,12 +62,6 @@ impl Artifacts {
     #[must_use]
     pub fn tools(&self) -> PathBuf {
         self.folder.join("tools")
-    }
-
-    /// A TPM that has never been used.
-    #[must_use]
-    pub fn tpm(&self) -> TpmConfig {
-        TpmConfig { root: self.tools(), state: None }
     }
 
     /// The host's kernel.

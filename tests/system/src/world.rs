@@ -123,7 +123,6 @@ pub fn test_machine(artifacts: &Artifacts) -> anyhow::Result<MachineConfig> {
     static BOOTED: AtomicU32 = AtomicU32::new(1);
     config.name = format!("host-{}", BOOTED.fetch_add(1, Ordering::Relaxed));
     config.data_disk = Some(artifacts.test_data_disk());
-    config.tpm = Some(artifacts.tpm());
     config.network = Some(NetworkConfig {
         keys: artifacts.keys()?,
         pcap: Some(artifacts.logs().join(format!("{}.pcap", config.name))),

@@ -15,7 +15,6 @@ fn host() -> HostDevices {
         network: Some("/net".into()),
         qmp: "/qmp".into(),
         bridge: Some("/bridge".into()),
-        tpm: Some("/tpm".into()),
         more: Vec::new(),
     }
 }
@@ -37,8 +36,6 @@ fn every_device_of_a_test_host_is_there_once() {
         "virtio-vga,xres=1280,yres=800",
         "virtio-multitouch-pci",
         "path=/bridge",
-        "path=/tpm",
-        "tpm-crb",
         "name=org.bulkhead.test",
         "-display none",
     ] {
@@ -53,13 +50,12 @@ fn what_is_not_asked_for_is_not_there() {
         data_disk: None,
         network: None,
         bridge: None,
-        tpm: None,
         pointer: Pointer::Tablet,
         screen: Screen::Vnc(7),
         ..host()
     };
     let words = words(&host);
-    for part in ["virtio-blk", "-netdev", "virtio-net", "virtserialport", "multitouch", "tpm"] {
+    for part in ["virtio-blk", "-netdev", "virtio-net", "virtserialport", "multitouch"] {
         assert!(!words.contains(part), "{part:?} in {words:?}");
     }
     assert!(words.contains("-display vnc=127.0.0.1:7"), "never on another address");
