@@ -161,8 +161,8 @@ pub(crate) fn prepare(
         pipe_with(PipeFlags::CLOEXEC).map_err(|source| host("descriptors", source))?;
     rustix::io::ioctl_fionbio(&console, true).map_err(|source| host("descriptors", source))?;
     let mac = mac_address(plan.slot);
-    let command_line = template.manifest.command_line() + &zone_protocol::keep::word(&zone.keep);
-    let record = login::record(&zone.name).map_err(|source| host("random numbers", source))?;
+    let command_line = template.manifest.command_line();
+    let record = login::record(zone).map_err(|source| host("random numbers", source))?;
     let measured = Measured {
         kernel: template.manifest.kernel.sha256,
         command_line: sha256(command_line.as_bytes()),
