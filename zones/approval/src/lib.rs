@@ -292,7 +292,8 @@ impl Approver {
     /// The point is not written as two coordinates.
     pub fn key(&self) -> Result<ApprovalKey, KeyError> {
         let point = self.pair.public_key().as_ref();
-        let coordinate = |range| point.get(range).and_then(|bytes: &[u8]| bytes.try_into().ok()).ok_or(KeyError);
+        let coordinate =
+            |range| point.get(range).and_then(|bytes: &[u8]| bytes.try_into().ok()).ok_or(KeyError);
         Ok(ApprovalKey { x: coordinate(1..33)?, y: coordinate(33..65)? })
     }
 

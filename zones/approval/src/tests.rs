@@ -10,18 +10,17 @@ fn key() -> ApprovalKey {
 
 #[test]
 fn a_public_area_is_what_a_tpm_writes() {
-    let expected = format!(
-        "0023000b000400400000001000 18000b00030010 0020{}0020{}",
-        "01".repeat(32),
-        "02".repeat(32)
-    );
+    let expected =
+        format!("0023000b000400400000001000 18000b00030010 0020{}0020{}", "01".repeat(32), "02".repeat(32));
     assert_eq!(hex(&key().public_area()), expected.replace(' ', ""));
     assert_eq!((key().name().len(), &key().name()[..2]), (34, &[0, 11][..]));
 }
 
 #[test]
 fn every_part_of_a_state_has_its_say() {
-    let policy = |kernel, command_line, initrd| template_policy(&key(), &[kernel; 32], &[command_line; 32], &[initrd; 32]);
+    let policy = |kernel, command_line, initrd| {
+        template_policy(&key(), &[kernel; 32], &[command_line; 32], &[initrd; 32])
+    };
     let other = ApprovalKey { x: [3; 32], ..key() };
     let all = [
         policy(1, 2, 3),

@@ -11,8 +11,7 @@ use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{
-    Digest, KeyedHashScheme, Private, Public, PublicBuilder, PublicKeyedHashParameters,
-    SensitiveData,
+    Digest, KeyedHashScheme, Private, Public, PublicBuilder, PublicKeyedHashParameters, SensitiveData,
 };
 use tss_esapi::traits::{Marshall, UnMarshall};
 use tss_esapi::{Error, WrapperErrorKind};

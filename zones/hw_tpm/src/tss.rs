@@ -4,7 +4,8 @@ use approval::{Approval, ApprovalKey, HOST_PCRS};
 use tss_esapi::Error;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::structures::{
-    EccParameter, EccSignature, Name, Nonce, PcrSelectionList, PcrSelectionListBuilder, PcrSlot, Public, Signature,
+    EccParameter, EccSignature, Name, Nonce, PcrSelectionList, PcrSelectionListBuilder, PcrSlot, Public,
+    Signature,
 };
 use tss_esapi::traits::UnMarshall;
 

@@ -8,9 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use approval::{Approval, ApprovalKey, Approver, host_policy};
-use hw_tpm::{
-    Machine, NewPin, OpenTpmError, Pin, ProvisionError, Sealed, Secret, Tpm, Tries, UnsealError,
-};
+use hw_tpm::{Machine, NewPin, OpenTpmError, Pin, ProvisionError, Sealed, Secret, Tpm, Tries, UnsealError};
 use tempfile::TempDir;
 use tss_esapi::handles::{AuthHandle, NvIndexTpmHandle, PcrHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;

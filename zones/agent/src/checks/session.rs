@@ -16,7 +16,7 @@ use crate::program::cut;
 use crate::session::{all, credentials, value};
 
 /// What of a session logind is asked for.
-const SHOWN: &str = "Name,User,Type,Class,Active,State,Leader,Service,Scope";
+const SHOWN: [&str; 9] = ["Name", "User", "Type", "Class", "Active", "State", "Leader", "Service", "Scope"];
 
 /// What of the program's environment is shown.
 const VARIABLES: &[&str] = &["HOME", "USER", "XDG_RUNTIME_DIR", "XDG_SESSION_ID", "XDG_SESSION_TYPE"];
@@ -58,7 +58,9 @@ fn describe(text: &mut String) -> io::Result<bool> {
 }
 
 fn of_session(text: &mut String, name: &str, state: &str) -> io::Result<()> {
-    let arguments = ["show-session".to_owned(), name.to_owned(), format!("--property={SHOWN}")];
+    let shown = SHOWN.map(|property| format!("--property={property}"));
+    let arguments: Vec<String> =
+        ["show-session".to_owned(), name.to_owned()].into_iter().chain(shown).collect();
     let (_, said) = crate::program::run(Path::new("/usr/bin/loginctl"), &arguments, PATIENCE)
         .map_err(|error| io::Error::other(error.to_string()))?;
     for property in said.lines() {
@@ -97,12 +99,11 @@ fn leaks(text: &mut String) -> io::Result<()> {
         if name != USER {
             wanted.extend(needles(&value));
         }
-        if name == KEEP {
-            wanted.push(name);
-        }
     }
     let command_line = fs::read_to_string("/proc/cmdline")?;
-    line(text, &format!("command line: {} values", count(&command_line, &wanted)))?;
+    // Where the folders stood once: not even their name is there.
+    let on_it = count(&command_line, &wanted) + count(&command_line, &[KEEP.to_owned()]);
+    line(text, &format!("command line: {on_it} values"))?;
     let mut journal = Command::new("/usr/bin/journalctl")
         .args(["--no-pager", "--quiet", "--boot", "--output=cat"])
         .stdin(Stdio::null())
@@ -111,8 +112,14 @@ fn leaks(text: &mut String) -> io::Result<()> {
     let output = journal.stdout.take().ok_or_else(|| io::Error::other("the journal says nothing"))?;
     let (mut lines, mut values) = (0_u64, 0);
     for entry in BufReader::new(output).split(b'\n') {
+        let entry = entry?;
+        let entry = String::from_utf8_lossy(&entry);
         lines += 1;
-        values += count(&String::from_utf8_lossy(&entry?), &wanted);
+        let found = count(&entry, &wanted);
+        values += found;
+        if found > 0 {
+            line(text, &format!("journal says: {entry}"))?;
+        }
     }
     journal.wait()?;
     line(text, &format!("journal: {values} values in {lines} lines"))
