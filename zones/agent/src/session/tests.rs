@@ -131,7 +131,7 @@ fn a_stranger_is_sent_away_and_changes_nothing() {
 
 /// This process is in no session of logind, or leads none of the name that is asked for.
 #[test]
-fn native_a_process_outside_of_the_session_is_a_stranger() {
+fn a_process_outside_of_the_session_is_a_stranger() {
     let folder = Folder::new("native");
     let listener = UnixListener::bind(folder.0.join("socket")).unwrap();
     let _ours = UnixStream::connect(folder.0.join("socket")).unwrap();
