@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{Gid, Mode, Uid};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::table;
@@ -110,20 +110,6 @@ fn keepers_own() -> anyhow::Result<()> {
     bind(KEEPER_STATE, &format!("{KEEPER_ROOT}/state"), MountFlags::empty())?;
     let place = format!("{KEEPER_ROOT}{TPM}");
     std::fs::write(&place, []).with_context(|| format!("make {place}"))?;
-    {
-        use std::io::Read;
-        let mut text = String::new();
-        let list = |p: &str| std::fs::read_dir(p).map(|d| d.filter_map(|e| e.ok().map(|e| e.file_name())).collect::<Vec<_>>());
-        text += &format!("XXX {:?} {:?} {:?}\n", list("/sys/firmware"), list("/sys/bus"), list("/sys/bus/acpi/devices"));
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-        let mut f = std::fs::File::from(rustix::fs::open("/dev/kmsg", flags, Mode::empty()).unwrap());
-        let mut b = [0; 8192];
-        while let Ok(n @ 1..) = f.read(&mut b) {
-            let l = String::from_utf8_lossy(&b[..n]).to_string();
-            if l.to_lowercase().contains("tpm") || l.contains("ACPI") || l.contains("MSFT") { text += &format!("XXX {l}"); }
-        }
-        let _x = std::fs::write("/dev/ttyS0", text);
-    }
     if Path::new(TPM).exists() {
         give(TPM.as_ref(), table::KEEPER_USER, 0o600)?;
         bind_with(TPM, &place, MountFlags::NOSUID | MountFlags::NOEXEC)?;

@@ -19,6 +19,7 @@ mod policy;
 mod read;
 mod tunnels;
 mod types;
+mod user;
 mod values;
 mod verified;
 mod zones;

@@ -49,6 +49,7 @@ fn a_good_file_is_read_as_written() {
     assert_eq!(office.network, Network::Tunnel("office".to_owned()));
     assert_eq!(office.keep, ["/var/lib/app", "/srv/a.b_c+d@e-f"]);
     assert!(policy.zones[1].keep.is_empty());
+    assert_eq!((office.user.as_str(), policy.zones[1].user.as_str()), ("anna-2", "user"));
     assert_eq!(policy.zones[1].network, Network::None);
     let tunnel = &policy.tunnels[0];
     assert_eq!((tunnel.mtu, tunnel.addresses[0].to_string().as_str()), (1420, "10.11.0.2/32"));

@@ -39,6 +39,9 @@ pub struct Zone {
     /// Folders beside /home that lie on the private disk: absolute paths of at most 64 characters of a-z, A-Z, 0-9, /,
     /// ., _, +, @ and -, none of which lies in another; at most 8, none in a disposable zone.
     pub keep: Vec<String>,
+    /// Login name of its user inside: `[a-z][a-z0-9-]{0,30}`, none that Debian gives to a user or group of its own;
+    /// "user" when the file gives none.
+    pub user: String,
     /// The zone's only way out.
     pub network: Network,
 }

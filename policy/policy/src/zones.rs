@@ -8,7 +8,7 @@ use crate::types::{Colour, Network, Zone};
 use crate::values::{self, NAME};
 
 const KEYS: &[&str] =
-    &["label", "colour", "template", "memory", "vcpus", "disk", "disposable", "keep", "network"];
+    &["label", "colour", "template", "memory", "vcpus", "disk", "disposable", "keep", "user", "network"];
 
 const COLOURS: &[(&str, Colour)] = &[
     ("red", Colour::Red),
@@ -91,6 +91,8 @@ fn zone(
     let keep = place.field("keep");
     let keep =
         keep.map_or(Some(Vec::new()), |field| crate::keep::read(report, &field, disposable == Some(true)));
+    let user = place.field("user");
+    let user = user.map_or(Some(crate::user::DEFAULT.to_owned()), |field| crate::user::read(report, &field));
     let network = place.required(report, "network", NETWORK);
     let network = network.and_then(|field| network_of(report, &field, tunnels, taken));
     Some(Zone {
@@ -103,6 +105,7 @@ fn zone(
         disk_mib: disk_mib?,
         disposable: disposable?,
         keep: keep?,
+        user: user?,
         network: network?,
     })
 }

@@ -34,6 +34,7 @@ fn show_zone(out: &mut impl Write, zone: &Zone) -> io::Result<()> {
     if !zone.keep.is_empty() {
         writeln!(out, "  kept beside /home: {}", list(&zone.keep))?;
     }
+    writeln!(out, "  user: {}", zone.user)?;
     match &zone.network {
         Network::None => writeln!(out, "  network: none, the zone has no NIC"),
         Network::Tunnel(tunnel) => writeln!(out, "  network: tunnel {tunnel} and nothing else"),

@@ -34,6 +34,7 @@ fn show_says_what_the_policy_says() {
         "Bulkhead demo, version 1",
         "zone office (\"Office\", green)",
         "  network: tunnel office and nothing else",
+        "  user: user",
         "  network: none, the zone has no NIC",
         "  peer office.gateway.example:51820: 0.0.0.0/0, ::/0, keepalive 25 s",
     ] {

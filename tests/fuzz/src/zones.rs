@@ -43,7 +43,7 @@ pub(crate) fn agent_link(bytes: &[u8]) {
 }
 
 fn status() -> Status {
-    let state = State { phase: Phase::Running, reason: None, agent: Some("1".to_owned()) };
+    let state = State { phase: Phase::Running, reason: None, agent: Some("1".to_owned()), session: None };
     Status {
         policy: "demo".to_owned(),
         demo: true,

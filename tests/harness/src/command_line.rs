@@ -74,6 +74,8 @@ pub struct HostDevices {
     pub kernel: PathBuf,
     /// The whole initramfs.
     pub initramfs: PathBuf,
+    /// What QEMU is given for a kernel, if it must not place kernel and initramfs itself (see `stub`).
+    pub stub: Option<PathBuf>,
     /// The kernel's command line.
     pub kernel_arguments: String,
     /// The data disk, a raw image that is never written: changes go to a temporary file.
@@ -101,11 +103,19 @@ pub struct HostDevices {
 pub fn arguments(host: &HostDevices) -> Vec<OsString> {
     let mut words = Words::default();
     words.plain(host.accelerator.arguments());
-    words.plain(&["-bios", "qboot.rom", "-machine", "q35", "-nodefaults", "-no-user-config", "-no-reboot"]);
+    words.plain(&["-machine", "q35", "-nodefaults", "-no-user-config", "-no-reboot"]);
     words.pair("-smp", host.processors.to_string());
     words.pair("-m", host.memory_mib.to_string());
-    words.pair("-kernel", &host.kernel);
-    words.pair("-initrd", &host.initramfs);
+    if let Some(stub) = &host.stub {
+        words.pair("-kernel", stub);
+        words.pair("-device", with_path("loader,file=", &host.kernel));
+        let mut initramfs = with_path("loader,file=", &host.initramfs);
+        initramfs.push(format!(",addr={:#x},force-raw=on", crate::stub::INITRAMFS));
+        words.pair("-device", initramfs);
+    } else {
+        words.pair("-kernel", &host.kernel);
+        words.pair("-initrd", &host.initramfs);
+    }
     words.pair("-append", &host.kernel_arguments);
     words.plain(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
     words.pair("-chardev", with_path("socket,id=qmp,path=", &host.qmp));

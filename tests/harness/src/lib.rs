@@ -19,6 +19,7 @@ mod process;
 pub mod qmp;
 pub mod serial;
 mod socket;
+mod stub;
 pub mod tpm;
 pub mod zones;
 

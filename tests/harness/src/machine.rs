@@ -212,6 +212,12 @@ impl Machine {
             }
             _ => None,
         };
+        let stub = config.tpm.is_some().then(|| folder.0.join("stub"));
+        if let Some(path) = &stub {
+            let size = std::fs::metadata(&initramfs).map_err(at(&initramfs))?.len();
+            let made = crate::stub::make(&config.kernel, size).map_err(at(&config.kernel))?;
+            std::fs::write(path, made).map_err(at(path))?;
+        }
         let tpm = config.tpm.map(|tpm| Tpm::start(&tpm, &folder.0)).transpose().map_err(BootError::Tpm)?;
         let words = arguments(&HostDevices {
             accelerator: config.accelerator,
@@ -219,6 +225,7 @@ impl Machine {
             processors: config.processors,
             kernel: config.kernel,
             initramfs,
+            stub,
             kernel_arguments: config.kernel_arguments,
             data_disk: config.data_disk,
             screen: config.screen,

@@ -20,6 +20,7 @@ mod memory;
 mod odd_host;
 mod private_disk;
 mod services;
+mod session;
 mod shared_disk;
 mod shutdown;
 mod templates;
@@ -91,7 +92,7 @@ pub const ALL: &[Test] = &[
         kind: System,
         run: audit_log::outlives,
     },
-    Test { name: "debian_zone_fetches_its_page", kind: System, run: debian::fetches },
+    Test { name: "debian_zone_opens_a_session_and_fetches_its_page", kind: System, run: debian::fetches },
     Test { name: "clock_never_runs_below_build_time", kind: System, run: odd_host::clock },
     Test { name: "bad_policy_is_named_on_the_screen", kind: System, run: odd_host::policy },
 ];

@@ -19,7 +19,7 @@ pub fn status(status: Status) -> model::Status {
 }
 
 fn zone(zone: Zone) -> model::Zone {
-    let State { phase, reason, agent: _ } = zone.state;
+    let State { phase, reason, agent: _, session: _ } = zone.state;
     model::Zone {
         colour: model::Colour::named(&zone.colour),
         name: zone.name,

@@ -3,6 +3,7 @@
 //! A check waits for what it needs (a route, an answer) until its deadline, so that whoever runs it needs no
 //! waiting of its own.
 
+mod session;
 mod tpm;
 
 use std::fmt::Write as _;
@@ -53,6 +54,7 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> Outcome {
             Ok((true, cut(&mounts)))
         }
         "dmesg" => Ok((true, dmesg().map_err(|error| error.to_string())?)),
+        "session" => session::run(),
         "tpm" => tpm::run(arguments),
         "uptime" => Ok((true, format!("{} ms\n", uptime_ms()))),
         other if is_program_name(other) => {

@@ -1,5 +1,5 @@
-//! Folders beside /home that lie on the private disk: what the policy names, handed over on the kernel's command line
-//! (`zone_protocol::keep`).
+//! Folders beside /home that lie on the private disk: what the policy names, handed over as a credential of the login
+//! record (`zone_protocol::keep`).
 //!
 //! Each is one folder below `/home/.kept`, named after its path, and mounted over that path before anything of the
 //! zone runs. At first it is a copy of what the template has there. The private disk is what the zone's own root made
@@ -16,7 +16,7 @@ use anyhow::{Context, ensure};
 use rustix::fs::{Mode, OFlags, mkdirat, openat, renameat, syncfs};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
-use zone_protocol::keep;
+use zone_protocol::{keep, login};
 
 use crate::kmsg::log;
 
@@ -55,11 +55,13 @@ pub(crate) fn unmount_all() {
     }
 }
 
-/// The folders on the command line.
+/// The folders that the login record names.
 fn wanted() -> Vec<String> {
-    let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    keep::read(&line).unwrap_or_else(|error| {
-        log(&error.to_string());
+    let folders = crate::smbios::credential(login::KEEP)
+        .context("read the machine's tables")
+        .and_then(|value| Ok(value.map(|value| keep::read(&value)).transpose()?.unwrap_or_default()));
+    folders.unwrap_or_else(|error| {
+        log(&format!("folders to keep: {error:#}"));
         Vec::new()
     })
 }

@@ -1,4 +1,4 @@
-//! The agent's side of the stream to the host: Hello, then an answer to each request.
+//! The agent's side of the stream to the host: Hello, whether the user's session is open, then an answer to each request.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -31,15 +31,53 @@ enum End {
     Closed,
 }
 
+/// What the host has to know of the user's session, and the way to say it.
+#[derive(Debug, Default)]
+struct Session {
+    open: bool,
+    host: Option<Answers>,
+}
+
+impl Session {
+    /// Says what is; a host that does not hear it has lost the connection.
+    fn say(&self) {
+        if let Some(host) = &self.host
+            && let Err(error) = host.send(&FromAgent::Session { open: self.open })
+        {
+            crate::kmsg::log(&format!("say that the session is open: {error:#}"));
+        }
+    }
+}
+
+/// The session, shared by who watches it and who speaks with the host.
+type Shared = Arc<Mutex<Session>>;
+
+/// Changes what is known and says it.
+fn change(session: &Shared, change: impl FnOnce(&mut Session)) {
+    // Nothing that runs under the lock can panic.
+    if let Ok(mut session) = session.lock() {
+        change(&mut session);
+        session.say();
+    }
+}
+
 /// Connects to the host again and again; returns when the host wants the zone to shut down.
 pub(crate) fn run() {
+    let session = Shared::default();
+    let watched = Arc::clone(&session);
+    let watch = move || crate::session::watch(|open| change(&watched, |session| session.open = open));
+    if let Err(error) = std::thread::Builder::new().name("session".to_owned()).spawn(watch) {
+        crate::kmsg::log(&format!("no thread for the session: {error}"));
+    }
     let changes = Changes::of_devices();
     let mut wait = FIRST_WAIT;
     loop {
         match crate::vsock::connect_to(HOST_CID, PORT) {
             Ok(stream) => {
                 wait = FIRST_WAIT;
-                match converse(stream) {
+                let end = converse(stream, &session);
+                change(&session, |session| session.host = None);
+                match end {
                     Ok(End::ShutDown) => return,
                     Ok(End::Closed) => crate::kmsg::log("the host closed the connection"),
                     Err(error) => crate::kmsg::log(&format!("connection to the host: {error:#}")),
@@ -81,12 +119,13 @@ impl Answers {
 }
 
 /// Speaks with the host until one of both has enough.
-fn converse(stream: OwnedFd) -> anyhow::Result<End> {
+fn converse(stream: OwnedFd, session: &Shared) -> anyhow::Result<End> {
     let mut input = File::from(stream);
     let output = input.try_clone().context("duplicate the stream")?;
     let answers = Answers { stream: Arc::new(Mutex::new(output)) };
     let running = Arc::new(AtomicUsize::new(0));
     answers.send(&FromAgent::Hello(status()))?;
+    change(session, |session| session.host = Some(answers.clone()));
     let mut decoder = Decoder::default();
     let mut bytes = [0_u8; 4096];
     loop {
@@ -151,9 +190,13 @@ mod tests {
 
     impl Host {
         fn new() -> (Self, std::thread::JoinHandle<anyhow::Result<End>>) {
+            Self::with(Shared::default())
+        }
+
+        fn with(session: Shared) -> (Self, std::thread::JoinHandle<anyhow::Result<End>>) {
             let (stream, guest) = UnixStream::pair().unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            let agent = std::thread::spawn(move || converse(guest.into()));
+            let agent = std::thread::spawn(move || converse(guest.into(), &session));
             (Self { stream, decoder: Decoder::default() }, agent)
         }
 
@@ -178,6 +221,7 @@ mod tests {
     fn the_agent_greets_answers_and_shuts_down() {
         let (mut host, agent) = Host::new();
         let FromAgent::Hello(hello) = host.next() else { panic!("no hello") };
+        assert_eq!(host.next(), FromAgent::Session { open: false });
         assert_eq!((hello.protocol, hello.version.as_str()), (VERSION, env!("CARGO_PKG_VERSION")));
         host.ask(7, Ask::Status);
         let FromAgent::Response { number: 7, answer: Answer::Status(now) } = host.next() else { panic!() };
@@ -197,6 +241,7 @@ mod tests {
     fn a_slow_check_holds_up_no_other() {
         let (mut host, agent) = Host::new();
         host.next();
+        host.next();
         // Nobody answers there: this check takes its whole time.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -208,6 +253,19 @@ mod tests {
             host.next(),
             FromAgent::Response { number: 1, answer: Answer::Check { passed: false, .. } }
         ));
+        drop(host);
+        assert_eq!(agent.join().unwrap().unwrap(), End::Closed);
+    }
+
+    #[test]
+    fn the_session_is_said_at_once_and_when_it_changes() {
+        let session = Shared::default();
+        change(&session, |session| session.open = true);
+        let (mut host, agent) = Host::with(Arc::clone(&session));
+        assert!(matches!(host.next(), FromAgent::Hello(_)));
+        assert_eq!(host.next(), FromAgent::Session { open: true });
+        change(&session, |session| session.open = false);
+        assert_eq!(host.next(), FromAgent::Session { open: false });
         drop(host);
         assert_eq!(agent.join().unwrap().unwrap(), End::Closed);
     }

@@ -72,6 +72,8 @@ pub struct State {
     pub reason: Option<String>,
     /// The agent's version, while `Running` or `Paused`.
     pub agent: Option<String>,
+    /// The user whose session is open in it, as its agent says. A zone without sessions has none.
+    pub session: Option<String>,
 }
 
 /// Phase of a zone's life.

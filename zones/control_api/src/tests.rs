@@ -22,7 +22,12 @@ fn status() -> Status {
             name: "office".into(),
             label: "Office".into(),
             colour: "green".into(),
-            state: State { phase: Phase::Running, reason: None, agent: Some("0.0.0".into()) },
+            state: State {
+                phase: Phase::Running,
+                reason: None,
+                agent: Some("0.0.0".into()),
+                session: Some("user".into()),
+            },
             tunnel: Some(Tunnel { up: true, handshake_age_s: Some(3), ..Tunnel::default() }),
         }],
         notices: vec![Notice { number: 1, process: "uplink".into(), text: "Uplink died.".into() }],

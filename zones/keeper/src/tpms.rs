@@ -18,6 +18,7 @@ use rustix::net::{
 use rustix::pipe::{PipeFlags, pipe_with};
 use zeroize::Zeroizing;
 use zone_protocol::keeper::{FromKeeper, Start, ToKeeper};
+use zone_protocol::login::credentials;
 
 use crate::begin::{Begin, Kept, Plan, Progress, To};
 use crate::keys::{Key, ZoneKeys, random};
@@ -287,7 +288,8 @@ impl Tpms {
                 .send(&ToInit::DiskKey { slot }, &[pipe.as_fd()])
                 .map_err(|error| format!("cannot give out a key: {error}"))?;
         }
-        let record = record(&tpm.zone).map_err(|error| format!("has no record of its start: {error}"))?;
+        let record =
+            record(&tpm.zone, &work.start).map_err(|error| format!("has no record of its start: {error}"))?;
         work.begin.vouch(&approval::sha256(&[&record]));
         work.record = Some(piped(&record).map_err(|error| format!("has no record of its start: {error}"))?);
         Ok(())
@@ -392,12 +394,16 @@ fn piped(bytes: &[u8]) -> Result<OwnedFd, Errno> {
 }
 
 /// The login record of one start: another one each time, and for this zone alone.
-fn record(zone: &str) -> std::io::Result<Zeroizing<Vec<u8>>> {
+fn record(zone: &str, start: &Start) -> Result<Zeroizing<Vec<u8>>, String> {
     let mut identity = [0; 32];
     identity.iter_mut().zip(zone.bytes()).for_each(|(place, byte)| *place = byte);
+    let nonce = random().map_err(|error| error.to_string())?;
+    let credentials = credentials(Some(&start.user), &start.keep).map_err(|error| error.to_string())?;
+    let pairs: Vec<(&str, &[u8])> =
+        credentials.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
     let mut record = Zeroizing::new([0; LONGEST]);
-    let header = Header { no_vtpm_yet: false, nonce: *random()?, identity };
-    let length = encode(&header, &[], &mut record).expect("a record without credentials fits");
+    let header = Header { no_vtpm_yet: false, nonce: *nonce, identity };
+    let length = encode(&header, &pairs, &mut record).map_err(|error| error.to_string())?;
     Ok(Zeroizing::new(record.iter().copied().take(length).collect()))
 }
 

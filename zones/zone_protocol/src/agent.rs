@@ -17,7 +17,7 @@ pub const HOST_CID: u32 = 2;
 pub const GUEST_CID: u32 = 3;
 
 /// Version of this protocol.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The largest body of one message, in bytes.
 pub const MAX_FRAME: usize = 64 * 1024;
@@ -58,6 +58,11 @@ pub enum FromAgent {
         number: u32,
         /// The result.
         answer: Answer,
+    },
+    /// The session of the zone's user opened or ended. A new connection begins with none. Whose it is the host knows.
+    Session {
+        /// It is open.
+        open: bool,
     },
 }
 

@@ -1,27 +1,27 @@
-//! How a zone's agent learns which folders lie on the private disk: one word of the kernel's command line,
-//! `bulkhead.keep=/var/lib/app:/srv/data`, which `zoned` makes from the policy.
+//! How a zone's agent learns which folders lie on the private disk: the credential `bulkhead.keep`
+//! ([`crate::login::KEEP`]), paths with colons between them.
 //!
 //! The agent's first process needs it before anything of the zone runs. The policy's rules are stricter than what is
 //! checked here: the reader relies on nobody and takes only what cannot lead it elsewhere.
-
-/// What the word begins with.
-pub const PARAMETER: &str = "bulkhead.keep=";
 
 /// The most folders, and the longest path in bytes.
 pub const MOST: usize = 8;
 /// See [`MOST`].
 pub const LONGEST: usize = 64;
 
-/// The word for these folders, with a blank before it; nothing when there are none.
+/// The value for these folders.
 #[must_use]
-pub fn word(folders: &[String]) -> String {
-    if folders.is_empty() { String::new() } else { format!(" {PARAMETER}{}", folders.join(":")) }
+pub fn value(folders: &[String]) -> String {
+    folders.join(":")
 }
 
-/// A path in the word that is not taken.
+/// A value that is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeepError {
-    /// The word has too many of them.
+    /// Not what a path can be made of.
+    #[error("folders to keep that are no text")]
+    Text,
+    /// It has too many of them.
     #[error("{0} folders to keep, at most {MOST} are taken")]
     Many(usize),
     /// Not an absolute path of plain parts.
@@ -29,19 +29,17 @@ pub enum KeepError {
     Path(String),
 }
 
-/// The folders of the last such word on a command line: `zoned` writes its word behind the template's.
+/// The folders of a value.
 ///
 /// # Errors
 /// [`KeepError`]: then none is taken.
-pub fn read(command_line: &str) -> Result<Vec<String>, KeepError> {
-    let words = command_line.split_ascii_whitespace();
-    let Some(value) = words.filter_map(|word| word.strip_prefix(PARAMETER)).next_back() else {
-        return Ok(Vec::new());
-    };
-    let folders: Vec<String> = value.split(':').map(str::to_owned).collect();
-    if folders.len() > MOST {
-        return Err(KeepError::Many(folders.len()));
+pub fn read(value: &[u8]) -> Result<Vec<String>, KeepError> {
+    let value = str::from_utf8(value).map_err(|_bytes| KeepError::Text)?;
+    let count = value.split(':').count();
+    if count > MOST {
+        return Err(KeepError::Many(count));
     }
+    let folders: Vec<String> = value.split(':').map(str::to_owned).collect();
     match folders.iter().find(|folder| !is_plain(folder)) {
         Some(bad) => Err(KeepError::Path(bad.clone())),
         None => Ok(folders),
@@ -59,24 +57,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_is_read_as_it_was_made() {
+    fn a_value_is_read_as_it_was_made() {
         let folders = ["/var/lib/app".to_owned(), "/srv/a.b_c+d@e-f".to_owned()];
-        let line = format!("quiet panic=-1{}\n", word(&folders));
-        assert_eq!(line, "quiet panic=-1 bulkhead.keep=/var/lib/app:/srv/a.b_c+d@e-f\n");
-        assert_eq!(read(&line).unwrap(), folders);
-        assert_eq!(word(&[]), "");
-        assert_eq!(read("quiet").unwrap(), [""; 0]);
-        assert_eq!(read(&format!("bulkhead.keep=/opt {line}")).unwrap(), folders);
+        assert_eq!(value(&folders), "/var/lib/app:/srv/a.b_c+d@e-f");
+        assert_eq!(read(value(&folders).as_bytes()).unwrap(), folders);
     }
 
     #[test]
     fn what_could_lead_elsewhere_is_not_taken() {
-        for bad in ["", "srv", "/", "/srv/", "/srv//a", "/srv/../etc", "/./a", "/srv/a=b", "/srv/ä", "/srv:"]
+        for bad in
+            ["", "srv", "/", "/srv/", "/srv//a", "/srv/../etc", "/./a", "/srv/a=b", "/srv/ä", "/srv:", "/a b"]
         {
-            assert!(matches!(read(&format!("bulkhead.keep={bad}")), Err(KeepError::Path(_))), "{bad}");
+            assert!(matches!(read(bad.as_bytes()), Err(KeepError::Path(_))), "{bad}");
         }
-        let long = format!("bulkhead.keep=/{}", "x".repeat(LONGEST));
-        assert!(matches!(read(&long), Err(KeepError::Path(_))));
-        assert_eq!(read(&format!("bulkhead.keep={}", ["/a"; 9].join(":"))), Err(KeepError::Many(9)));
+        let long = format!("/{}", "x".repeat(LONGEST));
+        assert!(matches!(read(long.as_bytes()), Err(KeepError::Path(_))));
+        assert_eq!(read(["/a"; 9].join(":").as_bytes()), Err(KeepError::Many(9)));
+        assert_eq!(read(b"/\xff"), Err(KeepError::Text));
     }
 }

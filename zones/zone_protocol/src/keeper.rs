@@ -25,6 +25,10 @@ pub struct Start {
     pub template: String,
     /// The template's `approval` file.
     pub approval: Vec<u8>,
+    /// Whose session is opened.
+    pub user: String,
+    /// Folders that lie on the private disk.
+    pub keep: Vec<String>,
 }
 
 /// `zoned` to `keeper`.

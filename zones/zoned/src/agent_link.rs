@@ -54,6 +54,7 @@ pub(crate) struct AgentLink {
     unsent: Vec<u8>,
     next_number: u32,
     greeted: bool,
+    session: bool,
 }
 
 impl AgentLink {
@@ -63,12 +64,24 @@ impl AgentLink {
     /// [`LinkError::Closed`] when it is no stream that works.
     pub(crate) fn new(stream: OwnedFd) -> Result<Self, LinkError> {
         rustix::io::ioctl_fionbio(&stream, true).map_err(|_unusable| LinkError::Closed)?;
-        Ok(Self { stream, decoder: Decoder::default(), unsent: Vec::new(), next_number: 1, greeted: false })
+        Ok(Self {
+            stream,
+            decoder: Decoder::default(),
+            unsent: Vec::new(),
+            next_number: 1,
+            greeted: false,
+            session: false,
+        })
     }
 
     /// Whether the agent said Hello.
     pub(crate) fn greeted(&self) -> bool {
         self.greeted
+    }
+
+    /// Whether it says that the user's session is open.
+    pub(crate) fn session(&self) -> bool {
+        self.session
     }
 
     /// Whether bytes wait for the guest to read.
@@ -91,27 +104,34 @@ impl AgentLink {
         self.decoder.push(bytes.get(..count).unwrap_or_default());
         let mut said = Vec::new();
         while let Some(message) = self.decoder.next_message::<FromAgent>()? {
-            said.push(self.take(message)?);
+            said.extend(self.take(message)?);
         }
         Ok(said)
     }
 
-    fn take(&mut self, message: FromAgent) -> Result<Said, LinkError> {
+    /// What of a message is news; a session is only remembered, so that no guest fills a log with it.
+    fn take(&mut self, message: FromAgent) -> Result<Option<Said>, LinkError> {
         match message {
             FromAgent::Hello(status) if !self.greeted => {
                 if status.protocol != VERSION {
                     return Err(LinkError::Version(status.protocol));
                 }
                 self.greeted = true;
-                Ok(Said::Hello(printable(&status.version, MAX_VERSION)))
+                Ok(Some(Said::Hello(printable(&status.version, MAX_VERSION))))
             }
             FromAgent::Response { number, mut answer } if self.greeted => {
                 if let Answer::Check { output, .. } | Answer::Refused(output) = &mut answer {
                     output.truncate(output.floor_char_boundary(MAX_OUTPUT));
                 }
-                Ok(Said::Answer(number, answer))
+                Ok(Some(Said::Answer(number, answer)))
             }
-            FromAgent::Hello(_) | FromAgent::Response { .. } => Err(LinkError::Order),
+            FromAgent::Session { open } if self.greeted => {
+                self.session = open;
+                Ok(None)
+            }
+            FromAgent::Hello(_) | FromAgent::Response { .. } | FromAgent::Session { .. } => {
+                Err(LinkError::Order)
+            }
         }
     }
 

@@ -528,7 +528,7 @@ impl Daemon {
     }
 
     fn show(&self, number: u32, zone: &policy::Zone, state: &Zone) -> control_api::Zone {
-        let life = state.life.view();
+        let mut life = state.life.view();
         let run = state.run.as_ref();
         let endpoints = run.and_then(|run| run.uplink.as_ref()).map_or(&[][..], |(_, endpoints)| endpoints);
         let dead = state.life.tunnel_reason();
@@ -540,6 +540,10 @@ impl Daemon {
             endpoints,
             waited: state.waited(),
         };
+        // The policy's name for it: what the guest says is one bit, of a zone that is up.
+        let session =
+            run.and_then(|run| run.link.as_ref()).is_some_and(crate::agent_link::AgentLink::session);
+        life.session = (session && life.agent.is_some()).then(|| zone.user.clone());
         let has_tunnel = matches!(zone.network, policy::Network::Tunnel(_));
         control_api::Zone {
             name: zone.name.clone(),

@@ -162,13 +162,19 @@ pub(crate) fn prepare(
         pipe_with(PipeFlags::CLOEXEC).map_err(|source| host("descriptors", source))?;
     rustix::io::ioctl_fionbio(&console, true).map_err(|source| host("descriptors", source))?;
     let mac = mac_address(plan.slot);
-    let command_line = template.manifest.command_line() + &zone_protocol::keep::word(&zone.keep);
+    let command_line = template.manifest.command_line();
     let measured = Measured {
         kernel: template.manifest.kernel.sha256,
         command_line: sha256(command_line.as_bytes()),
         initrd: template.manifest.initrd.sha256,
     };
-    let start = Start { measured, template: zone.template.clone(), approval: template.approval };
+    let start = Start {
+        measured,
+        template: zone.template.clone(),
+        approval: template.approval,
+        user: zone.user.clone(),
+        keep: zone.keep.clone(),
+    };
     let config = Config {
         zone: zone.name.clone(),
         memory_mib: zone.memory_mib,

@@ -241,7 +241,7 @@ impl Lifecycle {
 
     /// What a user sees: phase, reason, the agent's version.
     pub(crate) fn view(&self) -> control_api::State {
-        let view = |phase, reason, agent| control_api::State { phase, reason, agent };
+        let view = |phase, reason, agent| control_api::State { phase, reason, agent, session: None };
         match &self.state {
             State::Stopped { reason } => view(Phase::Stopped, reason.clone(), None),
             State::Starting { .. } => view(Phase::Starting, None, None),

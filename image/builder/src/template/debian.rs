@@ -51,8 +51,8 @@ const PACKAGES: &[&str] = &[
     "libspa-0.2-modules",
 ];
 
-/// More of mmdebstrap's options: no documentation and no translations, the user's account, and away with what differs
-/// from one installation to the next.
+/// More of mmdebstrap's options: no documentation and no translations, and away with what differs from one installation
+/// to the next. There is no user's account: systemd-sysusers makes it at each start, of a credential.
 const OPTIONS: &[&str] = &[
     "--dpkgopt=path-exclude=/usr/share/man/*",
     "--dpkgopt=path-exclude=/usr/share/doc/*",
@@ -60,8 +60,6 @@ const OPTIONS: &[&str] = &[
     "--dpkgopt=path-exclude=/usr/share/locale/*",
     "--dpkgopt=path-exclude=/usr/share/info/*",
     "--aptopt=Acquire::Languages \"none\"",
-    "--customize-hook=chroot \"$1\" useradd --uid 1000 --user-group --no-create-home --home-dir /home/user --shell \
-     /bin/bash user",
     "--customize-hook=rm -rf \"$1\"/var/log/* \"$1\"/var/cache/ldconfig \"$1\"/var/cache/debconf/*-old \
      \"$1\"/etc/*- \"$1\"/var/lib/systemd/random-seed \"$1\"/var/lib/dbus/machine-id",
 ];
@@ -100,6 +98,7 @@ const LINKS: &[(&str, &str)] = &[
     ("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"),
     ("etc/systemd/system/default.target", "/usr/lib/systemd/system/multi-user.target"),
     ("etc/systemd/system/sysinit.target.wants/bulkhead-agent.service", "../bulkhead-agent.service"),
+    ("etc/systemd/system/multi-user.target.wants/bulkhead-session.service", "../bulkhead-session.service"),
     (
         "etc/systemd/system/multi-user.target.wants/systemd-networkd.service",
         "/usr/lib/systemd/system/systemd-networkd.service",

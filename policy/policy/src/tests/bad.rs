@@ -131,7 +131,7 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
         "23: tunnel.office.adress: found an unknown key, allowed the keys address, dns, mtu, peer (did you mean \"address\"?)",
     ]),
     ("unknown_zone_key", &[
-        "7: zone.office.memroy: found an unknown key, allowed the keys label, colour, template, memory, vcpus, disk, disposable, keep, network (did you mean \"memory\"?)",
+        "7: zone.office.memroy: found an unknown key, allowed the keys label, colour, template, memory, vcpus, disk, disposable, keep, user, network (did you mean \"memory\"?)",
     ]),
     ("version", &[
         "2: version: found 0, allowed a whole number from 1 to 4294967295",
@@ -237,6 +237,14 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
     ]),
     ("zone_template_missing", &[
         "5: zone.office.template: found nothing, allowed 1 to 32 characters of a-z, 0-9 and -, the first of a-z",
+    ]),
+    ("zone_user", &[
+        "11: zone.office.user: found \"anna:x\", allowed 1 to 31 characters of a-z, 0-9 and -, the first of a-z",
+        "20: zone.vault.user: found \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\", allowed 1 to 31 characters of a-z, 0-9 and -, the first of a-z",
+    ]),
+    ("zone_user_taken", &[
+        "11: zone.office.user: found \"root\", allowed a name that Debian gives to no user or group of its own",
+        "20: zone.vault.user: found \"systemd-coredump\", allowed a name that Debian gives to no user or group of its own",
     ]),
     ("zone_vcpus", &[
         "9: zone.office.vcpus: found 9, allowed a whole number from 1 to 8",

@@ -7,6 +7,7 @@ fn host() -> HostDevices {
         processors: 2,
         kernel: "/k".into(),
         initramfs: "/i".into(),
+        stub: Some("/stub".into()),
         kernel_arguments: "console=ttyS0 quiet".to_owned(),
         data_disk: Some("/with,comma".into()),
         screen: Screen::None,
@@ -39,6 +40,7 @@ fn every_device_of_a_test_host_is_there_once() {
         "path=/bridge",
         "path=/tpm",
         "tpm-crb",
+        "-kernel /stub -device loader,file=/k -device loader,file=/i,addr=0x40000000,force-raw=on",
         "name=org.bulkhead.test",
         "-display none",
     ] {
@@ -54,6 +56,7 @@ fn what_is_not_asked_for_is_not_there() {
         network: None,
         bridge: None,
         tpm: None,
+        stub: None,
         pointer: Pointer::Tablet,
         screen: Screen::Vnc(7),
         ..host()

@@ -1,10 +1,12 @@
-//! The template `debian`: systemd comes up in a zone, its agent answers, its network goes through its tunnel.
+//! The template `debian`: systemd comes up in a zone, its agent answers, its user's session opens, its network goes
+//! through its tunnel.
 
 use anyhow::{Context, ensure};
 use control_api::Phase;
 use gateway::Site;
 use harness::Machine;
 
+use super::session;
 use crate::artifacts::Artifacts;
 use crate::cpio;
 use crate::world::{BOOT, SOON, World, ZONES, fetch_own_page, test_machine};
@@ -17,11 +19,14 @@ const CHANGES: [(&str, &str); 4] = [
     ("template = \"micro\"", "template = \"debian\""),
     ("memory = \"256 MiB\"", "memory = \"1024 MiB\""),
     ("vcpus = 1", "vcpus = 2"),
-    ("disk = \"64 MiB\"", "disk = \"64 MiB\"\nkeep = [\"/var/lib/systemd\"]"),
+    (
+        "disk = \"64 MiB\"",
+        "disk = \"64 MiB\"\nkeep = [\"/var/lib/systemd\", \"/srv/kept\"]\nuser = \"anna-2\"",
+    ),
 ];
 
 /// What lies on the private disk.
-const KEPT: [&str; 2] = ["/home", "/var/lib/systemd"];
+const KEPT: [&str; 3] = ["/home", "/var/lib/systemd", "/srv/kept"];
 
 fn boot(artifacts: &Artifacts) -> anyhow::Result<Machine> {
     let mut config = test_machine(artifacts)?;
@@ -48,6 +53,7 @@ pub(super) fn fetches(world: &mut World) -> anyhow::Result<()> {
     zones.start("office", machine.within(SOON)).context("start the debian zone")?;
     zones.wait_for_phase("office", Phase::Running, machine.within(START))?;
     let running = begun.elapsed();
+    let session = session::opens(machine, begun)?;
     zones.wait_for_tunnel("office", machine.within(START))?;
     fetch_own_page(machine, Site::Office)?;
     let fetched = begun.elapsed();
@@ -66,7 +72,8 @@ pub(super) fn fetches(world: &mut World) -> anyhow::Result<()> {
         stop(machine)?;
     }
     world.drop_odd_machine();
-    world.remark(format!("agent after {} s, page after {} s", running.as_secs(), fetched.as_secs()));
+    let (running, fetched) = (running.as_secs(), fetched.as_secs());
+    world.remark(format!("agent after {running} s, session after {session} s, page after {fetched} s"));
     Ok(())
 }
 
@@ -81,7 +88,10 @@ fn kept(machine: &Machine) -> anyhow::Result<()> {
         })
     };
     let devices = KEPT.map(device);
-    ensure!(devices[0].is_some() && devices[0] == devices[1], "{KEPT:?} lie on {devices:?}:\n{mounts}");
+    ensure!(
+        devices[0].is_some() && devices.iter().all(|device| *device == devices[0]),
+        "{KEPT:?} lie on {devices:?}:\n{mounts}"
+    );
     Ok(())
 }
 

@@ -40,6 +40,18 @@ fn an_agent_greets_and_answers() {
 }
 
 #[test]
+fn a_session_lasts_until_the_agent_says_otherwise() {
+    let (mut link, guest) = link();
+    rustix::io::write(&guest, &hello(VERSION, "1")).unwrap();
+    link.read().unwrap();
+    for open in [false, true, true, false] {
+        rustix::io::write(&guest, &encode(&FromAgent::Session { open }).unwrap()).unwrap();
+        assert_eq!(link.read().unwrap(), []);
+        assert_eq!(link.session(), open);
+    }
+}
+
+#[test]
 fn long_output_is_cut() {
     let (mut link, guest) = link();
     rustix::io::write(&guest, &hello(VERSION, "1")).unwrap();
@@ -56,10 +68,12 @@ fn long_output_is_cut() {
 fn misbehaviour_ends_the_connection() {
     let mut twice = hello(VERSION, "1");
     twice.extend(hello(VERSION, "1"));
-    let cases: [(Vec<u8>, &str); 5] = [
+    let session = encode(&FromAgent::Session { open: true }).unwrap();
+    let cases: [(Vec<u8>, &str); 6] = [
+        (session, "agent did not begin with one hello"),
         (answer(String::new()), "agent did not begin with one hello"),
         (twice, "agent did not begin with one hello"),
-        (hello(VERSION + 1, "1"), "agent speaks version 2 of the protocol, the host 1"),
+        (hello(VERSION + 1, "1"), "agent speaks version 3 of the protocol, the host 2"),
         (vec![0; 4], "agent sent no message of the protocol"),
         (vec![0xff; 4], "agent sent no message of the protocol"),
     ];

@@ -34,6 +34,10 @@ fn a_zone_starts_runs_a_check_and_stops() {
     client.begin(check).unwrap();
     world.settle();
     assert!(client.read_events().unwrap().is_empty());
+    // A session is the policy's user's, and ends with the connection that said so.
+    rustix::io::write(&running.agent, &encode(&FromAgent::Session { open: true }).unwrap()).unwrap();
+    assert_eq!(world.zone(0).state.session.as_deref(), Some("user"));
+    assert_eq!(world.zone(1).state.session, None);
     // A check that takes its time holds up nobody.
     world.check_state(0, Phase::Running, None);
     let request = next_request(&running.agent);
@@ -48,6 +52,7 @@ fn a_zone_starts_runs_a_check_and_stops() {
     assert_eq!(world.call(Method::Stop("office".into())), Reply::Done);
     assert_eq!(next_request(&running.agent).ask, Ask::ShutDown);
     world.check_state(0, Phase::Stopping, None);
+    assert_eq!(world.zone(0).state.session, None);
     running.events.send(&VmmEvent::Ended(End::ShutDown), &[]).unwrap();
     world.exited(running.vmm.number, ExitCause::Code(0));
     let vpnd = running.vpnd.unwrap().number;

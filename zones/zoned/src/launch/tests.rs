@@ -124,7 +124,7 @@ fn a_zone_with_a_tunnel_gets_everything() {
     assert_eq!((config.memory_mib, config.vcpus), (64, 1));
     let record = handover::record::Record::decode(&config.record.0).unwrap();
     assert!(!record.no_vtpm_yet() && record.bytes()[48..].starts_with(b"office\0"));
-    assert_eq!(record.credentials().count(), 0);
+    assert_eq!(record.credentials().count(), 4);
     let again: Config = read(find(&data.prepare(&plan(&policy, 0)).unwrap().vmm, "config"));
     assert_ne!(config.record, again.record, "each start has a record of its own");
     assert!(config.disks[0].read_only && !config.disks[1].read_only);
@@ -220,16 +220,27 @@ fn a_private_disk_that_cannot_be_made_leaves_nothing() {
 }
 
 #[test]
-fn folders_to_keep_stand_on_the_command_line() {
+fn what_a_zone_is_stands_in_its_record_and_not_on_its_command_line() {
     let data = Data::new("keep");
     let mut policy = Policy::clone(&policy());
-    let line = |policy: &Policy| {
+    let config = |policy: &Policy| {
         let prepared = data.prepare(&plan(policy, 1)).unwrap();
-        read::<Config>(find(&prepared.vmm, "config")).command_line
+        read::<Config>(find(&prepared.vmm, "config"))
     };
-    let without = line(&policy);
+    let credential = |config: &Config, wanted: &str| {
+        let record = handover::record::Record::decode(&config.record.0).unwrap();
+        let found = record.credentials().find(|(name, _)| *name == wanted);
+        found.map(|(_, value)| String::from_utf8(value.to_vec()).unwrap())
+    };
+    let without = config(&policy);
+    assert_eq!(credential(&without, "bulkhead.user").as_deref(), Some("user"));
+    assert_eq!(credential(&without, "bulkhead.keep"), None);
     policy.zones[1].keep = ["/var/lib/app", "/srv"].map(str::to_owned).to_vec();
-    assert_eq!(line(&policy), without + " bulkhead.keep=/var/lib/app:/srv");
+    policy.zones[1].user = "anna".to_owned();
+    let with = config(&policy);
+    assert_eq!(credential(&with, "bulkhead.user").as_deref(), Some("anna"));
+    assert_eq!(credential(&with, "bulkhead.keep").as_deref(), Some("/var/lib/app:/srv"));
+    assert_eq!(with.command_line, without.command_line);
 }
 
 #[test]
