@@ -469,7 +469,7 @@ fn start(
         output: theirs.as_fd(),
         group: Some(jail.group.as_fd()),
         proc: jail.proc,
-        environment: &[],
+        environment: table::environment(profile),
     };
     let pid = jail::start(profile, &instance)?;
     outputs.push(Output::new(ours, pid, label.to_owned(), now()));
