@@ -1,3 +1,5 @@
+//! How packages that speak to the machine's TPM are linked: a module of their build scripts.
+
 /// Has this package linked against the Debian 13 libraries that `./bulkhead` unpacks. A program that is `to_run_here` gets
 /// these libraries and their loader, too; one for the image finds its own there.
 pub(crate) fn with_debian(to_run_here: bool) {

@@ -70,6 +70,18 @@ impl Artifacts {
         TpmConfig { root: self.tools(), state: None }
     }
 
+    /// A TPM that has never been used, whose state several machines share, one after the other.
+    ///
+    /// # Errors
+    /// An earlier run's state cannot be removed.
+    pub fn kept_tpm(&self, name: &str) -> anyhow::Result<TpmConfig> {
+        let state = self.logs().join(name);
+        if state.exists() {
+            std::fs::remove_dir_all(&state).with_context(|| format!("remove {}", state.display()))?;
+        }
+        Ok(TpmConfig { root: self.tools(), state: Some(state) })
+    }
+
     /// The host's kernel.
     #[must_use]
     pub fn kernel(&self) -> PathBuf {

@@ -52,29 +52,6 @@ impl DataDisk {
         Ok(target)
     }
 
-    /// Puts a private disk of a zone on it, of so many MiB, with files in it (path and text).
-    ///
-    /// # Errors
-    /// `mke2fs` says why.
-    pub fn add_private(
-        &self,
-        artifacts: &Artifacts,
-        zone: &str,
-        mib: u32,
-        files: &[(&str, &str)],
-    ) -> anyhow::Result<()> {
-        let content = self.folder.with_extension("private");
-        for (path, text) in files {
-            let path = content.join(path);
-            fs::create_dir_all(path.parent().context("a file is in a folder")?)?;
-            fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        }
-        let folder = self.folder.join("zones").join(zone);
-        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-        make_ext4(artifacts, &content, &folder.join("private.img"), "private", mib)?;
-        fs::remove_dir_all(&content).context("remove the private disk's files")
-    }
-
     /// Makes the disk and removes the folder.
     ///
     /// # Errors
@@ -93,6 +70,38 @@ impl DataDisk {
         fs::remove_dir_all(&self.folder)?;
         Ok(image)
     }
+}
+
+/// Changes one bit of the byte at `place` in a file on a data disk that nobody uses; a second time changes it back.
+///
+/// # Errors
+/// The file is not there, or shorter.
+pub fn alter(artifacts: &Artifacts, disk: &Path, file: &str, place: u64) -> anyhow::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let image = fs::File::options().read(true).write(true).open(disk).context("open the disk")?;
+    // The block size: 1024 shifted by a field of the superblock.
+    let mut shift = [0; 4];
+    image.read_exact_at(&mut shift, 1024 + 24)?;
+    let size = 1024_u64 << u32::from_le_bytes(shift);
+    let tools = artifacts.tools();
+    let output = std::process::Command::new(tools.join("lib64/ld-linux-x86-64.so.2"))
+        .arg("--library-path")
+        .arg(tools.join("usr/lib/x86_64-linux-gnu"))
+        .arg(tools.join("usr/sbin/debugfs"))
+        .args(["-R", &format!("blocks {file}")])
+        .arg(disk)
+        .output()
+        .context("start debugfs")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let blocks: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let block = blocks.get(usize::try_from(place / size)?);
+    let block =
+        block.with_context(|| format!("{file} has {place} bytes or fewer, or is not there: {text}"))?;
+    let at = block * size + place % size;
+    let mut byte = [0];
+    image.read_exact_at(&mut byte, at)?;
+    image.write_all_at(&[byte[0] ^ 1], at)?;
+    Ok(())
 }
 
 /// Makes an ext4 file system of a folder.

@@ -69,9 +69,8 @@ impl Tpm {
         keep: impl FnOnce(&Machine) -> Result<(), E>,
     ) -> Result<(Self, Machine), E> {
         let mut context = connect(device).map_err(|error| match error {
-            OpenTpmError::Missing(error) | OpenTpmError::Refused(_, error) => {
-                ProvisionError::Refused("answer", error)
-            }
+            OpenTpmError::Missing(error) => ProvisionError::Missing(error),
+            OpenTpmError::Refused(what, error) => ProvisionError::Refused(what, error),
             OpenTpmError::Cleared | OpenTpmError::Foreign => unreachable!("connecting looks at no key"),
         })?;
         let handle = make_storage_key(&mut context)?;
@@ -173,7 +172,7 @@ fn persistent(context: &mut Context) -> Result<Option<(KeyHandle, Vec<u8>)>, Ope
 fn make_storage_key(context: &mut Context) -> Result<KeyHandle, ProvisionError> {
     let there = persistent(context).map_err(|error| match error {
         OpenTpmError::Refused(what, error) => ProvisionError::Refused(what, error),
-        OpenTpmError::Missing(error) => ProvisionError::Refused("answer", error),
+        OpenTpmError::Missing(error) => ProvisionError::Missing(error),
         OpenTpmError::Cleared | OpenTpmError::Foreign => unreachable!("no key is judged here"),
     })?;
     if let Some((handle, _)) = there {

@@ -58,9 +58,7 @@ pub(crate) enum BeginError {
     )]
     Signature,
     /// What it kept is gone.
-    #[error(
-        "does not hold what the zone needs: its state is damaged. The recovery key opens the zone's disk"
-    )]
+    #[error("does not hold what the zone needs: its state is damaged. Put the data disk's own files back")]
     Gone,
     /// It refused.
     #[error("answered {step} with {code:#x}")]

@@ -40,9 +40,7 @@ fn open_advice(error: &OpenTpmError) -> &'static str {
         OpenTpmError::Missing(_) => {
             "Switch it on in the machine's setup; without it only disposable zones start"
         }
-        OpenTpmError::Cleared | OpenTpmError::Foreign => {
-            "Zones open on the machine that made them; the recovery key opens their disks elsewhere"
-        }
+        OpenTpmError::Cleared | OpenTpmError::Foreign => "Zones open only on the machine that made them",
         OpenTpmError::Refused(..) => "Start the machine again",
     }
 }
@@ -50,7 +48,7 @@ fn open_advice(error: &OpenTpmError) -> &'static str {
 fn unseal_advice(error: &UnsealError) -> &'static str {
     match error {
         UnsealError::NotApproved | UnsealError::BadApproval => "Install an image whose maker you trust",
-        UnsealError::NotOurs => "The recovery key opens the zone's disk",
+        UnsealError::NotOurs => "Put the data disk's own files back",
         UnsealError::WrongPin
         | UnsealError::LockedOut
         | UnsealError::PinNeeded

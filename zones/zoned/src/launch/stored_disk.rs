@@ -19,7 +19,7 @@ const MIB: u64 = 1024 * 1024;
 const RESERVE_MIB: u64 = 8;
 
 /// The disk in its zone's folder.
-const FILE: &str = "private.disk";
+const FILE: &str = "private.img";
 
 /// An open private disk.
 #[derive(Debug)]

@@ -114,8 +114,7 @@ fn a_zone_with_a_tunnel_gets_everything() {
     let data = Data::new("tunnel");
     let policy = policy();
     let prepared = data.prepare(&plan(&policy, 0)).unwrap();
-    let expected =
-        ["config", "events", "agent", "console", "firmware", "kernel", "initrd", "disk0", "net"];
+    let expected = ["config", "events", "agent", "console", "firmware", "kernel", "initrd", "disk0", "net"];
     assert_eq!(names(&prepared.vmm), expected);
     let vpnd = prepared.vpnd.as_ref().unwrap();
     assert_eq!(names(vpnd), ["config", "vhost", "uplink", "status"]);
@@ -185,7 +184,7 @@ fn a_private_disk_is_made_kept_and_grown() {
     const MIB: u64 = 1024 * 1024;
     let data = Data::new("disk");
     let mut policy = Policy::clone(&policy());
-    let path = data.0.join("zones/vault/private.disk");
+    let path = data.0.join("zones/vault/private.img");
     let start = |policy: &Policy| data.prepare(&plan(policy, 1)).unwrap().remark;
     assert_eq!(start(&policy), None);
     let metadata = fs::metadata(&path).unwrap();
@@ -215,7 +214,7 @@ fn a_private_disk_that_cannot_be_made_leaves_nothing() {
     assert!(!zones.exists(), "something was left");
     assert_eq!(make(16), Ok(()));
     assert_eq!(make(u64::MAX), Err(Errno::INVAL));
-    assert_eq!(fs::metadata(zones.join("vault/private.disk")).unwrap().len(), 16 << 20);
+    assert_eq!(fs::metadata(zones.join("vault/private.img")).unwrap().len(), 16 << 20);
 }
 
 #[test]
@@ -261,7 +260,7 @@ fn what_is_missing_is_named() {
             fs::create_dir(data.0.join("zones")).unwrap();
             fs::write(data.0.join("zones/vault"), "").unwrap();
         },
-        "/data/zones/vault/private.disk: Not a directory (os error 20); check the data disk",
+        "/data/zones/vault/private.img: Not a directory (os error 20); check the data disk",
     );
 }
 
@@ -299,9 +298,9 @@ fn too_little_memory_says_how_to_get_more() {
 
 #[test]
 fn a_full_disk_is_told_apart() {
-    let path = PathBuf::from("/data/zones/office/private.disk");
+    let path = PathBuf::from("/data/zones/office/private.img");
     let error = stored_disk::failed(&path, Errno::NOSPC).to_string();
-    let expected = "the data disk is full (/data/zones/office/private.disk); remove files that no zone needs or use \
+    let expected = "the data disk is full (/data/zones/office/private.img); remove files that no zone needs or use \
                     a larger disk";
     assert_eq!(error, expected);
 }
