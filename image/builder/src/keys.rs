@@ -1,7 +1,7 @@
 //! The keys that sign zone templates, and approve what TPMs open secrets for.
 //!
 //! A release is signed with keys of the releaser's: `BULKHEAD_TEMPLATE_KEY` names a file made by `minisign -G -W`
-//! (docs/decisions/0006-signed-templates.md), `BULKHEAD_APPROVAL_KEY` a P-256 key in PKCS#8 (docs/decisions/0018-sealed-disks.md).
+//! (docs/decisions/0006-signed-templates.md), `BULKHEAD_APPROVAL_KEY` a P-256 key in PKCS#8 (docs/decisions/0019-sealed-disks.md).
 //! Everybody else gets development keys, made at the first build and kept below `build/`: they protect against altered
 //! files, not against whoever can read that folder. The host image carries the public halves of whichever keys signed.
 
