@@ -73,6 +73,7 @@ impl DataDisk {
 }
 
 /// Changes one bit of the byte at `place` in a file on a data disk that nobody uses; a second time changes it back.
+/// What lies behind the file's end, in its last block, is no part of it: `place` is well inside.
 ///
 /// # Errors
 /// The file is not there, or shorter.

@@ -100,13 +100,13 @@ pub(super) fn own_tpm_only(world: &mut World) -> anyhow::Result<()> {
 
     // One byte of what is sealed, and of what a zone's own TPM keeps: each costs its own zone.
     crate::disk::alter(artifacts, &disk, "/keeper/kept.zone", 200)?;
-    crate::disk::alter(artifacts, &disk, "/vtpm/other/tpm2-00.permall", 2000)?;
+    crate::disk::alter(artifacts, &disk, "/vtpm/other/tpm2-00.permall", 700)?;
     let machine = boot(artifacts, &disk, Some(tpm.clone())).context("altered files")?;
     refused(&machine, "kept", &["sealed record was made by another TPM, or was altered"])?;
     refused(&machine, "other", &["virtual TPM"])?;
     switch_off(machine)?;
     crate::disk::alter(artifacts, &disk, "/keeper/kept.zone", 200)?;
-    crate::disk::alter(artifacts, &disk, "/vtpm/other/tpm2-00.permall", 2000)?;
+    crate::disk::alter(artifacts, &disk, "/vtpm/other/tpm2-00.permall", 700)?;
 
     // And nothing of all this cost the machine that it belongs to anything.
     let machine = boot(artifacts, &disk, Some(tpm)).context("the machine's own TPM again")?;
