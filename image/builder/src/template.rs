@@ -169,15 +169,8 @@ fn seal(folder: &Path, recipe: &Recipe, key: &Key, approver: &Approver) -> Resul
     let text = manifest.encode();
     fs::write(folder.join(MANIFEST), &text).context("write the manifest")?;
     fs::write(folder.join(SIGNATURE), key.sign(text.as_bytes())).context("write the signature")?;
-    let command_line = sum(manifest.command_line().as_bytes()).sha256;
-    let policy = approval::template_policy(
-        &approver.key()?,
-        &manifest.kernel.sha256,
-        &command_line,
-        &manifest.initrd.sha256,
-    );
-    let approved = approver.approve(&approval::template_purpose(&manifest.name), policy)?;
-    fs::write(folder.join(APPROVAL), approved.encode()).context("write the approval")
+    let approved = template::approve(&manifest, approver)?;
+    fs::write(folder.join(APPROVAL), approved).context("write the approval")
 }
 
 fn sum(bytes: &[u8]) -> FileSum {

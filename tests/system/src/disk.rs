@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use template::{MANIFEST, SIGNATURE, SigningKey};
+use approval::Approver;
+use template::{APPROVAL, MANIFEST, Manifest, SIGNATURE, SigningKey};
 
 use crate::artifacts::Artifacts;
 
@@ -129,28 +130,43 @@ fn make_ext4(
     Ok(())
 }
 
-/// The development key of this build.
-///
-/// # Errors
-/// It is not there: the build was signed with another.
-pub fn build_key(artifacts: &Artifacts) -> anyhow::Result<SigningKey> {
-    let path = artifacts.file("keys/template.key");
-    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    SigningKey::parse(&text).with_context(|| format!("read {}", path.display()))
+/// What signs and approves templates.
+#[derive(Debug)]
+pub struct Keys {
+    /// Signs manifests.
+    pub sign: SigningKey,
+    /// Approves what TPMs open.
+    pub approve: Approver,
 }
 
-/// Changes a template's manifest and signs it anew.
+/// The development keys of this build.
+///
+/// # Errors
+/// One is not there: the build was signed with another.
+pub fn build_keys(artifacts: &Artifacts) -> anyhow::Result<Keys> {
+    let path = artifacts.file("keys/template.key");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let sign = SigningKey::parse(&text).with_context(|| format!("read {}", path.display()))?;
+    let path = artifacts.file("keys/approval.key");
+    let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    let approve = Approver::from_pkcs8(&bytes).with_context(|| format!("read {}", path.display()))?;
+    Ok(Keys { sign, approve })
+}
+
+/// Changes a template's manifest, signs it anew and approves it.
 ///
 /// # Errors
 /// The manifest does not hold `from`.
-pub fn sign_anew(template: &Path, key: &SigningKey, changes: &[(&str, &str)]) -> anyhow::Result<()> {
+pub fn sign_anew(template: &Path, keys: &Keys, changes: &[(&str, &str)]) -> anyhow::Result<()> {
     let mut text = fs::read_to_string(template.join(MANIFEST)).context("read the manifest")?;
     for (from, to) in changes {
         ensure!(text.contains(from), "the manifest says {from} nowhere");
         text = text.replacen(from, to, 1);
     }
+    let manifest = Manifest::decode(text.as_bytes()).context("read the changed manifest")?;
     fs::write(template.join(MANIFEST), &text).context("write the manifest")?;
-    fs::write(template.join(SIGNATURE), key.sign(text.as_bytes())).context("write the signature")
+    fs::write(template.join(APPROVAL), template::approve(&manifest, &keys.approve)?).context("approve it")?;
+    fs::write(template.join(SIGNATURE), keys.sign.sign(text.as_bytes())).context("write the signature")
 }
 
 /// Turns one bit of a file.

@@ -23,7 +23,7 @@ pub mod verity;
 
 pub use manifest::{FileSum, Manifest, ManifestError, Recipe, Root, Summer};
 pub use rules::{Rules, RulesError};
-pub use signing::{KeyError, SigningKey};
+pub use signing::{KeyError, SigningKey, approve};
 pub use verify::{VerifiedTemplate, VerifyError, verify};
 
 /// The manifest's file name.
