@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use approval::{Approvals, Approver};
 use template::Rules;
 
 use crate::cpio::Archive;
@@ -49,17 +50,27 @@ const MODULES: &[&str] = &[
 /// Programs of the production image, below `/bin` but for `init`.
 const PROGRAMS: &[&str] = &["uplink", "keeper", "zoned", "vmm", "vpnd", "desktop"];
 
-/// Debian's programs, and the libraries that their loader looks for: (path in the package, path in the image).
-const FOREIGN: &[(&str, &str)] = &[
-    ("usr/bin/swtpm", "bin/swtpm"),
-    ("usr/lib64/ld-linux-x86-64.so.2", "lib/swtpm/ld-linux-x86-64.so.2"),
-    ("usr/lib/x86_64-linux-gnu/libc.so.6", "lib/swtpm/libc.so.6"),
-    ("usr/lib/x86_64-linux-gnu/libcrypto.so.3", "lib/swtpm/libcrypto.so.3"),
-    ("usr/lib/x86_64-linux-gnu/libseccomp.so.2", "lib/swtpm/libseccomp.so.2"),
-    ("usr/lib/x86_64-linux-gnu/libtpms.so.0", "lib/swtpm/libtpms.so.0"),
-    ("usr/lib/x86_64-linux-gnu/libz.so.1", "lib/swtpm/libz.so.1"),
-    ("usr/lib/x86_64-linux-gnu/libzstd.so.1", "lib/swtpm/libzstd.so.1"),
-    ("usr/lib/x86_64-linux-gnu/swtpm/libswtpm_libtpms.so.0", "lib/swtpm/libswtpm_libtpms.so.0"),
+/// Debian's one program, and the libraries that its loader and `keeper`'s look for, below `/lib/debian`: paths in the
+/// packages.
+const SWTPM: (&str, &str) = ("usr/bin/swtpm", "bin/swtpm");
+const LIBRARIES: &[&str] = &[
+    "usr/lib64/ld-linux-x86-64.so.2",
+    "usr/lib/x86_64-linux-gnu/libc.so.6",
+    "usr/lib/x86_64-linux-gnu/libcrypto.so.3",
+    "usr/lib/x86_64-linux-gnu/libgcc_s.so.1",
+    "usr/lib/x86_64-linux-gnu/libseccomp.so.2",
+    "usr/lib/x86_64-linux-gnu/libtpms.so.0",
+    "usr/lib/x86_64-linux-gnu/libz.so.1",
+    "usr/lib/x86_64-linux-gnu/libzstd.so.1",
+    "usr/lib/x86_64-linux-gnu/swtpm/libswtpm_libtpms.so.0",
+];
+/// The TSS's, of which only `keeper` has any use.
+const TSS_LIBRARIES: &[&str] = &[
+    "usr/lib/x86_64-linux-gnu/libtss2-esys.so.0",
+    "usr/lib/x86_64-linux-gnu/libtss2-mu.so.0",
+    "usr/lib/x86_64-linux-gnu/libtss2-sys.so.1",
+    "usr/lib/x86_64-linux-gnu/libtss2-tcti-device.so.0",
+    "usr/lib/x86_64-linux-gnu/libtss2-tctildr.so.0",
 ];
 
 /// The least epoch of templates that this image runs: raised when older ones must not come back.
@@ -67,7 +78,7 @@ const MINIMUM_EPOCH: u32 = 1;
 
 /// Builds `build/host.cpio` and `build/test.cpio`.
 pub(crate) fn build(sources: &Sources<'_>) -> Result<()> {
-    let Sources { workspace, tools, packages, kernels, programs, key } = sources;
+    let Sources { workspace, tools, packages, kernels, programs, sysroot, key, approver } = sources;
     let policy = workspace.source("policy/policy/demo/policy.toml");
     let keys = workspace.source("policy/policy/demo/demo-keys.toml");
     let rules = Rules::text(MINIMUM_EPOCH, key.public());
@@ -78,7 +89,8 @@ pub(crate) fn build(sources: &Sources<'_>) -> Result<()> {
         version(&keys)?,
         version(&packages.file("boot"))?,
         version(&packages.file("usr/bin/swtpm"))?,
-        format!("{FOREIGN:?}"),
+        version(&sysroot.file("usr/lib/x86_64-linux-gnu/libtss2-esys.so.0"))?,
+        format!("{SWTPM:?} {LIBRARIES:?} {TSS_LIBRARIES:?} {:?}", approver.key()?),
         MODULES.join(","),
         rules.clone(),
     ]
@@ -96,9 +108,13 @@ pub(crate) fn build(sources: &Sources<'_>) -> Result<()> {
             archive.copy(&format!("bin/{name}"), 0o755, programs.get(name)?)?;
         }
         archive.copy("etc/bulkhead/zone_fw", 0o644, programs.get("zone_fw")?)?;
-        for (source, target) in FOREIGN {
-            archive.copy(target, 0o755, &packages.file(source))?;
+        archive.copy(SWTPM.1, 0o755, &packages.file(SWTPM.0))?;
+        let of_packages = LIBRARIES.iter().map(|path| packages.file(path));
+        for path in of_packages.chain(TSS_LIBRARIES.iter().map(|path| sysroot.file(path))) {
+            let name = path.file_name().and_then(|name| name.to_str()).context("a library has a name")?;
+            archive.copy(&format!("lib/debian/{name}"), 0o755, &path)?;
         }
+        archive.file("etc/bulkhead/approvals", 0o644, &approvals(approver, programs.get("zone_fw")?)?)?;
         let mut list = String::new();
         for module in kernels.host.modules(tools, MODULES)? {
             let path = format!("lib/modules/{}", module.file);
@@ -115,6 +131,19 @@ pub(crate) fn build(sources: &Sources<'_>) -> Result<()> {
         Ok(())
     })?;
     test_segment(workspace, programs)
+}
+
+/// What this image's TPMs open secrets for: the host as it is measured, which is not at all yet, and zones that begin with
+/// its firmware.
+fn approvals(approver: &Approver, firmware: &Path) -> Result<Vec<u8>> {
+    let mut sum = template::Summer::default();
+    sum.add(&fs::read(firmware).with_context(|| format!("read {}", firmware.display()))?);
+    let unmeasured = [[0; 32]; approval::HOST_PCRS.len()];
+    let approved = vec![
+        approver.approve(approval::HOST, approval::host_policy(&unmeasured))?,
+        approver.approve(approval::FIRMWARE, approval::firmware_policy(&sum.finish().sha256))?,
+    ];
+    Ok(Approvals { key: approver.key()?, approved }.encode())
 }
 
 /// What test images have more: the tests' hand inside, another first process that attacks every jail, and the

@@ -1,9 +1,9 @@
-//! The key that signs zone templates.
+//! The keys that sign zone templates, and approve what TPMs open secrets for.
 //!
-//! A release is signed with a key of the releaser's: `BULKHEAD_TEMPLATE_KEY` names its file, made by `minisign -G -W`
-//! (docs/decisions/0006-signed-templates.md). Everybody else gets a development key, made at the first build and kept
-//! below `build/`: it protects against altered files, not against whoever can read that folder. The host
-//! image carries the public half of whichever key signed.
+//! A release is signed with keys of the releaser's: `BULKHEAD_TEMPLATE_KEY` names a file made by `minisign -G -W`
+//! (docs/decisions/0006-signed-templates.md), `BULKHEAD_APPROVAL_KEY` a P-256 key in PKCS#8 (docs/decisions/0019-sealed-disks.md).
+//! Everybody else gets development keys, made at the first build and kept below `build/`: they protect against altered
+//! files, not against whoever can read that folder. The host image carries the public halves of whichever keys signed.
 
 use std::fs;
 use std::io::Write as _;
@@ -11,14 +11,16 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use approval::Approver;
 use rustix::rand::{GetRandomFlags, getrandom};
 use template::SigningKey;
 
 use crate::progress;
 use crate::workspace::Workspace;
 
-/// Names the file with a key of the releaser's.
+/// Name the files with keys of the releaser's.
 const VARIABLE: &str = "BULKHEAD_TEMPLATE_KEY";
+const APPROVAL_VARIABLE: &str = "BULKHEAD_APPROVAL_KEY";
 
 /// A key that signs.
 pub(crate) struct Key {
@@ -63,8 +65,27 @@ fn make(path: &Path) -> Result<()> {
     for bytes in [&mut number[..], &mut seed[..]] {
         getrandom(bytes, GetRandomFlags::empty()).context("ask for random bytes")?;
     }
-    let text = SigningKey::from_seed(number, seed).secret_key_file();
+    keep(path, SigningKey::from_seed(number, seed).secret_key_file().as_bytes())
+}
+
+/// Writes a new key for nobody else to read.
+fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(bytes)?;
     Ok(())
+}
+
+/// The key that approves: the releaser's, or the development key, which is made when there is none.
+pub(crate) fn approver(workspace: &Workspace) -> Result<Approver> {
+    let read = |path: &Path| -> Result<Approver> { Ok(Approver::from_pkcs8(&fs::read(path)?)?) };
+    if let Some(path) = std::env::var_os(APPROVAL_VARIABLE).map(PathBuf::from) {
+        return read(&path).with_context(|| format!("{APPROVAL_VARIABLE} names {}", path.display()));
+    }
+    let path = workspace.built("keys/approval.key");
+    if !path.exists() {
+        progress::say(&format!("==> making a development key for approvals: {}", path.display()));
+        fs::create_dir_all(path.parent().context("a file has a folder")?)?;
+        keep(&path, &Approver::generate()?).with_context(|| format!("make {}", path.display()))?;
+    }
+    read(&path).with_context(|| format!("{}: remove it, and a new one is made", path.display()))
 }

@@ -1,4 +1,4 @@
-//! Builds our own programs as static binaries.
+//! Builds our own programs: static ones, but for `keeper`, whose TSS is a library of Debian's.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,6 @@ const TARGET: &str = "x86_64-unknown-linux-musl";
 const PROGRAMS: &[&str] = &[
     "init",
     "uplink",
-    "keeper",
     "zoned",
     "vmm",
     "vpnd",
@@ -34,6 +33,11 @@ const PROGRAMS: &[&str] = &[
 const FIRMWARE: &str = "zone_fw";
 const FIRMWARE_TARGET: &str = "x86_64-unknown-none";
 const MOST_FIRMWARE: u64 = 96 * 1024;
+
+/// The one program with libraries of Debian 13's. Its build script finds them, and leaves out what only tests need.
+const KEEPER: &str = "keeper";
+const KEEPER_TARGET: &str = "x86_64-unknown-linux-gnu";
+const FOR_THE_IMAGE: &str = "BULKHEAD_IMAGE";
 
 /// Programs that only benchmarks boot.
 const BENCH_PROGRAMS: &[&str] = &["zone_start_launcher"];
@@ -77,6 +81,7 @@ fn compile(workspace: &Workspace, name: &str, programs: &[&'static str]) -> Resu
     let mut paths: BTreeMap<&'static str, PathBuf> =
         programs.iter().map(|name| (*name, folder.join(name))).collect();
     paths.insert(FIRMWARE, compile_firmware(workspace)?);
+    paths.insert(KEEPER, compile_keeper(workspace)?);
     step.done();
     Ok(Programs { paths })
 }
@@ -92,6 +97,15 @@ fn compile_firmware(workspace: &Workspace) -> Result<PathBuf> {
         bail!("the firmware has {size} bytes, at most {MOST_FIRMWARE} are allowed");
     }
     Ok(path)
+}
+
+/// Builds `keeper`.
+fn compile_keeper(workspace: &Workspace) -> Result<PathBuf> {
+    let mut command = cargo(workspace);
+    command.args(["build", "--release", "--locked", "--target", KEEPER_TARGET, "--package", KEEPER]);
+    command.env(FOR_THE_IMAGE, "1");
+    run(command, "keeper does not compile")?;
+    Ok(target(workspace).join(KEEPER_TARGET).join("release").join(KEEPER))
 }
 
 /// Cargo in the checkout.

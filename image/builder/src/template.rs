@@ -11,7 +11,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use template::{FileSum, INITRD, KERNEL, MANIFEST, Manifest, ROOT, Recipe, SIGNATURE, Summer, verity};
+use approval::Approver;
+use template::{
+    APPROVAL, FileSum, INITRD, KERNEL, MANIFEST, Manifest, ROOT, Recipe, SIGNATURE, Summer, verity,
+};
 
 use crate::cpio::Archive;
 use crate::host_image::write;
@@ -148,8 +151,8 @@ fn set_mode(path: &Path, mode: u32) -> Result<()> {
 }
 
 /// Makes a template of a folder that holds kernel, initrd and root file system: puts the hash tree behind the file
-/// system, and writes and signs the manifest.
-fn seal(folder: &Path, recipe: &Recipe, key: &Key) -> Result<()> {
+/// system, writes and signs the manifest, and approves what a zone's TPM will have measured of it.
+fn seal(folder: &Path, recipe: &Recipe, key: &Key, approver: &Approver) -> Result<()> {
     let path = folder.join(ROOT);
     let mut image = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
     let tree = verity::tree(&image).with_context(|| format!("{} has half a block", path.display()))?;
@@ -165,7 +168,9 @@ fn seal(folder: &Path, recipe: &Recipe, key: &Key) -> Result<()> {
         Manifest::new(recipe, file(KERNEL)?, file(INITRD)?, root).context("describe the template")?;
     let text = manifest.encode();
     fs::write(folder.join(MANIFEST), &text).context("write the manifest")?;
-    fs::write(folder.join(SIGNATURE), key.sign(text.as_bytes())).context("write the signature")
+    fs::write(folder.join(SIGNATURE), key.sign(text.as_bytes())).context("write the signature")?;
+    let approved = template::approve(&manifest, approver)?;
+    fs::write(folder.join(APPROVAL), approved).context("write the approval")
 }
 
 fn sum(bytes: &[u8]) -> FileSum {

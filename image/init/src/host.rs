@@ -18,7 +18,6 @@ use jail::{Folder, Instance, Network, Profile};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::console::{Console, show_on_screen};
-use crate::disposable::Disposable;
 use crate::groups::{Group, Groups};
 use crate::link::Link;
 use crate::nic::Nic;
@@ -26,6 +25,7 @@ use crate::outputs::{self, Output};
 use crate::stored::Stored;
 use crate::table::{SERVICES, Service};
 use crate::tpm::Keeper;
+use crate::zone_disks::ZoneDisks;
 use crate::{audit, devices, disk, mounts, spawn, table};
 
 /// How long the desktop waits for a display and an input device.
@@ -34,6 +34,8 @@ const DEVICES_DEADLINE: Duration = Duration::from_secs(15);
 const REMEMBERED: usize = 16;
 /// What every zone begins with: `keeper` measures it.
 const FIRMWARE: &str = "/etc/bulkhead/zone_fw";
+/// What TPMs open secrets for, signed by the image's maker.
+const APPROVALS: &str = "/etc/bulkhead/approvals";
 
 /// Time since the machine started.
 pub(crate) fn now() -> Duration {
@@ -90,7 +92,7 @@ pub(crate) struct Host {
     zone_groups: BTreeMap<u8, Group>,
     /// Memory of the zones' guests in MiB, by slot.
     guests: BTreeMap<u8, u32>,
-    disks: Disposable,
+    disks: ZoneDisks,
     /// What `zoned` keeps here for the next one.
     pub(crate) stored: Stored,
     dead: VecDeque<(Pid, String)>,
@@ -135,7 +137,7 @@ impl Host {
             groups,
             zone_groups: BTreeMap::new(),
             guests: BTreeMap::new(),
-            disks: Disposable::default(),
+            disks: ZoneDisks::default(),
             stored: Stored::default(),
             dead: VecDeque::new(),
             nic,
@@ -205,7 +207,9 @@ impl Host {
             }
             Service::Keeper => {
                 named("init", self.keeper.renew()?);
-                named("firmware", File::open(FIRMWARE).with_context(|| format!("open {FIRMWARE}"))?.into());
+                for (name, path) in [("firmware", FIRMWARE), ("approvals", APPROVALS)] {
+                    named(name, File::open(path).with_context(|| format!("open {path}"))?.into());
+                }
                 named("zoned", copy(&self.keeper_ends.0)?);
             }
             Service::Zoned => {
@@ -235,6 +239,16 @@ impl Host {
             state.group = Some(group);
         }
         Ok(pid)
+    }
+
+    /// The way to `keeper`.
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
+    /// The same, to take what came.
+    pub(crate) fn keeper_mut(&mut self) -> &mut Keeper {
+        &mut self.keeper
     }
 
     /// The zones' processes.
@@ -455,7 +469,7 @@ fn start(
         output: theirs.as_fd(),
         group: Some(jail.group.as_fd()),
         proc: jail.proc,
-        environment: &[],
+        environment: table::environment(profile),
     };
     let pid = jail::start(profile, &instance)?;
     outputs.push(Output::new(ours, pid, label.to_owned(), now()));

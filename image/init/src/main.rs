@@ -17,7 +17,6 @@ mod audit;
 mod console;
 mod devices;
 mod disk;
-mod disposable;
 mod emulator;
 mod groups;
 mod host;
@@ -34,6 +33,7 @@ mod spawn;
 mod stored;
 mod table;
 mod tpm;
+mod zone_disks;
 
 use std::os::unix::net::UnixListener;
 use std::path::Path;

@@ -14,12 +14,20 @@ pub(crate) const EMPTY_ROOT: &str = "/run/bulkhead/roots/empty";
 pub(crate) const DESKTOP_ROOT: &str = "/run/bulkhead/roots/desktop";
 /// Root of `zoned`.
 pub(crate) const ZONED_ROOT: &str = "/run/bulkhead/roots/zoned";
-/// Root of virtual TPMs: the libraries of the one program that is not static, and a place for its state.
+/// Root of virtual TPMs: the libraries of a program that is not static, and a place for its state.
 pub(crate) const SWTPM_ROOT: &str = "/run/bulkhead/roots/swtpm";
 /// Where a virtual TPM sees its state.
 pub(crate) const SWTPM_STATE: &str = "/run/bulkhead/roots/swtpm/state";
+/// Root of `keeper`: the same libraries, the machine's TPM, and a place for what it keeps.
+pub(crate) const KEEPER_ROOT: &str = "/run/bulkhead/roots/keeper";
+/// Where `keeper` sees the machine's TPM.
+pub(crate) const KEEPER_DEVICES: &str = "/run/bulkhead/roots/keeper/dev";
+/// What `keeper` keeps: sealed secrets.
+pub(crate) const KEEPER_STATE: &str = "/data/keeper";
+/// The machine's TPM.
+const TPM: &str = "/dev/tpmrm0";
 /// Those libraries, and their loader.
-pub(crate) const LIBRARIES: &str = "/lib/swtpm";
+pub(crate) const LIBRARIES: &str = "/lib/debian";
 /// The Varlink socket.
 pub(crate) const VARLINK: &str = "/run/bulkhead/zones";
 /// Settings of the image.
@@ -72,6 +80,11 @@ pub(crate) fn jail_roots() -> anyhow::Result<()> {
         SWTPM_STATE,
         "/run/bulkhead/roots/swtpm/lib",
         "/run/bulkhead/roots/swtpm/lib64",
+        KEEPER_ROOT,
+        KEEPER_DEVICES,
+        "/run/bulkhead/roots/keeper/lib",
+        "/run/bulkhead/roots/keeper/lib64",
+        "/run/bulkhead/roots/keeper/state",
     ] {
         make_folder(folder, 0o755)?;
     }
@@ -81,9 +94,25 @@ pub(crate) fn jail_roots() -> anyhow::Result<()> {
     bind(SETTINGS, &format!("{ZONED_ROOT}{SETTINGS}"), MountFlags::RDONLY)?;
     bind(DATA, &format!("{ZONED_ROOT}{DATA}"), MountFlags::empty())?;
     // The loader is where programs name it, and looks for libraries in the other one.
-    for folder in ["lib", "lib64"] {
-        let target = format!("{SWTPM_ROOT}/{folder}");
-        bind_with(LIBRARIES, &target, MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV)?;
+    for root in [SWTPM_ROOT, KEEPER_ROOT] {
+        for folder in ["lib", "lib64"] {
+            let target = format!("{root}/{folder}");
+            bind_with(LIBRARIES, &target, MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV)?;
+        }
+    }
+    keepers_own()
+}
+
+/// What `keeper` alone reaches. On a machine without a TPM an empty file is in its place: `keeper` says what is missing.
+fn keepers_own() -> anyhow::Result<()> {
+    make_folder(KEEPER_STATE, 0o700)?;
+    give(KEEPER_STATE.as_ref(), table::KEEPER_USER, 0o700)?;
+    bind(KEEPER_STATE, &format!("{KEEPER_ROOT}/state"), MountFlags::empty())?;
+    let place = format!("{KEEPER_ROOT}{TPM}");
+    std::fs::write(&place, []).with_context(|| format!("make {place}"))?;
+    if Path::new(TPM).exists() {
+        give(TPM.as_ref(), table::KEEPER_USER, 0o600)?;
+        bind_with(TPM, &place, MountFlags::NOSUID | MountFlags::NOEXEC)?;
     }
     Ok(())
 }
@@ -141,7 +170,9 @@ pub(crate) fn freeze() -> anyhow::Result<()> {
 /// Unmounts the data disk, or at least leaves it clean. Returns what went wrong.
 pub(crate) fn release_data() -> Result<(), rustix::io::Errno> {
     let under_zoned = format!("{ZONED_ROOT}{DATA}");
-    let _not_mounted = rustix::mount::unmount(under_zoned.as_str(), UnmountFlags::empty());
+    for bound in [under_zoned, format!("{KEEPER_ROOT}/state")] {
+        let _not_mounted = rustix::mount::unmount(bound.as_str(), UnmountFlags::empty());
+    }
     match rustix::mount::unmount(DATA, UnmountFlags::empty()) {
         // EINVAL: nothing was mounted there.
         Ok(()) | Err(rustix::io::Errno::INVAL) => Ok(()),

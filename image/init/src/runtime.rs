@@ -53,6 +53,7 @@ enum Source {
     DeviceEvents,
     Button(usize),
     Zoned,
+    Keeper,
     Output(usize),
 }
 
@@ -121,6 +122,9 @@ impl Runtime {
             let writable = if self.host.link.is_waiting() { PollFlags::OUT } else { PollFlags::empty() };
             add(Source::Zoned, channel.as_fd(), PollFlags::IN | writable);
         }
+        if let Some(channel) = self.host.keeper().channel() {
+            add(Source::Keeper, channel.as_fd(), PollFlags::IN);
+        }
         for (place, output) in self.host.outputs.iter().enumerate() {
             add(Source::Output(place), output.as_fd(), PollFlags::IN);
         }
@@ -151,6 +155,7 @@ impl Runtime {
             Source::DeviceEvents => drain(self.device_events.as_fd()),
             Source::Button(place) => self.read_button(place),
             Source::Zoned => self.take_requests(),
+            Source::Keeper => self.host.keeper_mut().receive(),
             Source::Output(place) => {
                 if let Some(output) = self.host.outputs.get_mut(place) {
                     output.pump(&self.host.console, now());
@@ -216,9 +221,10 @@ impl Runtime {
                 Incoming::Request(
                     request @ (Request::Limit { .. }
                     | Request::OpenDisposable { .. }
+                    | Request::OpenPrivate { .. }
                     | Request::CloseDisk { .. }),
-                    _,
-                ) => self.host.provide(request),
+                    given,
+                ) => self.host.provide(request, given),
                 Incoming::Request(Request::Store { slot, state, names }, given) => {
                     if let Err(error) = self.host.stored.store(slot, state, names, given) {
                         self.complain(&format!("zoned's state of slot {slot} is not stored: {error}"));

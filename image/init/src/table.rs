@@ -7,18 +7,24 @@
 
 use init_protocol::ZoneProfile;
 use jail::calls::{
-    ACCEPT, BASIC, CHANGE_PATHS, DRM, EVDEV, FILE_IO, INTERFACE_STATE, KILL, KVM, MEMORY_SIZE, NARROW,
-    OPEN_PATHS, SOCKET_IO, SWTPM as SWTPM_CALLS, THREADS, UNIX_CONNECT,
+    ACCEPT, BASIC, CHANGE_PATHS, DRM, EVDEV, FILE_IO, INTERFACE_STATE, KILL, KVM, LOADER, MEMORY_SIZE,
+    NARROW, OPEN_PATHS, SOCKET_IO, SWTPM as SWTPM_CALLS, THREADS, UNIX_CONNECT,
 };
 use jail::{Isolation, PathAccess, PathRule, Profile};
 
 use crate::groups::Limits;
-use crate::mounts::{DESKTOP_ROOT, EMPTY_ROOT, LIBRARIES, SWTPM_ROOT, VARLINK, ZONED_ROOT};
+use crate::mounts::{
+    DESKTOP_ROOT, EMPTY_ROOT, KEEPER_DEVICES, KEEPER_ROOT, KEEPER_STATE, LIBRARIES, SWTPM_ROOT, VARLINK,
+    ZONED_ROOT,
+};
 
 /// User of `zoned`.
 pub(crate) const ZONED_USER: u32 = 101;
 /// User of the desktop.
 pub(crate) const DESKTOP_USER: u32 = 102;
+
+/// User of `keeper`.
+pub(crate) const KEEPER_USER: u32 = 103;
 
 /// The services of the host, in the order in which they start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +50,7 @@ impl Service {
     pub(crate) fn user(self) -> u32 {
         match self {
             Self::Uplink => 100,
-            Self::Keeper => 103,
+            Self::Keeper => KEEPER_USER,
             Self::Zoned => ZONED_USER,
             Self::Desktop => DESKTOP_USER,
             Self::TestBridge => 0,
@@ -83,6 +89,11 @@ pub(crate) fn zone_limits(guest_mib: u32) -> Limits {
     Limits { memory_mib, tasks: VMM.threads + VPND.threads + SWTPM.threads, weight: 100 }
 }
 
+/// Variables of a row's program: the TSS would say every refusal that `keeper` takes for an answer.
+pub(crate) fn environment(profile: &Profile) -> &'static [(&'static str, &'static str)] {
+    if profile.program == KEEPER.program { &[("TSS2_LOG", "all+none")] } else { &[] }
+}
+
 /// The row of a per-zone profile.
 pub(crate) fn zone_profile(profile: ZoneProfile) -> &'static Profile {
     match profile {
@@ -105,14 +116,19 @@ const UPLINK: Profile = Profile {
     files: 128,
 };
 
+/// With Debian's libraries: the TSS opens the TPM by its path.
 const KEEPER: Profile = Profile {
     name: "keeper",
     program: "/bin/keeper",
     arguments: &[],
-    root: EMPTY_ROOT,
+    root: KEEPER_ROOT,
     isolation: Isolation::Full,
-    paths: &[],
-    calls: &[BASIC, SOCKET_IO],
+    paths: &[
+        PathRule { path: LIBRARIES, access: PathAccess::Execute },
+        PathRule { path: KEEPER_DEVICES, access: PathAccess::ReadWrite },
+        PathRule { path: KEEPER_STATE, access: PathAccess::ReadWrite },
+    ],
+    calls: &[BASIC, SOCKET_IO, LOADER, OPEN_PATHS, CHANGE_PATHS, FILE_IO],
     capabilities: &[],
     threads: 8,
     files: 256,

@@ -76,6 +76,15 @@ pub enum Request {
         /// Size of the disk in MiB.
         size_mib: u32,
     },
+    /// Open the private disk of a zone, whose key `keeper` gave to `init` before it told `zoned` that the zone's TPM is
+    /// ready. The message carries one descriptor: the disk's file, to read and write. Answered by [`Event::DiskOpened`]
+    /// or [`Event::DiskRefused`].
+    OpenPrivate {
+        /// The zone's place in the policy.
+        slot: u8,
+        /// The zone's name, for messages.
+        zone: String,
+    },
     /// Close the slot's disk, if it has one: mapping, key and space are gone when the last process that has it
     /// open is. `init` does the same by itself when the slot's VMM ends.
     CloseDisk {
@@ -181,6 +190,20 @@ pub enum Event {
     },
 }
 
+/// `keeper` to `init`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromKeeper {
+    /// The key of a zone's private disk. The message carries one descriptor: a pipe with [`DISK_KEY_BYTES`] in it, which
+    /// `init` reads when it opens the disk, and forgets with the zone's TPM.
+    DiskKey {
+        /// The zone's place in the policy.
+        slot: u8,
+    },
+}
+
+/// Bytes of a disk's key: two keys of AES-256, one for XTS's tweak.
+pub const DISK_KEY_BYTES: usize = 64;
+
 /// `init` to `keeper`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToKeeper {
@@ -191,6 +214,8 @@ pub enum ToKeeper {
         slot: u8,
         /// The zone's name.
         zone: String,
+        /// Its state was emptied: nothing of the zone is kept.
+        disposable: bool,
     },
     /// To a `keeper` that was started again: the virtual TPM of a zone was started for the one before, and lives. The
     /// message carries one descriptor: its control channel.

@@ -74,6 +74,8 @@ pub struct HostDevices {
     pub kernel: PathBuf,
     /// The whole initramfs.
     pub initramfs: PathBuf,
+    /// What QEMU is given for a kernel, if it must not place kernel and initramfs itself (see `stub`).
+    pub stub: Option<PathBuf>,
     /// The kernel's command line.
     pub kernel_arguments: String,
     /// The data disk, a raw image that is never written: changes go to a temporary file.
@@ -90,6 +92,8 @@ pub struct HostDevices {
     pub qmp: PathBuf,
     /// Socket of the test bridge's port, on which we listen; without it there is no port.
     pub bridge: Option<PathBuf>,
+    /// Control socket of the TPM, on which swtpm listens; without it there is no TPM.
+    pub tpm: Option<PathBuf>,
     /// What stands at the end, for tests of one device.
     pub more: Vec<OsString>,
 }
@@ -102,8 +106,16 @@ pub fn arguments(host: &HostDevices) -> Vec<OsString> {
     words.plain(&["-machine", "q35", "-nodefaults", "-no-user-config", "-no-reboot"]);
     words.pair("-smp", host.processors.to_string());
     words.pair("-m", host.memory_mib.to_string());
-    words.pair("-kernel", &host.kernel);
-    words.pair("-initrd", &host.initramfs);
+    if let Some(stub) = &host.stub {
+        words.pair("-kernel", stub);
+        words.pair("-device", with_path("loader,file=", &host.kernel));
+        let mut initramfs = with_path("loader,file=", &host.initramfs);
+        initramfs.push(format!(",addr={:#x},force-raw=on", crate::stub::INITRAMFS));
+        words.pair("-device", initramfs);
+    } else {
+        words.pair("-kernel", &host.kernel);
+        words.pair("-initrd", &host.initramfs);
+    }
     words.pair("-append", &host.kernel_arguments);
     words.plain(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
     words.pair("-chardev", with_path("socket,id=qmp,path=", &host.qmp));
@@ -138,6 +150,10 @@ pub fn arguments(host: &HostDevices) -> Vec<OsString> {
         words.plain(&["-device", "virtio-serial-pci"]);
         words.pair("-chardev", with_path("socket,id=bridge,path=", socket));
         words.pair("-device", format!("virtserialport,chardev=bridge,name={}", test_bridge::PORT));
+    }
+    if let Some(socket) = &host.tpm {
+        words.pair("-chardev", with_path("socket,id=tpm,path=", socket));
+        words.plain(&["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm"]);
     }
     words.0.extend(host.more.iter().cloned());
     words.0

@@ -1,7 +1,7 @@
 //! Drives one Bulkhead host in QEMU, for system tests, demo and benchmarks.
 //!
 //! [`Machine::boot`] starts QEMU with kernel, initramfs segments, data disk, NIC, screen and touch screen
-//! ([`command_line`]); the demo network runs in this process. From then on a test reads the console
+//! ([`command_line`]) and a TPM ([`tpm`]); the demo network runs in this process. From then on a test reads the console
 //! ([`serial`]), looks at the screen ([`picture`]), touches it ([`qmp`]), and asks the host through the test
 //! bridge ([`bridge`], [`zones`]).
 //!
@@ -19,11 +19,14 @@ mod process;
 pub mod qmp;
 pub mod serial;
 mod socket;
+mod stub;
+pub mod tpm;
 pub mod zones;
 
 pub use command_line::{Pointer, QemuProgram, Screen};
 pub use machine::{BootError, Machine, MachineConfig};
 pub use picture::{Colour, Picture};
+pub use tpm::TpmConfig;
 
 use std::time::{Duration, Instant};
 

@@ -15,6 +15,7 @@ use crate::process::QemuProcess;
 use crate::qmp::{Qmp, QmpError};
 use crate::serial::Serial;
 use crate::socket::Listener;
+use crate::tpm::{Tpm, TpmConfig};
 use crate::within;
 use crate::zones::Zones;
 
@@ -53,6 +54,8 @@ pub struct MachineConfig {
     pub network: Option<NetworkConfig>,
     /// Whether there is a port for the test bridge.
     pub bridge: bool,
+    /// The machine's TPM; `None`: it has none.
+    pub tpm: Option<TpmConfig>,
     /// More of QEMU's arguments.
     pub more: Vec<std::ffi::OsString>,
     /// Folder for console log and pictures; it is made, and stays.
@@ -95,6 +98,7 @@ impl MachineConfig {
             pointer: Pointer::Touch,
             network: None,
             bridge: true,
+            tpm: None,
             more: Vec::new(),
             log_folder,
             name: "host".to_owned(),
@@ -113,6 +117,9 @@ pub enum BootError {
         /// Why.
         source: io::Error,
     },
+    /// The TPM.
+    #[error("start the machine's TPM")]
+    Tpm(#[source] io::Error),
     /// The demo network.
     #[error("start the demo network")]
     Network(#[source] gateway::StartError),
@@ -159,6 +166,7 @@ pub struct Machine {
     qmp: Qmp,
     bridge: Option<Bridge>,
     gateway: Option<gateway::Gateway>,
+    _tpm: Option<Tpm>,
     config: Config,
     /// Lives as long as QEMU uses what is in it.
     _folder: Folder,
@@ -204,12 +212,20 @@ impl Machine {
             }
             _ => None,
         };
+        let stub = config.tpm.is_some().then(|| folder.0.join("stub"));
+        if let Some(path) = &stub {
+            let size = std::fs::metadata(&initramfs).map_err(at(&initramfs))?.len();
+            let made = crate::stub::make(&config.kernel, size).map_err(at(&config.kernel))?;
+            std::fs::write(path, made).map_err(at(path))?;
+        }
+        let tpm = config.tpm.map(|tpm| Tpm::start(&tpm, &folder.0)).transpose().map_err(BootError::Tpm)?;
         let words = arguments(&HostDevices {
             accelerator: config.accelerator,
             memory_mib: config.memory_mib,
             processors: config.processors,
             kernel: config.kernel,
             initramfs,
+            stub,
             kernel_arguments: config.kernel_arguments,
             data_disk: config.data_disk,
             screen: config.screen,
@@ -218,6 +234,7 @@ impl Machine {
             network,
             qmp: qmp.path.clone(),
             bridge: bridge.as_ref().map(|listener| listener.path.clone()),
+            tpm: tpm.as_ref().map(|tpm| tpm.socket.clone()),
             more: config.more,
         });
         // What the host writes to its disk goes to a file that QEMU makes here and forgets.
@@ -248,7 +265,7 @@ impl Machine {
             pictures: AtomicU32::new(0),
             reports: AtomicU32::new(1),
         };
-        Ok(Self { process, serial, qmp, bridge, gateway, config, _folder: folder })
+        Ok(Self { process, serial, qmp, bridge, gateway, _tpm: tpm, config, _folder: folder })
     }
 
     /// The console.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use harness::QemuProgram;
+use harness::{QemuProgram, TpmConfig};
 
 /// Names the build folder.
 pub const VARIABLE: &str = "BULKHEAD_BUILD";
@@ -62,6 +62,24 @@ impl Artifacts {
     #[must_use]
     pub fn tools(&self) -> PathBuf {
         self.folder.join("tools")
+    }
+
+    /// A TPM that has never been used.
+    #[must_use]
+    pub fn tpm(&self) -> TpmConfig {
+        TpmConfig { root: self.tools(), state: None }
+    }
+
+    /// A TPM that has never been used, whose state several machines share, one after the other.
+    ///
+    /// # Errors
+    /// An earlier run's state cannot be removed.
+    pub fn kept_tpm(&self, name: &str) -> anyhow::Result<TpmConfig> {
+        let state = self.logs().join(name);
+        if state.exists() {
+            std::fs::remove_dir_all(&state).with_context(|| format!("remove {}", state.display()))?;
+        }
+        Ok(TpmConfig { root: self.tools(), state: Some(state) })
     }
 
     /// The host's kernel.

@@ -25,6 +25,7 @@ mod shared_disk;
 mod shutdown;
 mod templates;
 mod tpm;
+mod trusted;
 mod tunnels;
 mod zones;
 
@@ -61,6 +62,7 @@ pub const ALL: &[Test] = &[
     Test { name: "tpm_of_a_zone_holds_what_was_measured", kind: System, run: tpm::holds_what_was_measured },
     Test { name: "killed_tpm_ends_its_zone_and_no_other", kind: System, run: tpm::killed },
     Test { name: "killed_keeper_leaves_zones_and_their_tpms", kind: System, run: tpm::keeper_killed },
+    Test { name: "a_disk_opens_with_its_own_tpm_only", kind: Attack, run: trusted::own_tpm_only },
     Test { name: "guest_ends_are_told_apart", kind: System, run: guest_ends::told_apart },
     Test { name: "killed_uplink_comes_back_and_is_named", kind: System, run: services::uplink },
     Test { name: "killed_desktop_comes_back_and_is_named", kind: System, run: services::desktop },

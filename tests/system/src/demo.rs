@@ -143,6 +143,7 @@ fn interactive(artifacts: &Artifacts, options: &Options) -> anyhow::Result<ExitC
     }
     config.bridge = false;
     config.data_disk = Some(artifacts.data_disk());
+    config.tpm = Some(artifacts.tpm());
     config.pointer = Pointer::Tablet;
     config.network = Some(NetworkConfig { keys: artifacts.keys()?, pcap: None, record_bytes: 0 });
     config.screen = screen(artifacts)?;

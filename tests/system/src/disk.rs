@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use template::{MANIFEST, SIGNATURE, SigningKey};
+use approval::Approver;
+use template::{APPROVAL, MANIFEST, Manifest, SIGNATURE, SigningKey};
 
 use crate::artifacts::Artifacts;
 
@@ -52,29 +53,6 @@ impl DataDisk {
         Ok(target)
     }
 
-    /// Puts a private disk of a zone on it, of so many MiB, with files in it (path and text).
-    ///
-    /// # Errors
-    /// `mke2fs` says why.
-    pub fn add_private(
-        &self,
-        artifacts: &Artifacts,
-        zone: &str,
-        mib: u32,
-        files: &[(&str, &str)],
-    ) -> anyhow::Result<()> {
-        let content = self.folder.with_extension("private");
-        for (path, text) in files {
-            let path = content.join(path);
-            fs::create_dir_all(path.parent().context("a file is in a folder")?)?;
-            fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        }
-        let folder = self.folder.join("zones").join(zone);
-        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-        make_ext4(artifacts, &content, &folder.join("private.img"), "private", mib)?;
-        fs::remove_dir_all(&content).context("remove the private disk's files")
-    }
-
     /// Makes the disk and removes the folder.
     ///
     /// # Errors
@@ -93,6 +71,39 @@ impl DataDisk {
         fs::remove_dir_all(&self.folder)?;
         Ok(image)
     }
+}
+
+/// Changes one bit of the byte at `place` in a file on a data disk that nobody uses; a second time changes it back.
+/// What lies behind the file's end, in its last block, is no part of it: `place` is well inside.
+///
+/// # Errors
+/// The file is not there, or shorter.
+pub fn alter(artifacts: &Artifacts, disk: &Path, file: &str, place: u64) -> anyhow::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let image = fs::File::options().read(true).write(true).open(disk).context("open the disk")?;
+    // The block size: 1024 shifted by a field of the superblock.
+    let mut shift = [0; 4];
+    image.read_exact_at(&mut shift, 1024 + 24)?;
+    let size = 1024_u64 << u32::from_le_bytes(shift);
+    let tools = artifacts.tools();
+    let output = std::process::Command::new(tools.join("lib64/ld-linux-x86-64.so.2"))
+        .arg("--library-path")
+        .arg(tools.join("usr/lib/x86_64-linux-gnu"))
+        .arg(tools.join("usr/sbin/debugfs"))
+        .args(["-R", &format!("blocks {file}")])
+        .arg(disk)
+        .output()
+        .context("start debugfs")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let blocks: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let block = blocks.get(usize::try_from(place / size)?);
+    let block =
+        block.with_context(|| format!("{file} has {place} bytes or fewer, or is not there: {text}"))?;
+    let at = block * size + place % size;
+    let mut byte = [0];
+    image.read_exact_at(&mut byte, at)?;
+    image.write_all_at(&[byte[0] ^ 1], at)?;
+    Ok(())
 }
 
 /// Makes an ext4 file system of a folder.
@@ -119,28 +130,43 @@ fn make_ext4(
     Ok(())
 }
 
-/// The development key of this build.
-///
-/// # Errors
-/// It is not there: the build was signed with another.
-pub fn build_key(artifacts: &Artifacts) -> anyhow::Result<SigningKey> {
-    let path = artifacts.file("keys/template.key");
-    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    SigningKey::parse(&text).with_context(|| format!("read {}", path.display()))
+/// What signs and approves templates.
+#[derive(Debug)]
+pub struct Keys {
+    /// Signs manifests.
+    pub sign: SigningKey,
+    /// Approves what TPMs open.
+    pub approve: Approver,
 }
 
-/// Changes a template's manifest and signs it anew.
+/// The development keys of this build.
+///
+/// # Errors
+/// One is not there: the build was signed with another.
+pub fn build_keys(artifacts: &Artifacts) -> anyhow::Result<Keys> {
+    let path = artifacts.file("keys/template.key");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let sign = SigningKey::parse(&text).with_context(|| format!("read {}", path.display()))?;
+    let path = artifacts.file("keys/approval.key");
+    let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    let approve = Approver::from_pkcs8(&bytes).with_context(|| format!("read {}", path.display()))?;
+    Ok(Keys { sign, approve })
+}
+
+/// Changes a template's manifest, signs it anew and approves it.
 ///
 /// # Errors
 /// The manifest does not hold `from`.
-pub fn sign_anew(template: &Path, key: &SigningKey, changes: &[(&str, &str)]) -> anyhow::Result<()> {
+pub fn sign_anew(template: &Path, keys: &Keys, changes: &[(&str, &str)]) -> anyhow::Result<()> {
     let mut text = fs::read_to_string(template.join(MANIFEST)).context("read the manifest")?;
     for (from, to) in changes {
         ensure!(text.contains(from), "the manifest says {from} nowhere");
         text = text.replacen(from, to, 1);
     }
+    let manifest = Manifest::decode(text.as_bytes()).context("read the changed manifest")?;
     fs::write(template.join(MANIFEST), &text).context("write the manifest")?;
-    fs::write(template.join(SIGNATURE), key.sign(text.as_bytes())).context("write the signature")
+    fs::write(template.join(APPROVAL), template::approve(&manifest, &keys.approve)?).context("approve it")?;
+    fs::write(template.join(SIGNATURE), keys.sign.sign(text.as_bytes())).context("write the signature")
 }
 
 /// Turns one bit of a file.

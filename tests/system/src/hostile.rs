@@ -15,9 +15,10 @@ pub mod script;
 
 use std::path::Path;
 
+use crate::disk::Keys;
 use anyhow::Context;
 use template::{
-    FileSum, INITRD, KERNEL, MANIFEST, Manifest, ROOT, Recipe, SIGNATURE, SigningKey, Summer, verity,
+    APPROVAL, FileSum, INITRD, KERNEL, MANIFEST, Manifest, ROOT, Recipe, SIGNATURE, Summer, verity,
 };
 
 use self::guest::{BOOT, CODE, KERNEL as MACHINE_CODE};
@@ -35,7 +36,7 @@ const RECIPE: Recipe =
 ///
 /// # Errors
 /// A file cannot be written.
-pub fn make(folder: &Path, key: &SigningKey, first: u64, seeds: u32) -> anyhow::Result<()> {
+pub fn make(folder: &Path, keys: &Keys, first: u64, seeds: u32) -> anyhow::Result<()> {
     let mut root: Vec<u8> = (first..).take(usize::try_from(seeds)?).flat_map(script::of_seed).collect();
     let tree = verity::tree(&root).context("the scripts are whole blocks")?;
     root.extend_from_slice(&tree.bytes);
@@ -43,9 +44,12 @@ pub fn make(folder: &Path, key: &SigningKey, first: u64, seeds: u32) -> anyhow::
     let described = template::Root { size, sha256, data_blocks: tree.data_blocks, verity: tree.root };
     let kernel = kernel(&script::boot(seeds));
     let initrd = b"none";
-    let manifest = Manifest::new(&RECIPE, sum(&kernel), sum(initrd), described)?.encode();
-    let signature = key.sign(manifest.as_bytes());
-    let files: [(&str, &[u8]); 5] = [
+    let described = Manifest::new(&RECIPE, sum(&kernel), sum(initrd), described)?;
+    let approval = template::approve(&described, &keys.approve)?;
+    let manifest = described.encode();
+    let signature = keys.sign.sign(manifest.as_bytes());
+    let files: [(&str, &[u8]); 6] = [
+        (APPROVAL, &approval),
         (KERNEL, &kernel),
         (INITRD, initrd),
         (ROOT, &root),

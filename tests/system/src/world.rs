@@ -1,6 +1,7 @@
 //! What the tests share: one booted machine, made when the first test wants it, and helpers to bring its zones
 //! into a state.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -123,6 +124,7 @@ pub fn test_machine(artifacts: &Artifacts) -> anyhow::Result<MachineConfig> {
     static BOOTED: AtomicU32 = AtomicU32::new(1);
     config.name = format!("host-{}", BOOTED.fetch_add(1, Ordering::Relaxed));
     config.data_disk = Some(artifacts.test_data_disk());
+    config.tpm = Some(artifacts.tpm());
     config.network = Some(NetworkConfig {
         keys: artifacts.keys()?,
         pcap: Some(artifacts.logs().join(format!("{}.pcap", config.name))),
@@ -130,6 +132,27 @@ pub fn test_machine(artifacts: &Artifacts) -> anyhow::Result<MachineConfig> {
     });
     std::fs::create_dir_all(artifacts.logs()).context("make the folder for logs")?;
     Ok(config)
+}
+
+/// Gives a machine a data disk that stays as the machine leaves it.
+pub fn write_disk(config: &mut MachineConfig, disk: &Path) {
+    config.data_disk = None;
+    // QEMU reads a doubled comma as one.
+    let file = disk.display().to_string().replace(',', ",,");
+    let drive = format!("if=none,id=data,format=raw,file={file}");
+    config
+        .more
+        .extend(["-drive", &drive, "-device", "virtio-blk-pci,drive=data,serial=data"].map(Into::into));
+}
+
+/// Powers a machine off in order.
+///
+/// # Errors
+/// It does not go off in time.
+pub fn switch_off(mut machine: Machine) -> anyhow::Result<()> {
+    machine.zones().power_off(machine.within(START))?;
+    let deadline = machine.within(START);
+    machine.wait_for_end(deadline).context("the host did not power off in time").map(drop)
 }
 
 /// Gives a machine another policy.

@@ -23,6 +23,9 @@ pub enum OpenTpmError {
 /// Why a TPM cannot be taken into use.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvisionError {
+    /// Nothing answers.
+    #[error("the machine has no TPM 2.0 that answers: switch it on in the machine's setup")]
+    Missing(#[source] Error),
     /// Its owner hierarchy has an authorization that is not ours.
     #[error(
         "the TPM is owned by another system: clear it in the machine's setup, which destroys what that system sealed"

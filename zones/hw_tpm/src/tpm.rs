@@ -57,19 +57,20 @@ impl Tpm {
     }
 
     /// Takes a TPM into use: makes the storage key, and gives the owner a random authorization that is sealed like a zone's secret.
-    /// A storage key that an interrupted try left behind is used.
+    /// A storage key that an interrupted try left behind is used. `keep` stores what the machine has to remember before the
+    /// owner's authorization is changed: without it nobody could change anything any more.
     ///
     /// # Errors
-    /// The TPM is missing, or [`ProvisionError`].
-    pub fn provision(
+    /// The TPM is missing, [`ProvisionError`], or what `keep` says.
+    pub fn provision<E: From<ProvisionError>>(
         device: &str,
         approval_key: ApprovalKey,
         purpose: &str,
-    ) -> Result<(Self, Machine), ProvisionError> {
+        keep: impl FnOnce(&Machine) -> Result<(), E>,
+    ) -> Result<(Self, Machine), E> {
         let mut context = connect(device).map_err(|error| match error {
-            OpenTpmError::Missing(error) | OpenTpmError::Refused(_, error) => {
-                ProvisionError::Refused("answer", error)
-            }
+            OpenTpmError::Missing(error) => ProvisionError::Missing(error),
+            OpenTpmError::Refused(what, error) => ProvisionError::Refused(what, error),
             OpenTpmError::Cleared | OpenTpmError::Foreign => unreachable!("connecting looks at no key"),
         })?;
         let handle = make_storage_key(&mut context)?;
@@ -80,6 +81,8 @@ impl Tpm {
         let owner = tpm.random()?;
         let sealed = seal::create(&mut tpm, &owner, approval_key, purpose, None)
             .map_err(|error| ProvisionError::Refused("seal the owner's authorization", error))?;
+        let machine = Machine { storage_key, owner: sealed };
+        keep(&machine)?;
         let session = tpm.session().map_err(refused("begin a session"))?;
         let auth = Auth::try_from(owner.as_bytes().to_vec()).map_err(refused("take an authorization"))?;
         let changed = tpm.context.execute_with_session(Some(session), |context| {
@@ -87,7 +90,7 @@ impl Tpm {
         });
         tpm.flush(session);
         changed.map_err(owned("take an owner's authorization"))?;
-        Ok((tpm, Machine { storage_key, owner: sealed }))
+        Ok((tpm, machine))
     }
 
     /// The last command before the machine goes off or starts anew: without it the TPM counts a power cut.
@@ -169,7 +172,7 @@ fn persistent(context: &mut Context) -> Result<Option<(KeyHandle, Vec<u8>)>, Ope
 fn make_storage_key(context: &mut Context) -> Result<KeyHandle, ProvisionError> {
     let there = persistent(context).map_err(|error| match error {
         OpenTpmError::Refused(what, error) => ProvisionError::Refused(what, error),
-        OpenTpmError::Missing(error) => ProvisionError::Refused("answer", error),
+        OpenTpmError::Missing(error) => ProvisionError::Missing(error),
         OpenTpmError::Cleared | OpenTpmError::Foreign => unreachable!("no key is judged here"),
     })?;
     if let Some((handle, _)) = there {

@@ -96,6 +96,12 @@ fn start(state: &TempDir) -> (u16, Child) {
     (port, process)
 }
 
+/// A machine that remembers.
+#[expect(clippy::unnecessary_wraps, reason = "one that cannot says so")]
+fn kept(_machine: &Machine) -> Result<(), ProvisionError> {
+    Ok(())
+}
+
 /// The image's maker.
 struct Maker(Approver);
 
@@ -123,7 +129,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let (hardware, maker) = (Hardware::new(), Maker::new());
-        let (tpm, machine) = Tpm::provision(&hardware.device(), maker.key(), PURPOSE).unwrap();
+        let (tpm, machine) = Tpm::provision(&hardware.device(), maker.key(), PURPOSE, kept).unwrap();
         tpm.shut_down().unwrap();
         Self { hardware, maker, machine }
     }
@@ -286,6 +292,6 @@ fn a_tpm_that_is_missing_or_owned_is_said_to_be() {
         })
         .unwrap();
     drop(stranger);
-    let refused = Tpm::provision(&hardware.device(), Maker::new().key(), PURPOSE).err();
+    let refused = Tpm::provision(&hardware.device(), Maker::new().key(), PURPOSE, kept).err();
     assert!(matches!(refused, Some(ProvisionError::Owned)), "{refused:?}");
 }

@@ -259,6 +259,9 @@ const MAP_CODE: Call = Call {
     ]),
 };
 
+/// A program with libraries: its loader maps their code.
+pub const LOADER: &[Call] = &[MAP_CODE, always(libc::SYS_rseq)];
+
 /// `PROT_WRITE`.
 const PROT_WRITE: u32 = 2;
 /// `MAP_ANONYMOUS`.

@@ -132,6 +132,18 @@ impl Key {
         if length == KEY_SIZE { Ok(Self { page }) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
+    /// The key that somebody wrote into a pipe, in one piece.
+    ///
+    /// # Errors
+    /// The page cannot be locked, or the pipe does not hold exactly one key.
+    pub fn from_pipe(pipe: &OwnedFd) -> io::Result<Self> {
+        let mut page = Page::new()?;
+        // One byte more shows a pipe that holds more.
+        let (key, _) = page.memory.0.split_at_mut(KEY_SIZE + 1);
+        let length = rustix::io::read(pipe, &mut *key)?;
+        if length == KEY_SIZE { Ok(Self { page }) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
     fn bytes(&self) -> &[u8] {
         self.page.memory.0.get(..KEY_SIZE).unwrap_or_default()
     }

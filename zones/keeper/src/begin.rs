@@ -4,21 +4,33 @@
 //!   control: capabilities, STOP, SET_BUFFERSIZE, INIT
 //!            locality 4: HASH_START, HASH_DATA..., HASH_END   the firmware, PCR 0, by a path that no guest has
 //!            locality 0, SET_DATAFD
-//!   data:    Startup, extend 4 (kernel), 8 (command line), 9 (initrd), the record's index
+//!   data:    Startup, extend 4 (kernel), 8 (command line), 9 (initrd)
+//!            once, for a new zone: define and write what the TPM keeps
+//!            policy: PCR 0 and 11, approved -> PCR 4, 8 and 9, approved for the template -> the zone's authorization
+//!            NV_Read: what the TPM keeps    ==> [`Progress::Opened`]: the start's record is made from it
+//!            the record's index
 //! ```
+//! So the TPM itself judges firmware, kernel, command line, initrd and template, by what the image's maker signed, and
+//! gives nothing out for others. PCR 11 is at its start value here, and never again: the firmware measures into it.
+//!
 //! Pure: bytes go in and come out, whoever holds the sockets carries them. One question at a time. Anything but the
 //! expected answer ends it: a TPM that holds something else must not be shown to a guest.
 
+use approval::{Approval, ApprovalKey, Digest, FIRMWARE, Policy, template_purpose};
+use zeroize::Zeroizing;
 use zone_protocol::keeper::Measured;
 
-use crate::commands::{self, control};
+use crate::commands::{self, KEPT, KEPT_BYTES, RECORD, control};
 
 /// Bytes of the guest's buffer, and so of a TPM command.
 const BUFFER_SIZE: u32 = 3968;
 /// The longest answer that one of these questions has.
-const LONGEST: usize = 64;
+const LONGEST: usize = 256;
 /// Bytes of a TPM response's header.
 const HEADER: usize = 10;
+
+/// What a zone's TPM keeps, as it is stored there.
+pub(crate) type Kept = Zeroizing<[u8; KEPT_BYTES as usize]>;
 
 /// Why it did not begin: follows "the virtual TPM".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +41,25 @@ pub(crate) enum BeginError {
     /// It has another buffer.
     #[error("has a buffer of {0} bytes, expected {BUFFER_SIZE}")]
     Buffer(u32),
+    /// What begins the zone was not approved.
+    #[error(
+        "gives nothing out: this host's firmware for zones is not approved. Install an image whose maker you trust"
+    )]
+    Firmware,
+    /// The template was not approved.
+    #[error(
+        "gives nothing out: the zone's kernel, command line or initrd are not approved for its template. Install the \
+         template again"
+    )]
+    Template,
+    /// An approval that its key did not sign.
+    #[error(
+        "gives nothing out: an approval is not signed by the key that it was made for. Install the template again"
+    )]
+    Signature,
+    /// What it kept is gone.
+    #[error("does not hold what the zone needs: its state is damaged. Put the data disk's own files back")]
+    Gone,
     /// It refused.
     #[error("answered {step} with {code:#x}")]
     Refused { step: &'static str, code: u32 },
@@ -62,13 +93,43 @@ enum Expect {
     Buffer,
     /// A response of the TPM with code 0, or with this one.
     Response { or: u32 },
+    /// The same with code 0, and something that is needed later.
+    Carries(Carried),
+}
+
+/// What a response carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carried {
+    Session,
+    Key,
+    Ticket,
+    Kept,
+}
+
+/// What was heard and is needed again.
+#[derive(Debug, Default)]
+struct Heard {
+    session: u32,
+    key: u32,
+    ticket: Vec<u8>,
+    kept: Option<Kept>,
+}
+
+/// A question's bytes, which may depend on what was heard.
+type Bytes = Box<dyn Fn(&Heard) -> Vec<u8>>;
+
+struct Step {
+    name: &'static str,
+    to: To,
+    bytes: Bytes,
+    expect: Expect,
 }
 
 /// One question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Question {
     pub(crate) to: To,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
     name: &'static str,
     expect: Expect,
 }
@@ -80,64 +141,86 @@ pub(crate) enum Progress {
     Waits,
     /// The next question is to be asked.
     Next,
+    /// It gave out what it keeps ([`Begin::kept`]), and waits for the record's hash ([`Begin::vouch`]).
+    Opened,
     /// It began, and holds what was measured.
     Done,
 }
 
-/// One beginning.
+/// What a beginning is made of.
 #[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    /// The bytes that the machine's first instruction is from.
+    pub(crate) firmware: &'a [u8],
+    /// What else is measured.
+    pub(crate) measured: Measured,
+    /// Who approves.
+    pub(crate) key: ApprovalKey,
+    /// What is said to be approved: of the firmware, and of the template.
+    pub(crate) approvals: [Approval; 2],
+    /// The zone's template.
+    pub(crate) template: &'a str,
+    /// What reads what the TPM keeps.
+    pub(crate) auth: &'a Digest,
+    /// The TPM is a new one, and keeps this from now on.
+    pub(crate) new: Option<&'a Kept>,
+}
+
+/// One beginning.
 pub(crate) struct Begin {
-    questions: Vec<Question>,
+    steps: Vec<Step>,
     place: usize,
-    answer: Vec<u8>,
+    answer: Zeroizing<Vec<u8>>,
+    heard: Heard,
+    new: bool,
+    vouched: bool,
+}
+
+impl std::fmt::Debug for Begin {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Begin").field("place", &self.place).finish_non_exhaustive()
+    }
 }
 
 impl Begin {
-    /// Everything that is to be said; `firmware` are the bytes that the machine's first instruction is from.
-    pub(crate) fn new(firmware: &[u8], measured: &Measured) -> Self {
-        let ask = |name, to, bytes, expect| Question { to, bytes, name, expect };
-        let control = |name, number, arguments: &[u8], expect| {
-            ask(name, To::Control, commands::request(number, arguments), expect)
-        };
-        let tpm = |name, bytes| ask(name, To::Data, bytes, Expect::Response { or: 0 });
-        let length = |part: &[u8]| u32::try_from(part.len()).expect("parts are bounded").to_be_bytes();
-        let mut questions = vec![
-            control("GET_CAPABILITY", control::GET_CAPABILITY, &[], Expect::Capabilities),
-            control("STOP", control::STOP, &[], Expect::Zero),
-            control("SET_BUFFERSIZE", control::SET_BUFFERSIZE, &BUFFER_SIZE.to_be_bytes(), Expect::Buffer),
-            control("INIT", control::INIT, &[0; 4], Expect::Zero),
-            control("SET_LOCALITY", control::SET_LOCALITY, &[4], Expect::Zero),
-            control("HASH_START", control::HASH_START, &[], Expect::Zero),
-        ];
-        questions.extend(firmware.chunks(control::MOST_HASHED).map(|part| {
-            control("HASH_DATA", control::HASH_DATA, &[&length(part), part].concat(), Expect::Zero)
-        }));
-        questions.extend([
-            control("HASH_END", control::HASH_END, &[], Expect::Zero),
-            control("SET_LOCALITY", control::SET_LOCALITY, &[0], Expect::Zero),
-            ask("SET_DATAFD", To::ControlWithData, commands::request(control::SET_DATAFD, &[]), Expect::Zero),
-            tpm("Startup", commands::startup()),
-            tpm("PCR_Extend", commands::extend(4, &measured.kernel)),
-            tpm("PCR_Extend", commands::extend(8, &measured.command_line)),
-            tpm("PCR_Extend", commands::extend(9, &measured.initrd)),
-            // That of an earlier start vouches for nothing.
-            ask(
-                "NV_UndefineSpace",
-                To::Data,
-                commands::forget_record(),
-                Expect::Response { or: commands::NO_INDEX },
-            ),
-        ]);
-        if let Some(record) = &measured.record {
-            questions.push(tpm("NV_DefineSpace", commands::define_record()));
-            questions.push(tpm("NV_Write", commands::write_record(record)));
+    /// Everything that is to be said, up to the record.
+    pub(crate) fn new(plan: &Plan<'_>) -> Self {
+        let mut steps = hash_firmware(plan.firmware);
+        steps.extend(measure(&plan.measured));
+        if let Some(kept) = plan.new {
+            steps.extend(make(plan, kept));
         }
-        Self { questions, place: 0, answer: Vec::new() }
+        steps.extend(open(plan));
+        Self {
+            steps,
+            place: 0,
+            answer: Zeroizing::new(Vec::with_capacity(LONGEST)),
+            heard: Heard::default(),
+            new: plan.new.is_some(),
+            vouched: false,
+        }
     }
 
-    /// What is to be asked now; `None`: it began.
-    pub(crate) fn question(&self) -> Option<&Question> {
-        self.questions.get(self.place)
+    /// What is to be asked now; `None`: nothing.
+    pub(crate) fn question(&self) -> Option<Question> {
+        let step = self.steps.get(self.place)?;
+        let bytes = Zeroizing::new((step.bytes)(&self.heard));
+        Some(Question { to: step.to, bytes, name: step.name, expect: step.expect })
+    }
+
+    /// What the TPM gave out, once.
+    pub(crate) fn kept(&mut self) -> Option<Kept> {
+        self.heard.kept.take()
+    }
+
+    /// Has the TPM hold the hash of this start's record.
+    pub(crate) fn vouch(&mut self, record: &Digest) {
+        if self.new {
+            self.steps.push(fixed("NV_UndefineSpace", commands::undefine(RECORD), commands::NO_INDEX));
+            self.steps.push(fixed("NV_DefineSpace", commands::define(RECORD, &[], &[]), 0));
+        }
+        self.steps.push(fixed("NV_Write", commands::write(RECORD, record), 0));
+        self.vouched = true;
     }
 
     /// Takes a piece of an answer.
@@ -145,11 +228,13 @@ impl Begin {
     /// # Errors
     /// [`BeginError`]; this beginning is of no use any more.
     pub(crate) fn answered(&mut self, from: To, piece: &[u8]) -> Result<Progress, BeginError> {
-        let question = self.question().ok_or(BeginError::Unasked)?;
-        if (question.to == To::Data) != (from == To::Data) {
+        let Some(Step { name, to, expect, .. }) = self.steps.get(self.place) else {
+            return Err(BeginError::Unasked);
+        };
+        let (name, expect) = (*name, *expect);
+        if (*to == To::Data) != (from == To::Data) {
             return Err(BeginError::Unasked);
         }
-        let (name, expect) = (question.name, question.expect);
         if self.answer.len() + piece.len() > LONGEST {
             return Err(BeginError::Malformed(name));
         }
@@ -158,7 +243,7 @@ impl Begin {
             Expect::Capabilities => 8,
             Expect::Zero => 4,
             Expect::Buffer => 16,
-            Expect::Response { .. } => match word(&self.answer, 2) {
+            Expect::Response { .. } | Expect::Carries(_) => match word(&self.answer, 2) {
                 Some(length) => usize::try_from(length).unwrap_or(usize::MAX).max(HEADER),
                 None => HEADER,
             },
@@ -175,13 +260,18 @@ impl Begin {
             return Ok(Progress::Waits);
         }
         self.check(name, expect)?;
+        self.answer.fill(0);
         self.answer.clear();
         self.place += 1;
-        Ok(if self.question().is_some() { Progress::Next } else { Progress::Done })
+        Ok(match (self.steps.get(self.place), self.vouched) {
+            (Some(_), _) => Progress::Next,
+            (None, false) => Progress::Opened,
+            (None, true) => Progress::Done,
+        })
     }
 
-    /// Checks a whole answer.
-    fn check(&self, step: &'static str, expect: Expect) -> Result<(), BeginError> {
+    /// Checks a whole answer, and takes what it carries.
+    fn check(&mut self, step: &'static str, expect: Expect) -> Result<(), BeginError> {
         let at = |place| word(&self.answer, place).ok_or(BeginError::Malformed(step));
         match expect {
             Expect::Capabilities => {
@@ -201,12 +291,158 @@ impl Begin {
             Expect::Response { or } => {
                 let code = at(6)?;
                 if code != 0 && code != or {
-                    return Err(BeginError::Refused { step, code });
+                    return Err(refused(step, code));
                 }
+            }
+            Expect::Carries(what) => {
+                let code = at(6)?;
+                if code != 0 {
+                    return Err(refused(step, code));
+                }
+                self.take(step, what)?;
             }
         }
         Ok(())
     }
+
+    fn take(&mut self, step: &'static str, what: Carried) -> Result<(), BeginError> {
+        let malformed = BeginError::Malformed(step);
+        match what {
+            Carried::Session => self.heard.session = word(&self.answer, HEADER).ok_or(malformed)?,
+            Carried::Key => self.heard.key = word(&self.answer, HEADER).ok_or(malformed)?,
+            Carried::Ticket => self.heard.ticket = self.answer.get(HEADER..).ok_or(malformed)?.to_vec(),
+            Carried::Kept => {
+                // Behind the header: the parameters' size, the buffer's size, the buffer.
+                let bytes = self.answer.get(HEADER + 6..HEADER + 6 + usize::from(KEPT_BYTES));
+                let bytes = bytes
+                    .filter(|_| self.answer.get(HEADER + 4..HEADER + 6) == Some(&KEPT_BYTES.to_be_bytes()));
+                let mut kept = Kept::new([0; KEPT_BYTES as usize]);
+                kept.copy_from_slice(bytes.ok_or(malformed)?);
+                self.heard.kept = Some(kept);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a refusal means.
+fn refused(step: &'static str, code: u32) -> BeginError {
+    match (step, code) {
+        // TPM_RC_VALUE: the policy so far is not the one that was approved.
+        (AUTHORIZE_FIRMWARE, _) => BeginError::Firmware,
+        (AUTHORIZE_TEMPLATE, _) => BeginError::Template,
+        (VERIFY_FIRMWARE | VERIFY_TEMPLATE, _) => BeginError::Signature,
+        // TPM_RC_HANDLE: no such index. TPM_RC_POLICY_FAIL: it was made for another key or template.
+        (READ, commands::NO_INDEX | commands::NO_FIRST_INDEX) => BeginError::Gone,
+        (READ, commands::POLICY_FAILED) => BeginError::Template,
+        _ => BeginError::Refused { step, code },
+    }
+}
+
+const VERIFY_FIRMWARE: &str = "VerifySignature (firmware)";
+const AUTHORIZE_FIRMWARE: &str = "PolicyAuthorize (firmware)";
+const VERIFY_TEMPLATE: &str = "VerifySignature (template)";
+const AUTHORIZE_TEMPLATE: &str = "PolicyAuthorize (template)";
+const READ: &str = "NV_Read";
+
+/// Begins the TPM, with the firmware in PCR 0.
+fn hash_firmware(firmware: &[u8]) -> Vec<Step> {
+    let control = |name, number, arguments: &[u8], expect| {
+        let request = commands::request(number, arguments);
+        Step { name, to: To::Control, bytes: Box::new(move |_| request.clone()), expect }
+    };
+    let length = |part: &[u8]| u32::try_from(part.len()).expect("parts are bounded").to_be_bytes();
+    let mut steps = vec![
+        control("GET_CAPABILITY", control::GET_CAPABILITY, &[], Expect::Capabilities),
+        control("STOP", control::STOP, &[], Expect::Zero),
+        control("SET_BUFFERSIZE", control::SET_BUFFERSIZE, &BUFFER_SIZE.to_be_bytes(), Expect::Buffer),
+        control("INIT", control::INIT, &[0; 4], Expect::Zero),
+        control("SET_LOCALITY", control::SET_LOCALITY, &[4], Expect::Zero),
+        control("HASH_START", control::HASH_START, &[], Expect::Zero),
+    ];
+    steps.extend(
+        firmware.chunks(control::MOST_HASHED).map(|part| {
+            control("HASH_DATA", control::HASH_DATA, &[&length(part), part].concat(), Expect::Zero)
+        }),
+    );
+    steps.push(control("HASH_END", control::HASH_END, &[], Expect::Zero));
+    steps.push(control("SET_LOCALITY", control::SET_LOCALITY, &[0], Expect::Zero));
+    let mut data = control("SET_DATAFD", control::SET_DATAFD, &[], Expect::Zero);
+    data.to = To::ControlWithData;
+    steps.push(data);
+    steps
+}
+
+/// A command of the TPM that depends on nothing heard.
+fn fixed(name: &'static str, bytes: Vec<u8>, or: u32) -> Step {
+    let bytes = Zeroizing::new(bytes);
+    Step { name, to: To::Data, bytes: Box::new(move |_| bytes.to_vec()), expect: Expect::Response { or } }
+}
+
+fn measure(measured: &Measured) -> [Step; 4] {
+    let extend = |register, digest| fixed("PCR_Extend", commands::extend(register, digest), 0);
+    [
+        fixed("Startup", commands::startup(), 0),
+        extend(4, &measured.kernel),
+        extend(8, &measured.command_line),
+        extend(9, &measured.initrd),
+    ]
+}
+
+/// Has a new TPM keep something.
+fn make(plan: &Plan<'_>, kept: &Kept) -> [Step; 3] {
+    let policy = Policy::authorize(&plan.key, &template_purpose(plan.template)).auth_value().digest();
+    [
+        // What an earlier try left.
+        fixed("NV_UndefineSpace", commands::undefine(KEPT), commands::NO_INDEX),
+        fixed("NV_DefineSpace", commands::define(KEPT, plan.auth, &policy), 0),
+        fixed("NV_Write", commands::write(KEPT, &kept[..]), 0),
+    ]
+}
+
+/// Has the TPM judge what was measured, and give out what it keeps.
+fn open(plan: &Plan<'_>) -> Vec<Step> {
+    let step = |name, expect, bytes: Bytes| Step { name, to: To::Data, bytes, expect };
+    let plain = Expect::Response { or: 0 };
+    let (key, auth) = (plan.key, Zeroizing::new(*plan.auth));
+    let mut steps = vec![
+        step("StartAuthSession", Expect::Carries(Carried::Session), Box::new(|_| commands::policy_session())),
+        step("LoadExternal", Expect::Carries(Carried::Key), Box::new(move |_| commands::load_key(&key))),
+    ];
+    let [of_firmware, of_template] = plan.approvals.clone();
+    // An approval for something else is none.
+    let of_firmware = Approval { purpose: FIRMWARE.to_owned(), ..of_firmware };
+    let of_template = Approval { purpose: template_purpose(plan.template), ..of_template };
+    let parts: [(&'static [u8], _, _, _); 2] = [
+        (&[0, 11], VERIFY_FIRMWARE, AUTHORIZE_FIRMWARE, of_firmware),
+        (&[4, 8, 9], VERIFY_TEMPLATE, AUTHORIZE_TEMPLATE, of_template),
+    ];
+    for (registers, verify, authorize, approval) in parts {
+        let signed = approval.clone();
+        steps.extend([
+            step("PolicyPCR", plain, Box::new(|heard| commands::policy_pcrs(heard.session, registers))),
+            step(
+                verify,
+                Expect::Carries(Carried::Ticket),
+                Box::new(move |heard| commands::verify(heard.key, &signed)),
+            ),
+            step(
+                authorize,
+                plain,
+                Box::new(move |heard| commands::authorize(heard.session, &key, &approval, &heard.ticket)),
+            ),
+        ]);
+    }
+    steps.extend([
+        step("FlushContext", plain, Box::new(|heard| commands::flush(heard.key))),
+        step("PolicyPassword", plain, Box::new(|heard| commands::policy_password(heard.session))),
+        step(
+            READ,
+            Expect::Carries(Carried::Kept),
+            Box::new(move |heard| commands::read(KEPT, heard.session, &auth[..])),
+        ),
+    ]);
+    steps
 }
 
 /// The big-endian word at a place, when it is there.

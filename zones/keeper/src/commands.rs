@@ -1,11 +1,11 @@
 //! The commands that `keeper` gives a virtual TPM, as bytes.
 //!
 //! Control commands are swtpm's (`tpm_ioctl.h`): a number and its arguments. TPM commands follow the TPM 2.0 Library
-//! specification, part 3; where one needs an authorization it is a password session with the empty password, which is
-//! what a hierarchy has after each start.
+//! specification, part 3; where one needs the platform's authorization it is a password session with the empty password,
+//! which is what a hierarchy has after each start.
 
+use approval::{Approval, ApprovalKey, Digest};
 use handover::place::RECORD_INDEX;
-use zone_protocol::keeper::Digest;
 
 /// swtpm's control commands.
 pub(crate) mod control {
@@ -39,10 +39,28 @@ const SESSIONS: u16 = 0x8002;
 
 /// `TPM_RC_HANDLE` for the second handle: no such index.
 pub(crate) const NO_INDEX: u32 = 0x28B;
+/// The same for the first handle.
+pub(crate) const NO_FIRST_INDEX: u32 = 0x18B;
+/// `TPM_RC_POLICY_FAIL` for the first session.
+pub(crate) const POLICY_FAILED: u32 = 0x99D;
 
-/// PPWRITE, PPREAD, AUTHREAD, NO_DA, PLATFORMCREATE: what a guest does to the other hierarchies and to the lockout does
-/// not reach it.
-const RECORD_ATTRIBUTES: u32 = 1 | 1 << 16 | 1 << 18 | 1 << 25 | 1 << 30;
+/// An index that the platform owns: what a guest does to the other hierarchies, to the lockout and to the space that is
+/// left does not reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Index {
+    number: u32,
+    attributes: u32,
+    size: u16,
+}
+
+/// Of the record that a start's login record is compared with: PPWRITE, PPREAD, AUTHREAD, NO_DA, PLATFORMCREATE.
+pub(crate) const RECORD: Index =
+    Index { number: RECORD_INDEX, attributes: 1 | 1 << 16 | 1 << 18 | 1 << 25 | 1 << 30, size: 32 };
+/// Bytes that a zone's TPM keeps: its disk's key, and what its logins come from.
+pub(crate) const KEPT_BYTES: u16 = 96;
+/// Of these: PPWRITE, POLICYREAD, NO_DA, PLATFORMCREATE.
+pub(crate) const KEPT: Index =
+    Index { number: RECORD_INDEX + 1, attributes: 1 | 1 << 19 | 1 << 25 | 1 << 30, size: KEPT_BYTES };
 
 /// A control command.
 pub(crate) fn request(number: u32, arguments: &[u8]) -> Vec<u8> {
@@ -62,41 +80,110 @@ pub(crate) fn extend(register: u32, digest: &Digest) -> Vec<u8> {
         digests.extend(bank.to_be_bytes());
         digests.extend(digest.iter().copied().chain(std::iter::repeat(0)).take(length));
     }
-    command(SESSIONS, 0x182, &[&register.to_be_bytes(), &password(), &digests])
+    command(SESSIONS, 0x182, &[&register.to_be_bytes(), &password(&[]), &digests])
 }
 
-/// `TPM2_NV_UndefineSpace` of the record's index.
-pub(crate) fn forget_record() -> Vec<u8> {
-    command(SESSIONS, 0x122, &[&PLATFORM.to_be_bytes(), &RECORD_INDEX.to_be_bytes(), &password()])
+/// `TPM2_NV_UndefineSpace`.
+pub(crate) fn undefine(index: Index) -> Vec<u8> {
+    command(SESSIONS, 0x122, &[&PLATFORM.to_be_bytes(), &index.number.to_be_bytes(), &password(&[])])
 }
 
-/// `TPM2_NV_DefineSpace` of it.
-pub(crate) fn define_record() -> Vec<u8> {
+/// `TPM2_NV_DefineSpace`: who reads it proves `auth`, or `policy`.
+pub(crate) fn define(index: Index, auth: &[u8], policy: &[u8]) -> Vec<u8> {
     let public = [
-        &RECORD_INDEX.to_be_bytes()[..],
+        &index.number.to_be_bytes()[..],
         &SHA256.to_be_bytes(),
-        &RECORD_ATTRIBUTES.to_be_bytes(),
-        &[0, 0],
-        &32_u16.to_be_bytes(),
+        &index.attributes.to_be_bytes(),
+        &sized(policy),
+        &index.size.to_be_bytes(),
     ]
     .concat();
-    let size = sixteen(public.len());
-    command(SESSIONS, 0x12A, &[&PLATFORM.to_be_bytes(), &password(), &[0, 0], &size, &public])
+    command(SESSIONS, 0x12A, &[&PLATFORM.to_be_bytes(), &password(&[]), &sized(auth), &sized(&public)])
 }
 
-/// `TPM2_NV_Write` to it.
-pub(crate) fn write_record(digest: &Digest) -> Vec<u8> {
-    let handles = [PLATFORM.to_be_bytes(), RECORD_INDEX.to_be_bytes()].concat();
-    command(SESSIONS, 0x137, &[&handles, &password(), &sixteen(digest.len()), digest, &[0, 0]])
+/// `TPM2_NV_Write` of all of an index.
+pub(crate) fn write(index: Index, content: &[u8]) -> Vec<u8> {
+    let handles = [PLATFORM.to_be_bytes(), index.number.to_be_bytes()].concat();
+    command(SESSIONS, 0x137, &[&handles, &password(&[]), &sized(content), &[0, 0]])
 }
 
-/// One password session with the empty password, and its size.
-fn password() -> Vec<u8> {
-    [&9_u32.to_be_bytes()[..], &0x4000_0009_u32.to_be_bytes(), &[0, 0, 0, 0, 0]].concat()
+/// `TPM2_NV_Read` of all of an index, by a policy session that ends with it; `auth` is what TPM2_PolicyPassword asks for.
+pub(crate) fn read(index: Index, session: u32, auth: &[u8]) -> Vec<u8> {
+    let number = index.number.to_be_bytes();
+    let handles = [number, number].concat();
+    command(SESSIONS, 0x14E, &[&handles, &authorization(session, auth), &index.size.to_be_bytes(), &[0, 0]])
 }
 
-fn sixteen(length: usize) -> [u8; 2] {
-    u16::try_from(length).expect("parts of these commands are short").to_be_bytes()
+/// `TPM2_StartAuthSession` of a policy session: neither salted nor bound, the wire is a socket of ours.
+pub(crate) fn policy_session() -> Vec<u8> {
+    const NULL_HANDLE: u32 = 0x4000_0007;
+    const NULL: u16 = 0x0010;
+    const POLICY: u8 = 1;
+    let null = NULL_HANDLE.to_be_bytes();
+    let nonce = sized(&[0; 16]);
+    command(
+        NO_SESSIONS,
+        0x176,
+        &[&null, &null, &nonce, &[0, 0], &[POLICY], &NULL.to_be_bytes(), &SHA256.to_be_bytes()],
+    )
+}
+
+/// `TPM2_PolicyPCR` over registers as they are.
+pub(crate) fn policy_pcrs(session: u32, registers: &[u8]) -> Vec<u8> {
+    command(NO_SESSIONS, 0x17F, &[&session.to_be_bytes(), &[0, 0], &approval::selection(registers)])
+}
+
+/// `TPM2_LoadExternal` of an approval key, in the platform's hierarchy.
+pub(crate) fn load_key(key: &ApprovalKey) -> Vec<u8> {
+    command(NO_SESSIONS, 0x167, &[&[0, 0], &sized(&key.public_area()), &PLATFORM.to_be_bytes()])
+}
+
+/// `TPM2_VerifySignature` of an approval.
+pub(crate) fn verify(key: u32, approval: &Approval) -> Vec<u8> {
+    const ECDSA: u16 = 0x0018;
+    let (r, s) = &approval.signature;
+    let scheme = [ECDSA.to_be_bytes(), SHA256.to_be_bytes()].concat();
+    command(
+        NO_SESSIONS,
+        0x177,
+        &[&key.to_be_bytes(), &sized(&approval.hash()), &scheme, &sized(r), &sized(s)],
+    )
+}
+
+/// `TPM2_PolicyAuthorize`: `ticket` says that the signature of this approval was checked.
+pub(crate) fn authorize(session: u32, key: &ApprovalKey, approval: &Approval, ticket: &[u8]) -> Vec<u8> {
+    let purpose = approval.purpose.as_bytes();
+    let parts =
+        [&session.to_be_bytes()[..], &sized(&approval.policy), &sized(purpose), &sized(&key.name()), ticket];
+    command(NO_SESSIONS, 0x16A, &parts)
+}
+
+/// `TPM2_PolicyPassword`.
+pub(crate) fn policy_password(session: u32) -> Vec<u8> {
+    command(NO_SESSIONS, 0x18C, &[&session.to_be_bytes()])
+}
+
+/// `TPM2_FlushContext`.
+pub(crate) fn flush(handle: u32) -> Vec<u8> {
+    command(NO_SESSIONS, 0x165, &[&handle.to_be_bytes()])
+}
+
+/// A password session.
+fn password(auth: &[u8]) -> Vec<u8> {
+    authorization(0x4000_0009, auth)
+}
+
+/// One session with a plain authorization, and its size: no nonce, no attributes.
+fn authorization(session: u32, auth: &[u8]) -> Vec<u8> {
+    let session = [&session.to_be_bytes()[..], &[0, 0, 0], &sized(auth)].concat();
+    let size = u32::try_from(session.len()).expect("authorizations are short");
+    [&size.to_be_bytes()[..], &session].concat()
+}
+
+/// Bytes behind their number (TPM2B).
+fn sized(bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).expect("parts of these commands are short");
+    [&length.to_be_bytes()[..], bytes].concat()
 }
 
 fn command(tag: u16, code: u32, parts: &[&[u8]]) -> Vec<u8> {

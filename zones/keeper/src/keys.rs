@@ -1,32 +1,63 @@
-//! Where the keys come from that virtual TPMs' states are encrypted with.
+//! What a zone's secret is used for: one key each, so that none of them tells another.
 
-use std::io;
+use ring::hkdf::{HKDF_SHA256, Prk};
+use zeroize::Zeroizing;
 
-use rustix::rand::{GetRandomFlags, getrandom};
+/// 32 bytes that are wiped.
+pub(crate) type Key = Zeroizing<[u8; 32]>;
 
-/// The key of one state, for AES-256.
-pub(crate) type StateKey = [u8; 32];
-
-/// A source of keys.
-pub(crate) trait StateKeys {
-    /// The key of a zone's state, for a TPM process that has just started.
-    ///
-    /// # Errors
-    /// There is none.
-    fn key(&mut self, zone: &str) -> io::Result<StateKey>;
+/// What comes from a zone's secret (RFC 5869, HKDF with SHA-256; the secret is uniformly random, so it is the
+/// pseudo-random key itself).
+pub(crate) struct ZoneKeys {
+    /// The zone's TPM encrypts its state with it.
+    pub(crate) state: Key,
+    /// The zone's TPM gives out what it keeps against it.
+    pub(crate) auth: Key,
 }
 
-/// The transitional source, until the hardware TPM releases keys: another key at each start, kept nowhere. So no key
-/// rests on the disk, and no state outlives its process; `init` empties the state's folder before each start.
-#[derive(Debug)]
-pub(crate) struct UnkeptKeys;
+impl ZoneKeys {
+    /// The keys of a secret.
+    pub(crate) fn of(secret: &[u8; 32]) -> Self {
+        let secret = Prk::new_less_safe(HKDF_SHA256, secret);
+        let key = |purpose: &[u8]| {
+            let mut key = Key::new([0; 32]);
+            let filled = secret.expand(&[purpose], HKDF_SHA256).and_then(|okm| okm.fill(&mut key[..]));
+            filled.expect("HKDF gives 32 bytes of SHA-256");
+            key
+        };
+        Self { state: key(b"bulkhead vtpm state"), auth: key(b"bulkhead vtpm authorization") }
+    }
+}
 
-impl StateKeys for UnkeptKeys {
-    fn key(&mut self, _zone: &str) -> io::Result<StateKey> {
-        let mut key = [0; 32];
-        match getrandom(&mut key, GetRandomFlags::empty())? {
-            32 => Ok(key),
-            few => Err(io::Error::other(format!("{few} random bytes instead of 32"))),
-        }
+impl std::fmt::Debug for ZoneKeys {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("ZoneKeys(..)")
+    }
+}
+
+/// Fresh random bytes of the kernel.
+///
+/// # Errors
+/// There are none.
+pub(crate) fn random<const N: usize>() -> std::io::Result<Zeroizing<[u8; N]>> {
+    let mut bytes = Zeroizing::new([0; N]);
+    match rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())? {
+        count if count == N => Ok(bytes),
+        few => Err(std::io::Error::other(format!("{few} random bytes instead of {N}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_use_has_a_key_of_its_own() {
+        let (one, other) = (ZoneKeys::of(&[1; 32]), ZoneKeys::of(&[2; 32]));
+        let keys = [&one.state, &one.auth, &other.state, &other.auth].map(|key| **key);
+        let different: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(different.len(), 4);
+        assert_eq!(*ZoneKeys::of(&[1; 32]).auth, *one.auth);
+        assert_ne!(*random::<32>().unwrap(), *random::<32>().unwrap());
     }
 }

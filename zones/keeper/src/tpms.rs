@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use init_protocol::{MAX_ZONES, ToKeeper as FromInit};
+use approval::{Approval, ApprovalKey};
+use handover::record::{Header, LONGEST, encode};
+use init_protocol::{DISK_KEY_BYTES, FromKeeper as ToInit, MAX_ZONES, ToKeeper as FromInit};
 use ipc::{Channel, ReceiveError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -13,37 +15,62 @@ use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
     socketpair,
 };
-use zone_protocol::keeper::{FromKeeper, Measured, ToKeeper};
+use rustix::pipe::{PipeFlags, pipe_with};
+use zeroize::Zeroizing;
+use zone_protocol::keeper::{FromKeeper, Start, ToKeeper};
+use zone_protocol::login::credentials;
 
-use crate::begin::{Begin, Progress, To};
-use crate::keys::StateKeys;
+use crate::begin::{Begin, Kept, Plan, Progress, To};
+use crate::keys::{Key, ZoneKeys, random};
+use crate::secrets::Secrets;
 
 /// How long a virtual TPM may take to begin: it makes its seeds at its first start.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What of the host's image every zone begins with.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// What every zone's first instruction is from: hashed into PCR 0.
+    pub(crate) firmware: Vec<u8>,
+    /// Who approves.
+    pub(crate) key: ApprovalKey,
+    /// What is said to be approved of the firmware.
+    pub(crate) approval: Approval,
+}
 
 /// All of them.
 pub(crate) struct Tpms {
     init: Channel,
     zoned: Channel,
-    keys: Box<dyn StateKeys>,
-    /// What every zone's first instruction is from: hashed into PCR 0.
-    firmware: Vec<u8>,
+    secrets: Box<dyn Secrets>,
+    image: Image,
     by_slot: BTreeMap<u8, Tpm>,
 }
 
 /// One.
 struct Tpm {
     zone: String,
+    disposable: bool,
     control: OwnedFd,
+    /// What opens it, or why nothing does.
+    auth: Result<Key, String>,
+    /// The pipe of a TPM that waits for its key in vain: it ends with the zone, not by itself.
+    _waits: Option<OwnedFd>,
+    /// What it is to keep from now on, if it keeps nothing yet.
+    new: Option<Kept>,
     work: Option<Work>,
 }
 
 /// A beginning that is under way.
 struct Work {
     number: u32,
-    measured: Measured,
+    start: Start,
+    /// `init` is to have the key of the zone's disk.
+    disk: bool,
     begin: Begin,
     deadline: Instant,
+    /// The start's login record, once it is made.
+    record: Option<OwnedFd>,
     /// Our end of the data channel, and the TPM's until that has it.
     data: OwnedFd,
     far_end: Option<OwnedFd>,
@@ -66,12 +93,12 @@ impl Tpms {
     pub(crate) fn new(
         init: Channel,
         zoned: Channel,
-        keys: Box<dyn StateKeys>,
-        firmware: Vec<u8>,
+        secrets: Box<dyn Secrets>,
+        image: Image,
     ) -> anyhow::Result<Self> {
         init.set_nonblocking().context("the channel from init")?;
         zoned.set_nonblocking().context("the channel to zoned")?;
-        Ok(Self { init, zoned, keys, firmware, by_slot: BTreeMap::new() })
+        Ok(Self { init, zoned, secrets, image, by_slot: BTreeMap::new() })
     }
 
     /// One round: waits, at most `patience`, and does what is to be done.
@@ -122,9 +149,14 @@ impl Tpms {
 
     fn init_ready(&mut self) -> anyhow::Result<()> {
         match self.init.receive::<FromInit>() {
-            Ok((FromInit::TpmStarted { slot, zone }, descriptors)) => self.started(slot, zone, descriptors),
+            Ok((FromInit::TpmStarted { slot, zone, disposable }, descriptors)) => {
+                self.started(slot, zone, disposable, descriptors);
+            }
             Ok((FromInit::TpmLives { slot, zone }, descriptors)) => match descriptors.into_iter().next() {
-                Some(control) => self.take(slot, zone, control),
+                Some(control) => {
+                    let tpm = self.adopted(zone, control);
+                    self.take(slot, tpm);
+                }
                 None => tracing::error!(slot, zone, "a TPM came without its control channel"),
             },
             Err(ReceiveError::WouldBlock) => {}
@@ -134,7 +166,7 @@ impl Tpms {
     }
 
     /// A TPM was started: it gets its key.
-    fn started(&mut self, slot: u8, zone: String, descriptors: Vec<OwnedFd>) {
+    fn started(&mut self, slot: u8, zone: String, disposable: bool, descriptors: Vec<OwnedFd>) {
         let Ok([control, pipe]) = <[OwnedFd; 2]>::try_from(descriptors) else {
             tracing::error!(slot, zone, "a TPM came without its descriptors");
             return;
@@ -142,27 +174,53 @@ impl Tpms {
         // Whatever was in the slot is another process, and gone.
         self.fail(slot, "was started again");
         self.by_slot.remove(&slot);
-        let given = self.keys.key(&zone).and_then(|mut key| {
+        let (mut waits, mut new) = (Some(pipe), None);
+        let auth = self.keys(&zone, disposable).and_then(|(keys, made)| {
+            if !made {
+                new = Some(random().map_err(|error| format!("cannot be made: {error}"))?);
+            }
             // A pipe takes it at once, whole.
-            let written = rustix::io::write(&pipe, &key);
-            key.fill(0);
-            std::hint::black_box(&key);
-            written?;
-            Ok(())
+            if let Some(pipe) = waits.take() {
+                rustix::io::write(&pipe, &keys.state[..])
+                    .map_err(|error| format!("takes no key: {error}"))?;
+            }
+            Ok(keys.auth)
         });
-        match given {
-            Ok(()) => self.take(slot, zone, control),
-            // Its pipe closes without a key: it ends by itself.
-            Err(error) => tracing::error!(zone, "no key for its TPM: {error}"),
+        if let Err(reason) = &auth {
+            tracing::error!(zone, "its TPM {reason}");
         }
+        self.take(slot, Tpm { zone, disposable, control, auth, _waits: waits, new, work: None });
     }
 
-    /// Takes a TPM's control channel over.
-    fn take(&mut self, slot: u8, zone: String, control: OwnedFd) {
-        match rustix::io::ioctl_fionbio(&control, true) {
+    /// A zone's keys, and whether its TPM keeps something already; or what follows "the virtual TPM".
+    fn keys(&mut self, zone: &str, disposable: bool) -> Result<(ZoneKeys, bool), String> {
+        if disposable {
+            let secret = random().map_err(|error| format!("cannot be made: {error}"))?;
+            return Ok((ZoneKeys::of(&secret), false));
+        }
+        let opened = self.secrets.open(zone).map_err(|error| format!("does not open: {error}"))?;
+        Ok((ZoneKeys::of(opened.0.as_bytes()), opened.1))
+    }
+
+    /// A TPM that an earlier `keeper` knew: it keeps something, and its zone's disk is open.
+    fn adopted(&mut self, zone: String, control: OwnedFd) -> Tpm {
+        let auth = match self.keys(&zone, false) {
+            Ok((keys, true)) => Ok(keys.auth),
+            Ok((_, false)) => {
+                Err("cannot be begun again: what opens it went with the last keeper".to_owned())
+            }
+            Err(reason) => Err(reason),
+        };
+        Tpm { zone, disposable: false, control, auth, _waits: None, new: None, work: None }
+    }
+
+    /// Takes a TPM over.
+    fn take(&mut self, slot: u8, tpm: Tpm) {
+        let zone = &tpm.zone;
+        match rustix::io::ioctl_fionbio(&tpm.control, true) {
             Ok(()) if slot < MAX_ZONES => {
                 tracing::info!(zone, "has a TPM");
-                self.by_slot.insert(slot, Tpm { zone, control, work: None });
+                self.by_slot.insert(slot, tpm);
             }
             Ok(()) => tracing::error!(slot, "no such slot"),
             Err(error) => tracing::error!(zone, "the control channel of its TPM: {error}"),
@@ -171,39 +229,82 @@ impl Tpms {
 
     fn zoned_ready(&mut self) {
         match self.zoned.receive::<ToKeeper>() {
-            Ok((ToKeeper::Begin { slot, number, measured }, _)) => self.begin(slot, number, &measured),
+            Ok((ToKeeper::Begin { slot, number, start, disk }, _)) => self.begin(slot, number, start, disk),
             Err(ReceiveError::WouldBlock) => {}
             Err(error) => tracing::warn!(%error, "request of zoned dropped"),
         }
     }
 
-    fn begin(&mut self, slot: u8, number: u32, measured: &Measured) {
+    fn begin(&mut self, slot: u8, number: u32, start: Start, disk: bool) {
         let under_way = self.by_slot.get_mut(&slot).and_then(|tpm| tpm.work.as_mut());
-        if let Some(work) = under_way.filter(|work| work.measured == *measured) {
+        if let Some(work) = under_way.filter(|work| work.start == start && work.disk == disk) {
             // Another `zoned` asks for the same: answers to what was asked already are still to come.
             work.number = number;
             return;
         }
         self.fail(slot, "is begun anew");
-        let Some(tpm) = self.by_slot.get_mut(&slot) else {
-            self.answer(&FromKeeper::Failed { slot, number, reason: "is not there".to_owned() }, &[]);
-            return;
-        };
-        let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-            .and_then(|(near, far)| rustix::io::ioctl_fionbio(&near, true).map(|()| (near, far)));
-        match pair {
-            Ok((data, far_end)) => {
-                let begin = Begin::new(&self.firmware, measured);
-                let deadline = Instant::now() + PATIENCE;
-                tpm.work =
-                    Some(Work { number, measured: *measured, begin, deadline, data, far_end: Some(far_end) });
-                self.ask(slot);
-            }
-            Err(error) => {
-                let reason = format!("gets no data channel: {error}");
-                self.answer(&FromKeeper::Failed { slot, number, reason }, &[]);
-            }
+        match self.work(slot, number, start, disk) {
+            Ok(()) => self.ask(slot),
+            Err(reason) => self.answer(&FromKeeper::Failed { slot, number, reason }, &[]),
         }
+    }
+
+    /// Prepares a beginning; what is wrong follows "the virtual TPM".
+    fn work(&mut self, slot: u8, number: u32, start: Start, disk: bool) -> Result<(), String> {
+        let tpm = self.by_slot.get_mut(&slot).ok_or("is not there")?;
+        let auth = tpm.auth.as_ref().map_err(String::clone)?;
+        let of_template = Approval::decode(&start.approval)
+            .map_err(|error| format!("gives nothing out: the approval of the template: {error}"))?;
+        let (data, far_end) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .and_then(|(near, far)| rustix::io::ioctl_fionbio(&near, true).map(|()| (near, far)))
+            .map_err(|error| format!("gets no data channel: {error}"))?;
+        let begin = Begin::new(&Plan {
+            firmware: &self.image.firmware,
+            measured: start.measured,
+            key: self.image.key,
+            approvals: [self.image.approval.clone(), of_template],
+            template: &start.template,
+            auth,
+            new: tpm.new.as_ref(),
+        });
+        let deadline = Instant::now() + PATIENCE;
+        tpm.work =
+            Some(Work { number, start, disk, begin, deadline, record: None, data, far_end: Some(far_end) });
+        Ok(())
+    }
+
+    /// The TPM gave out what it keeps: the disk's key goes to `init`, the start's login record is made.
+    fn opened(&mut self, slot: u8) -> Result<(), String> {
+        let Some(tpm) = self.by_slot.get_mut(&slot) else { return Ok(()) };
+        let Some(work) = &mut tpm.work else { return Ok(()) };
+        let kept = work.begin.kept().ok_or("gave nothing out")?;
+        if tpm.new.as_ref().is_some_and(|new| *new != kept) {
+            return Err("does not keep what it was given".to_owned());
+        }
+        let (disk_key, _login) = kept.split_at(DISK_KEY_BYTES);
+        if work.disk && !tpm.disposable {
+            let pipe = piped(disk_key).map_err(|error| format!("has no way to give out a key: {error}"))?;
+            self.init
+                .send(&ToInit::DiskKey { slot }, &[pipe.as_fd()])
+                .map_err(|error| format!("cannot give out a key: {error}"))?;
+        }
+        let record =
+            record(&tpm.zone, &work.start).map_err(|error| format!("has no record of its start: {error}"))?;
+        work.begin.vouch(&approval::sha256(&[&record]));
+        work.record = Some(piped(&record).map_err(|error| format!("has no record of its start: {error}"))?);
+        Ok(())
+    }
+
+    /// It began.
+    fn began(&mut self, slot: u8) -> Result<(), String> {
+        let Some(tpm) = self.by_slot.get_mut(&slot) else { return Ok(()) };
+        if tpm.new.take().is_some() && !tpm.disposable {
+            self.secrets.made(&tpm.zone).map_err(|error| format!("cannot be kept: {error}"))?;
+        }
+        let Some(Work { number, data, record: Some(record), .. }) = tpm.work.take() else { return Ok(()) };
+        tracing::debug!(zone = tpm.zone, "TPM began");
+        self.answer(&FromKeeper::Ready { slot, number }, &[data.as_fd(), record.as_fd()]);
+        Ok(())
     }
 
     /// Asks the next question.
@@ -246,11 +347,14 @@ impl Tpms {
         match work.begin.answered(from, piece.get(..count).unwrap_or_default()) {
             Ok(Progress::Waits) => {}
             Ok(Progress::Next) => self.ask(slot),
+            Ok(Progress::Opened) => match self.opened(slot) {
+                Ok(()) => self.ask(slot),
+                Err(reason) => self.fail(slot, &reason),
+            },
             Ok(Progress::Done) => {
-                let Some(work) = tpm.work.take() else { return };
-                tracing::debug!(zone = tpm.zone, "TPM began");
-                let ready = FromKeeper::Ready { slot, number: work.number };
-                self.answer(&ready, &[work.data.as_fd()]);
+                if let Err(reason) = self.began(slot) {
+                    self.fail(slot, &reason);
+                }
             }
             Err(error) => self.fail(slot, &error.to_string()),
         }
@@ -277,6 +381,30 @@ impl Tpm {
     fn deadline(&self) -> Option<Instant> {
         self.work.as_ref().map(|work| work.deadline)
     }
+}
+
+/// A pipe with something in it, for whoever gets it to read once.
+fn piped(bytes: &[u8]) -> Result<OwnedFd, Errno> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    // Less than a page: a pipe takes it whole.
+    match rustix::io::write(&write, bytes)? {
+        count if count == bytes.len() => Ok(read),
+        _ => Err(Errno::NOSPC),
+    }
+}
+
+/// The login record of one start: another one each time, and for this zone alone.
+fn record(zone: &str, start: &Start) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut identity = [0; 32];
+    identity.iter_mut().zip(zone.bytes()).for_each(|(place, byte)| *place = byte);
+    let nonce = random().map_err(|error| error.to_string())?;
+    let credentials = credentials(Some(&start.user), &start.keep).map_err(|error| error.to_string())?;
+    let pairs: Vec<(&str, &[u8])> =
+        credentials.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+    let mut record = Zeroizing::new([0; LONGEST]);
+    let header = Header { no_vtpm_yet: false, nonce: *nonce, identity };
+    let length = encode(&header, &pairs, &mut record).map_err(|error| error.to_string())?;
+    Ok(Zeroizing::new(record.iter().copied().take(length).collect()))
 }
 
 /// Sends a whole question, perhaps with a descriptor.

@@ -1,7 +1,7 @@
 //! A zone template's signed manifest: what it says, how it is written, who may have signed it.
 //!
-//! A template is a folder with `vmlinux`, `initrd`, `root.img`, the manifest `template.toml` and its signature
-//! `template.toml.minisig`. The manifest names the other files by size and SHA-256, and the root image also by the
+//! A template is a folder with `vmlinux`, `initrd`, `root.img`, the manifest `template.toml`, its signature
+//! `template.toml.minisig`, and `approval`, which the TPMs check. The manifest names the other files by size and SHA-256, and the root image also by the
 //! root of its dm-verity tree, so that one signature covers every byte that a zone runs.
 //!
 //! ```text
@@ -23,7 +23,7 @@ pub mod verity;
 
 pub use manifest::{FileSum, Manifest, ManifestError, Recipe, Root, Summer};
 pub use rules::{Rules, RulesError};
-pub use signing::{KeyError, SigningKey};
+pub use signing::{KeyError, SigningKey, approve};
 pub use verify::{VerifiedTemplate, VerifyError, verify};
 
 /// The manifest's file name.
@@ -31,6 +31,10 @@ pub const MANIFEST: &str = "template.toml";
 
 /// The file name of its signature.
 pub const SIGNATURE: &str = "template.toml.minisig";
+
+/// The file name of the approval: for it a zone's TPM opens what it keeps for this template. Its signature is random, so it is
+/// the one file of which two builds differ.
+pub const APPROVAL: &str = "approval";
 
 /// The file name of the kernel: an ELF image, whose segments are best where the builder arranges them, or a bzImage. The
 /// zone's firmware reads it, nobody on the host.

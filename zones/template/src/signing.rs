@@ -1,14 +1,29 @@
 //! Signing, in minisign's formats: a secret key without a password (`minisign -G -W`), a signature of the BLAKE2b-512
 //! of the file. Only a build signs.
 
+use approval::Approver;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use blake2::digest::consts::U32;
 use blake2::{Blake2b, Blake2b512, Digest as _};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
+use crate::Manifest;
+
 /// Signature algorithm Ed25519, no key derivation, BLAKE2b checksum: how a secret key without a password begins.
 const SECRET_BEGIN: &[u8; 6] = b"Ed\0\0B2";
+
+/// What a zone's TPM is shown for a template: its approval, as the file [`crate::APPROVAL`]. Command line and files are the
+/// manifest's.
+///
+/// # Errors
+/// There are no random numbers.
+pub fn approve(manifest: &Manifest, approver: &Approver) -> Result<Vec<u8>, approval::KeyError> {
+    let command_line = approval::sha256(&[manifest.command_line().as_bytes()]);
+    let (kernel, initrd) = (&manifest.kernel.sha256, &manifest.initrd.sha256);
+    let policy = approval::template_policy(&approver.key()?, kernel, &command_line, initrd);
+    Ok(approver.approve(&approval::template_purpose(&manifest.name), policy)?.encode())
+}
 
 /// Algorithm, salt and limits of the key derivation.
 const SECRET_HEAD: usize = 6 + 32 + 8 + 8;

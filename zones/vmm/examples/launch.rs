@@ -50,18 +50,21 @@ fn main() -> anyhow::Result<()> {
         command_line: command_line.clone(),
         disks: Vec::new(),
         network: None,
-        record: LoginRecord(match record.as_str() {
-            "-" => without_vtpm(),
-            path => std::fs::read(path).context("record")?,
-        }),
-        tpm,
+        record: None,
     };
+    let record = match record.as_str() {
+        "-" => without_vtpm(),
+        path => std::fs::read(path).context("record")?,
+    };
+    if !tpm {
+        config.record = Some(LoginRecord(record.clone()));
+    }
     for (number, disk) in disks.iter().enumerate() {
         let (serial, disk) = disk.split_once('=').context("a disk is SERIAL=PATH")?;
         let (path, read_only) = disk.strip_suffix(":ro").map_or((disk, false), |path| (path, true));
         let file = OpenOptions::new().read(true).write(!read_only).open(path).context("disk")?;
         pass(&format!("disk{number}"), file.into())?;
-        config.disks.push(Disk { read_only, serial: serial.to_owned() });
+        config.disks.push(Disk { read_only, serial: serial.to_owned(), late: false });
     }
     let mut file = File::from(memfd_create("config", MemfdFlags::CLOEXEC)?);
     file.write_all(&postcard::to_stdvec(&config)?)?;
@@ -72,7 +75,7 @@ fn main() -> anyhow::Result<()> {
     pass("agent", of_vmm.into_descriptor())?;
     let (console, of_vmm) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     pass("console", of_vmm)?;
-    run(vmm, passed, [events, agent], File::from(console))
+    run(vmm, passed, [events, agent], File::from(console), record)
 }
 
 /// The record of a zone that has no vTPM.
@@ -95,6 +98,7 @@ fn run(
     passed: Vec<(String, OwnedFd)>,
     channels: [Channel; 2],
     mut console: File,
+    record: Vec<u8>,
 ) -> anyhow::Result<()> {
     let [events, agent] = channels
         .map(Channel::into_descriptor)
@@ -133,7 +137,7 @@ fn run(
     });
     let events = Arc::new(events);
     let of_input = Arc::clone(&events);
-    std::thread::spawn(move || obey(&of_input));
+    std::thread::spawn(move || obey(&of_input, &record));
     loop {
         match events.receive::<Event>() {
             Ok((event, _)) => say(start, &format!("{event:?}")),
@@ -148,7 +152,7 @@ fn run(
 }
 
 /// Does what the lines of the input say.
-fn obey(events: &Channel) {
+fn obey(events: &Channel, record: &[u8]) {
     let mut far_ends = Vec::new();
     for line in std::io::stdin().lines().map_while(Result::ok) {
         match line.as_str() {
@@ -158,7 +162,9 @@ fn obey(events: &Channel) {
             "tpm" => {
                 let (near, far) = tpm().expect("a pair of sockets");
                 far_ends.push(far);
-                events.send(&vmm::Command::Tpm, &[near.as_fd()]).expect("the VMM listens");
+                let (pipe, into) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
+                rustix::io::write(&into, record).expect("a record fits");
+                events.send(&vmm::Command::Tpm, &[near.as_fd(), pipe.as_fd()]).expect("the VMM listens");
             }
             "leave" => rustix::net::shutdown(events, rustix::net::Shutdown::Both).expect("a socket"),
             _ => {}

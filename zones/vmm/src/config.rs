@@ -15,12 +15,14 @@ use devices::virtio::console::Console;
 use devices::virtio::net::{Net, NetControl};
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
+use handover::record::LONGEST;
 use ipc::Channel;
 use jail::inherited::Inherited;
 use vm_kvm::{GuestRam, Kvm, Vcpu};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
+use zeroize::Zeroizing;
 use zone_protocol::agent::{GUEST_CID, PORT};
-use zone_protocol::vmm::{Config, Connected};
+use zone_protocol::vmm::{Config, Connected, Disk};
 
 use crate::load::{self, Images};
 use crate::machine::Machine;
@@ -49,6 +51,8 @@ pub(crate) struct Zone {
     pub(crate) network: Option<NetControl>,
     /// Each disk's serial, and what tells that its file failed.
     pub(crate) disks: Vec<(String, Trouble)>,
+    /// Disks that are to come.
+    late: Vec<Disk>,
     firmware: File,
     kernel: File,
     initrd: File,
@@ -69,27 +73,52 @@ impl Zone {
         machine.attach(Box::new(Rng::new())).context("attach random numbers")?;
         attach_vsock(&mut machine, inherited)?;
         let network = attach_network(&mut machine, inherited, &config)?;
-        if config.tpm {
+        if config.record.is_none() {
             machine.attach_tpm(Arc::new(Tpm::new().context("TPM")?));
         }
         let balloon = Balloon::new(regions(machine.vm.ram())?);
         machine.attach(Box::new(balloon)).context("attach balloon")?;
-        Ok(Self { machine, network, disks, firmware, kernel, initrd, config })
+        let late = config.disks.iter().filter(|disk| disk.late).cloned().collect();
+        Ok(Self { machine, network, disks, late, firmware, kernel, initrd, config })
     }
 
     /// Fills the empty memory with what the machine starts from, and makes its processors.
     pub(crate) fn load(&mut self) -> anyhow::Result<Vec<Vcpu>> {
-        // A zone with a login will have another record made for each start: `keeper` is asked for it here.
-        self.machine.board.firmware.begin(&self.config.record.0);
+        if let Some(record) = &self.config.record {
+            self.machine.board.firmware.begin(&record.0);
+        }
         let images = Images {
             firmware: &mut self.firmware,
             kernel: &mut self.kernel,
             initrd: &mut self.initrd,
             command_line: &self.config.command_line,
-            tpm: self.config.tpm,
+            tpm: self.config.record.is_none(),
         };
         let entry = load::load(self.machine.vm.ram(), images, self.config.vcpus)?;
         Ok(self.machine.vm.vcpus(self.config.vcpus, entry)?)
+    }
+}
+
+impl Zone {
+    /// Puts this start's login record, out of a pipe, into the mailbox.
+    pub(crate) fn take_record(&self, pipe: &OwnedFd) -> anyhow::Result<()> {
+        // One byte more shows a record that is too long.
+        let mut record = Zeroizing::new([0; LONGEST + 1]);
+        let length = rustix::io::read(pipe, &mut record[..]).context("read the login record")?;
+        ensure!((1..=LONGEST).contains(&length), "login record of {length} bytes");
+        self.machine.board.firmware.begin(record.get(..length).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Attaches the disks that came late, once.
+    pub(crate) fn attach_late(&mut self, files: Vec<OwnedFd>) -> anyhow::Result<()> {
+        let late: Vec<_> = std::mem::take(&mut self.late);
+        ensure!(files.len() == late.len(), "{} disks came, {} are missing", files.len(), late.len());
+        for (disk, file) in late.into_iter().zip(files) {
+            let trouble = attach_disk(&mut self.machine, File::from(file), &disk, self.config.vcpus)?;
+            self.disks.push((disk.serial, trouble));
+        }
+        Ok(())
     }
 }
 
@@ -116,24 +145,29 @@ fn attach_console(machine: &mut Machine, inherited: &mut Inherited) -> anyhow::R
     machine.attach(Box::new(console)).context("attach console")
 }
 
-/// The disks, in the configuration's order.
+/// The disks that are there, in the configuration's order.
 fn attach_disks(
     machine: &mut Machine,
     inherited: &mut Inherited,
     config: &Config,
 ) -> anyhow::Result<Vec<(String, Trouble)>> {
     let mut troubles = Vec::new();
-    for (number, disk) in config.disks.iter().enumerate() {
-        let name = format!("disk{number}");
-        let file = File::from(inherited.take(&name)?);
-        let access = if disk.read_only { Access::ReadOnly } else { Access::ReadWrite };
-        let block = Block::new(file, access, &disk.serial).with_context(|| name.clone())?;
-        // A queue for each processor: none waits for another one's request.
-        let block = block.with_queues(config.vcpus.into());
-        troubles.push((disk.serial.clone(), block.trouble().with_context(|| name.clone())?));
-        machine.attach(Box::new(block)).with_context(|| format!("attach {name}"))?;
+    for (number, disk) in config.disks.iter().enumerate().filter(|(_, disk)| !disk.late) {
+        let file = File::from(inherited.take(&format!("disk{number}"))?);
+        troubles.push((disk.serial.clone(), attach_disk(machine, file, disk, config.vcpus)?));
     }
     Ok(troubles)
+}
+
+fn attach_disk(machine: &mut Machine, file: File, disk: &Disk, vcpus: u8) -> anyhow::Result<Trouble> {
+    let access = if disk.read_only { Access::ReadOnly } else { Access::ReadWrite };
+    let name = || format!("disk {:?}", disk.serial);
+    let block = Block::new(file, access, &disk.serial).with_context(name)?;
+    // A queue for each processor: none waits for another one's request.
+    let block = block.with_queues(vcpus.into());
+    let trouble = block.trouble().with_context(name)?;
+    machine.attach(Box::new(block)).with_context(|| format!("attach {}", name()))?;
+    Ok(trouble)
 }
 
 /// The way to the agent: each connection that the guest makes becomes a socket at the far end of `agent`.

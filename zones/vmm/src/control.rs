@@ -168,8 +168,8 @@ const MOST_EARLY: usize = 8;
 /// How the wait for a TPM ended.
 #[derive(Debug)]
 pub(crate) enum Waited {
-    /// Its data channel came, and these commands before it.
-    Tpm { data: OwnedFd, commands: Vec<(Command, Vec<OwnedFd>)> },
+    /// Its data channel came with the start's login record and late disks, and these commands before it.
+    Tpm { data: OwnedFd, record: OwnedFd, disks: Vec<OwnedFd>, commands: Vec<(Command, Vec<OwnedFd>)> },
     /// The machine ends.
     Over(End),
 }
@@ -182,10 +182,15 @@ pub(crate) fn wait_for_tpm(events: &Channel) -> anyhow::Result<Waited> {
     let mut commands = Vec::new();
     loop {
         match events.receive::<Command>() {
-            Ok((Command::Tpm, descriptors)) => match descriptors.into_iter().next() {
-                Some(data) => return Ok(Waited::Tpm { data, commands }),
-                None => tracing::warn!("command with a TPM came without it"),
-            },
+            Ok((Command::Tpm, descriptors)) => {
+                let mut descriptors = descriptors.into_iter();
+                match (descriptors.next(), descriptors.next()) {
+                    (Some(data), Some(record)) => {
+                        return Ok(Waited::Tpm { data, record, disks: descriptors.collect(), commands });
+                    }
+                    _ => tracing::warn!("command with a TPM came without it"),
+                }
+            }
             Ok((Command::Kill, _)) => return Ok(Waited::Over(killed())),
             Ok(other) if commands.len() < MOST_EARLY => commands.push(other),
             Ok((command, _)) => tracing::warn!(?command, "command dropped"),

@@ -86,7 +86,9 @@ fn build_and_run(inherited: &mut Inherited, events: &Channel) -> anyhow::Result<
         if zone.machine.board.tpm.is_some() {
             events.send(&Event::TpmWanted, &[]).context("ask for the TPM")?;
             match control::wait_for_tpm(events)? {
-                Waited::Tpm { data, commands } => {
+                Waited::Tpm { data, record, disks, commands } => {
+                    zone.take_record(&record)?;
+                    zone.attach_late(disks)?;
                     tpm = zone.machine.connect_tpm(data).context("connect the TPM")?;
                     early = commands;
                 }

@@ -14,8 +14,21 @@ pub struct Measured {
     pub command_line: Digest,
     /// Of the initrd's file: PCR 9.
     pub initrd: Digest,
-    /// Of the record in the machine's mailbox, if there is one: what the firmware compares it with.
-    pub record: Option<Digest>,
+}
+
+/// What a zone begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// What is measured.
+    pub measured: Measured,
+    /// The name of its template: what the zone's TPM keeps opens for this one only.
+    pub template: String,
+    /// The template's `approval` file.
+    pub approval: Vec<u8>,
+    /// Whose session is opened.
+    pub user: String,
+    /// Folders that lie on the private disk.
+    pub keep: Vec<String>,
 }
 
 /// `zoned` to `keeper`.
@@ -28,15 +41,19 @@ pub enum ToKeeper {
         slot: u8,
         /// Comes back in the answer.
         number: u32,
-        /// What is measured.
-        measured: Measured,
+        /// What the zone begins with.
+        start: Start,
+        /// Give `init` the key of the zone's private disk.
+        disk: bool,
     },
 }
 
 /// `keeper` to `zoned`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromKeeper {
-    /// The TPM holds what was measured; the message carries one descriptor: its data channel, for the VMM.
+    /// The TPM holds what was measured; the message carries two descriptors: its data channel and a pipe with the login
+    /// record of this start, both for the VMM. If that was asked for, `init` has the key of
+    /// the zone's private disk by now.
     Ready {
         /// The slot from the request.
         slot: u8,

@@ -3,7 +3,7 @@
 //! Descriptors that a VMM process is given, by name (see `jail::inherited`): `kvm` (/dev/kvm), `config` (a
 //! sealed memfd with a postcard [`Config`]), `events` (an `ipc` channel on which the VMM sends [`Event`] and
 //! receives [`Command`]), `firmware` (an ELF file with a PVH entry, which starts the kernel), `kernel`, `initrd`,
-//! `disk0`... (regular files; the order is that of [`Config::disks`]), `net` (vhost-user stream to this zone's `vpnd`, when [`Config::network`]), `agent`
+//! `disk0`... (regular files or block devices, but for those that come late; the order is that of [`Config::disks`]), `net` (vhost-user stream to this zone's `vpnd`, when [`Config::network`]), `agent`
 //! (an `ipc` channel: for each connection of the guest to the agent's vsock port the VMM makes a stream
 //! socket pair and sends [`Connected`] with one end), `console` (write end of a pipe: the guest's console).
 
@@ -27,10 +27,9 @@ pub struct Config {
     pub disks: Vec<Disk>,
     /// The MAC address of the zone's NIC; `None`: the machine has no NIC at all.
     pub network: Option<[u8; 6]>,
-    /// What the firmware finds in its mailbox at each start, resets included.
-    pub record: LoginRecord,
-    /// The machine has a TPM: each of its starts waits for [`Command::Tpm`].
-    pub tpm: bool,
+    /// What the firmware of a machine without a TPM finds in its mailbox at each start, resets included. `None`: the
+    /// machine has a TPM, and each of its starts waits for [`Command::Tpm`], which brings its own record.
+    pub record: Option<LoginRecord>,
 }
 
 /// A login record, as `handover::record` defines it. It is wiped when it goes, and not printed.
@@ -56,6 +55,8 @@ pub struct Disk {
     pub read_only: bool,
     /// What the guest reads as the device's serial, at most 20 ASCII bytes: `template`, `private`.
     pub serial: String,
+    /// It comes with the first [`Command::Tpm`], not as a descriptor at the start: what opens it is known only then.
+    pub late: bool,
 }
 
 /// VMM to `zoned`.
@@ -110,8 +111,9 @@ pub enum Command {
     Network,
     /// End the machine at once, without asking the guest.
     Kill,
-    /// Answers [`Event::TpmWanted`]; one descriptor comes with the message: the data channel of a TPM
-    /// that began anew (a stream of commands and responses).
+    /// Answers [`Event::TpmWanted`]; two descriptors come with the message: the data channel of a TPM that began anew (a
+    /// stream of commands and responses), and a pipe with the login record of this start. At the first start the disks
+    /// that are late follow, in order.
     Tpm,
 }
 

@@ -74,7 +74,7 @@ pub(crate) struct Daemon {
     /// What an earlier `zoned` left, until all of it was told: nobody is served before.
     past: Option<adopt::Past>,
     /// What `init` said while an answer of it was awaited.
-    earlier: VecDeque<InitEvent>,
+    earlier: VecDeque<(InitEvent, Vec<OwnedFd>)>,
     /// What happened, for whoever asks later.
     pub(crate) audit: Audit,
 }
@@ -164,8 +164,8 @@ impl Daemon {
             self.dispatch(source, flags, Instant::now())?;
         }
         let now = Instant::now();
-        while let Some(event) = self.earlier.pop_front() {
-            self.init_said(event, now)?;
+        while let Some((event, descriptors)) = self.earlier.pop_front() {
+            self.init_said(event, descriptors, now)?;
         }
         for client in self.server.backlog() {
             self.client(client, PollFlags::empty(), now)?;
@@ -320,12 +320,12 @@ impl Daemon {
             }
             (past, event) => {
                 self.past = past;
-                self.init_said(event, now)
+                self.init_said(event, descriptors, now)
             }
         }
     }
 
-    fn init_said(&mut self, event: InitEvent, now: Instant) -> anyhow::Result<()> {
+    fn init_said(&mut self, event: InitEvent, descriptors: Vec<OwnedFd>, now: Instant) -> anyhow::Result<()> {
         self.audit_init(&event);
         match event {
             InitEvent::Spawned { process, pid } => tracing::info!(process, pid, "process runs"),
@@ -339,11 +339,11 @@ impl Daemon {
                     self.exited(zone, role, cause, now)?;
                 }
             }
-            // An answer that came too late: nobody waits for it any more.
-            InitEvent::DiskOpened { slot } | InitEvent::DiskRefused { slot, .. } => {
-                tracing::warn!(slot, "late answer about a disk");
-                self.init.send(&Request::CloseDisk { slot }, &[]).context("close a disk")?;
+            InitEvent::DiskOpened { slot } => {
+                let disk = descriptors.into_iter().next().ok_or_else(|| "init sent no descriptor".to_owned());
+                self.disk_answered(slot, disk, now)?;
             }
+            InitEvent::DiskRefused { slot, reason } => self.disk_answered(slot, Err(reason), now)?,
             InitEvent::ShuttingDown { patience_ms } => {
                 tracing::info!(patience_ms, "the machine goes down");
                 self.power_off("power button", now)?;

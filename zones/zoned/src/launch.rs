@@ -4,7 +4,6 @@
 //! [`prepare`] does all that can fail before any process is asked for, so a start that fails leaves nothing
 //! behind.
 
-mod login;
 mod stored_disk;
 
 use std::fs::File;
@@ -20,7 +19,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::Serialize;
 use vpn_protocol::{Endpoint, Host, Peer, VpndConfig};
-use zone_protocol::keeper::Measured;
+use zone_protocol::keeper::{Measured, Start};
 use zone_protocol::vmm::{Config, Disk};
 
 use crate::settings::Paths;
@@ -112,8 +111,10 @@ pub(crate) struct Prepared {
     pub(crate) vpnd: Option<Descriptors>,
     /// What `zoned` keeps.
     pub(crate) ends: Ends,
-    /// What goes into the zone's TPM.
-    pub(crate) measured: Measured,
+    /// What the zone's TPM begins with.
+    pub(crate) start: Start,
+    /// The private disk's file, unless the VMM has the disk already.
+    pub(crate) private: Option<OwnedFd>,
     /// A sentence that the user should read: the zone starts all the same.
     pub(crate) remark: Option<String>,
 }
@@ -162,12 +163,17 @@ pub(crate) fn prepare(
     rustix::io::ioctl_fionbio(&console, true).map_err(|source| host("descriptors", source))?;
     let mac = mac_address(plan.slot);
     let command_line = template.manifest.command_line();
-    let record = login::record(zone).map_err(|source| host("random numbers", source))?;
     let measured = Measured {
         kernel: template.manifest.kernel.sha256,
         command_line: sha256(command_line.as_bytes()),
         initrd: template.manifest.initrd.sha256,
-        record: Some(sha256(&record.0)),
+    };
+    let start = Start {
+        measured,
+        template: zone.template.clone(),
+        approval: template.approval,
+        user: zone.user.clone(),
+        keep: zone.keep.clone(),
     };
     let config = Config {
         zone: zone.name.clone(),
@@ -175,12 +181,11 @@ pub(crate) fn prepare(
         vcpus: zone.vcpus,
         command_line,
         disks: vec![
-            Disk { read_only: true, serial: "template".to_owned() },
-            Disk { read_only: false, serial: "private".to_owned() },
+            Disk { read_only: true, serial: "template".to_owned(), late: false },
+            Disk { read_only: false, serial: "private".to_owned(), late: plan.disposable.is_none() },
         ],
         network: plan.tunnel.map(|_| mac),
-        record,
-        tpm: true,
+        record: None,
     };
     let firmware = File::open(&paths.firmware)
         .map_err(|source| LaunchError::Firmware { path: paths.firmware.display().to_string(), source })?;
@@ -194,8 +199,14 @@ pub(crate) fn prepare(
         ("kernel".to_owned(), template.kernel),
         ("initrd".to_owned(), template.initrd),
         ("disk0".to_owned(), template.root),
-        ("disk1".to_owned(), private.file),
     ];
+    let waits = match plan.disposable {
+        Some(_) => {
+            vmm.push(("disk1".to_owned(), private.file));
+            None
+        }
+        None => Some(private.file),
+    };
     let mut ends = Ends { events, agent, console, tunnel: None };
     let remark = private.remark;
     let mut vpnd = None;
@@ -204,7 +215,7 @@ pub(crate) fn prepare(
         vpnd = Some(tunnel.vpnd);
         ends.tunnel = Some(tunnel.ends);
     }
-    Ok(Prepared { vmm, vpnd, ends, measured, remark })
+    Ok(Prepared { vmm, vpnd, ends, start, private: waits, remark })
 }
 
 /// What a tunnel process, its VMM and `zoned` get.
@@ -321,6 +332,14 @@ fn check_memory(plan: &Plan<'_>) -> Result<(), LaunchError> {
         return Err(LaunchError::FreeMemory { needed, available, taken });
     }
     Ok(())
+}
+
+/// The file of a zone's private disk.
+///
+/// # Errors
+/// [`LaunchError`].
+pub(crate) fn private_file(data: &Path, zone: &Zone) -> Result<OwnedFd, LaunchError> {
+    stored_disk::open(data, zone).map(|opened| opened.file)
 }
 
 /// The zone's second disk: what `init` made for a disposable zone, the private disk of any other.

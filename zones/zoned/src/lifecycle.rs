@@ -101,6 +101,8 @@ pub(crate) enum Event {
     TpmWanted,
     /// The TPM cannot be begun: follows "the virtual TPM".
     TpmFailed(String),
+    /// The private disk cannot be opened: a fragment.
+    DiskRefused(String),
     /// The VMM is about to run the first instruction: at the start, and whenever the guest reset itself.
     Booted,
     /// The VMM's processors stand still.
@@ -327,6 +329,8 @@ impl Lifecycle {
             Event::Exited(Role::Tpm, cause) => self.tpm_exited(cause, now),
             Event::TpmWanted => self.tpm_wanted(now),
             Event::TpmFailed(reason) => self.tpm_failed(&reason, now),
+            Event::DiskRefused(reason) => self
+                .wind_down(After::Failed(format!("The zone's private disk was not opened: {reason}.")), now),
             Event::Booted => self.booted(now),
             Event::Paused => self.paused(),
             Event::Resumed => self.resumed(),

@@ -26,7 +26,7 @@ pub(crate) fn open(
     init: &Channel,
     slot: u8,
     zone: &Zone,
-    earlier: &mut VecDeque<Event>,
+    earlier: &mut VecDeque<(Event, Vec<OwnedFd>)>,
 ) -> Result<OwnedFd, LaunchError> {
     let failed = |reason: &str| LaunchError::Disposable(reason.to_owned());
     let request = Request::OpenDisposable { slot, zone: zone.name.clone(), size_mib: zone.disk_mib };
@@ -40,7 +40,7 @@ pub(crate) fn open(
             Ok((Event::DiskRefused { slot: refused, reason }, _)) if refused == slot => {
                 return Err(failed(&reason));
             }
-            Ok((event, _)) => earlier.push_back(event),
+            Ok(other) => earlier.push_back(other),
             Err(ReceiveError::WouldBlock) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {

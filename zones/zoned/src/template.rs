@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, fsync, open, renameat, unlinkat};
 use rustix::io::Errno;
 use template::{
-    FileSum, INITRD, KERNEL, MANIFEST, MAX_SIZE, ROOT, Rules, SIGNATURE, Summer, VerifiedTemplate,
+    APPROVAL, FileSum, INITRD, KERNEL, MANIFEST, MAX_SIZE, ROOT, Rules, SIGNATURE, Summer, VerifiedTemplate,
     VerifyError, verify,
 };
 
@@ -77,6 +77,8 @@ pub(crate) enum TemplateError {
 pub(crate) struct Opened {
     /// What was signed.
     pub(crate) manifest: VerifiedTemplate,
+    /// The file for which a zone's TPM gives out what it keeps. The TPM checks it.
+    pub(crate) approval: Vec<u8>,
     /// The kernel's file.
     pub(crate) kernel: OwnedFd,
     /// The initrd's file.
@@ -121,8 +123,9 @@ impl Templates {
         let path = folder.join(ROOT);
         let (root, stat) = open_file(name, &path)?;
         check_size(name, &path, &stat, manifest.root.size)?;
+        let approval = Self::read(name, &folder, APPROVAL)?;
         used.note(&manifest)?;
-        Ok(Opened { manifest, kernel, initrd, root })
+        Ok(Opened { manifest, approval, kernel, initrd, root })
     }
 
     fn manifest(&self, name: &str, folder: &Path) -> Result<VerifiedTemplate, TemplateError> {
@@ -130,17 +133,20 @@ impl Templates {
             .rules
             .as_ref()
             .map_err(|(path, reason)| TemplateError::Rules { path: path.clone(), reason: reason.clone() })?;
-        let read = |file: &str| {
-            let path = folder.join(file);
-            let (descriptor, _) = open_file(name, &path)?;
-            read_all(descriptor, MAX_SIZE).map_err(|source| failed(name, &path, source))
-        };
-        let (manifest, signature) = (read(MANIFEST)?, read(SIGNATURE)?);
+        let (manifest, signature) =
+            (Self::read(name, folder, MANIFEST)?, Self::read(name, folder, SIGNATURE)?);
         verify(name, &manifest, &signature, rules).map_err(|source| TemplateError::Manifest {
             template: name.to_owned(),
             path: folder.join(MANIFEST).display().to_string(),
             source,
         })
+    }
+
+    /// A small file.
+    fn read(name: &str, folder: &Path, file: &str) -> Result<Vec<u8>, TemplateError> {
+        let path = folder.join(file);
+        let (descriptor, _) = open_file(name, &path)?;
+        read_all(descriptor, MAX_SIZE).map_err(|source| failed(name, &path, source))
     }
 
     /// Opens a file that must be exactly the one that the manifest names.

@@ -8,7 +8,7 @@ use control_api::Phase;
 use ipc::{Channel, ReceiveError};
 use vpn_protocol::{Endpoint, VpndStatus};
 use zone_protocol::agent::PORT;
-use zone_protocol::keeper::Measured;
+use zone_protocol::keeper::Start;
 use zone_protocol::vmm::{Connected, Event};
 
 use crate::agent_link::AgentLink;
@@ -72,8 +72,12 @@ pub(crate) struct Run {
     pub(crate) vmm: u32,
     /// The tunnel process's number.
     pub(crate) vpnd: Option<u32>,
-    /// The virtual TPM's number, and what is measured into it.
-    pub(crate) tpm: (u32, Measured),
+    /// The virtual TPM's number, and what it begins with.
+    pub(crate) tpm: (u32, Start),
+    /// The private disk's file, until the VMM has the disk.
+    pub(crate) private: Option<OwnedFd>,
+    /// The TPM's channels, while they wait for that disk.
+    pub(crate) ready: Option<[OwnedFd; 2]>,
     /// From and to the VMM.
     pub(crate) events: Option<Channel>,
     /// The agent's connections, from the VMM.
@@ -109,7 +113,7 @@ pub(crate) struct Check {
 
 impl Run {
     /// A run that was just asked for.
-    pub(crate) fn new(ends: Ends, vmm: u32, vpnd: Option<u32>, tpm: (u32, Measured)) -> Self {
+    pub(crate) fn new(ends: Ends, vmm: u32, vpnd: Option<u32>, tpm: (u32, Start)) -> Self {
         let mut run = Self::of(vmm, vpnd, tpm, ends.console);
         (run.events, run.agents) = (Some(ends.events), Some(ends.agent));
         if let Some(tunnel) = ends.tunnel {
@@ -118,12 +122,14 @@ impl Run {
         run
     }
 
-    fn of(vmm: u32, vpnd: Option<u32>, tpm: (u32, Measured), console: OwnedFd) -> Self {
+    fn of(vmm: u32, vpnd: Option<u32>, tpm: (u32, Start), console: OwnedFd) -> Self {
         Self {
             generation: 0,
             vmm,
             vpnd,
             tpm,
+            private: None,
+            ready: None,
             events: None,
             agents: None,
             console: Console::new(console),
@@ -146,7 +152,7 @@ impl Run {
         descriptors: Vec<(String, OwnedFd)>,
         vmm: u32,
         vpnd: Option<u32>,
-        tpm: (u32, Measured),
+        tpm: (u32, Start),
         endpoints: Option<Vec<Endpoint>>,
     ) -> Result<Self, String> {
         let mut by_name: BTreeMap<String, OwnedFd> = descriptors.into_iter().collect();

@@ -191,7 +191,7 @@ fn make(sources: &Sources<'_>, packages: &Path, files: &[(String, PathBuf)], tem
     words.extend([image.as_os_str(), archive.as_os_str()]);
     sources.tools.output("usr/bin/mkfs.erofs", &words)?;
     fs::remove_file(&archive)?;
-    seal(template, &RECIPE, &sources.key)
+    seal(template, &RECIPE, &sources.key, &sources.approver)
 }
 
 /// Appends what is ours to the archive; what comes later in it replaces what was before.

@@ -104,7 +104,7 @@ pub(super) fn make(sources: &Sources<'_>, checks: &[Check], template: &Path) -> 
     fill_root(&root, sources, checks)?;
     root_image(sources, &root.path, &template.join(ROOT))?;
     fs::remove_dir_all(&root.path)?;
-    seal(template, &RECIPE, &sources.key)
+    seal(template, &RECIPE, &sources.key, &sources.approver)
 }
 
 fn fill_root(root: &Staging, sources: &Sources<'_>, checks: &[Check]) -> Result<()> {

@@ -1,4 +1,6 @@
-//! What a zone is given beside its processes: limits and a disposable disk; and how both go again.
+//! What a zone is given beside its processes: limits and an encrypted disk; and how both go again.
+
+use std::os::fd::OwnedFd;
 
 use init_protocol::{Event, MAX_ZONES, Request, ZoneProfile};
 
@@ -8,12 +10,13 @@ use crate::tpm;
 
 impl Host {
     /// Carries out a request that starts no process.
-    pub(crate) fn provide(&mut self, request: Request) {
+    pub(crate) fn provide(&mut self, request: Request, given: Vec<OwnedFd>) {
         match request {
             Request::Limit { slot, memory_mib } if slot < MAX_ZONES => {
                 self.guests.insert(slot, memory_mib);
             }
-            Request::OpenDisposable { slot, zone, size_mib } => self.open_disk(slot, &zone, size_mib),
+            Request::OpenDisposable { slot, zone, size_mib } => self.open_disposable(slot, &zone, size_mib),
+            Request::OpenPrivate { slot, zone } => self.open_private(slot, &zone, given),
             Request::CloseDisk { slot } => {
                 self.disks.close(slot);
             }
@@ -26,24 +29,39 @@ impl Host {
         }
     }
 
-    fn open_disk(&mut self, slot: u8, zone: &str, size_mib: u32) {
-        // A name reaches the console only as far as it is one.
-        let zone = if spawn::is_name(zone) { zone } else { "?" };
+    fn open_disposable(&mut self, slot: u8, zone: &str, size_mib: u32) {
         let opened = if self.ending {
             Err(anyhow::anyhow!("the machine is going down"))
         } else if self.has_process(slot) {
             Err(anyhow::anyhow!("a process of the zone is left"))
         } else {
-            self.disks.open(slot, size_mib)
+            self.disks.open_disposable(slot, size_mib)
         };
+        self.disk_opened(slot, zone, opened);
+    }
+
+    fn open_private(&mut self, slot: u8, zone: &str, given: Vec<OwnedFd>) {
+        let key = self.keeper.disk_key(slot);
+        let opened = match (given.into_iter().next(), key) {
+            _ if self.ending => Err(anyhow::anyhow!("the machine is going down")),
+            (Some(file), Some(key)) => self.disks.open_private(slot, file, &key),
+            (None, _) => Err(anyhow::anyhow!("no file came")),
+            (_, None) => Err(anyhow::anyhow!("keeper gave no key")),
+        };
+        self.disk_opened(slot, zone, opened);
+    }
+
+    fn disk_opened(&mut self, slot: u8, zone: &str, opened: anyhow::Result<OwnedFd>) {
+        // A name reaches the console only as far as it is one.
+        let zone = if spawn::is_name(zone) { zone } else { "?" };
         match opened {
             Ok(device) => {
-                self.console.say(format_args!("disposable disk of {zone} made"));
+                self.console.say(format_args!("disk of {zone} opened"));
                 self.link.hand(Event::DiskOpened { slot }, vec![device]);
             }
             Err(error) => {
                 let reason = format!("{error:#}");
-                self.console.say(format_args!("disposable disk of {zone} not made: {reason}"));
+                self.console.say(format_args!("disk of {zone} not opened: {reason}"));
                 self.link.tell(Event::DiskRefused { slot, reason });
             }
         }
@@ -52,7 +70,9 @@ impl Host {
     /// What a zone's virtual TPM is started with.
     pub(crate) fn prepare_tpm(&mut self, order: &Order) -> anyhow::Result<tpm::Given> {
         let zone = order.label.split_once(' ').map(|(_, zone)| zone).unwrap_or_default();
-        self.keeper.prepare(spawn::slot(order.user), zone, order.user)
+        let slot = spawn::slot(order.user);
+        // `zoned` asks for the disk of a disposable zone before any process of it.
+        self.keeper.prepare(slot, zone, order.user, self.disks.is_open(slot))
     }
 
     /// What a zone's process leaves behind goes: the group with the last one, the disk with the VMM.
@@ -65,7 +85,7 @@ impl Host {
             self.keeper.forget(slot);
         }
         if spawn::is_vmm(gone.user) && self.disks.close(slot) {
-            self.console.say(format_args!("{}: its disposable disk is gone", gone.label));
+            self.console.say(format_args!("{}: its disk is closed", gone.label));
         }
     }
 }

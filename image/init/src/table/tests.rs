@@ -7,7 +7,7 @@ fn rows_allow_so_many_calls() {
     let counts = rows.map(|row| (row.name, jail::calls::count(row.calls)));
     let expected = [
         ("uplink", 76),
-        ("keeper", 76),
+        ("keeper", 108),
         ("zoned", 110),
         ("desktop", 78),
         ("vmm", 91),

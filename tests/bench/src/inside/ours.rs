@@ -63,7 +63,7 @@ pub(super) fn start(zone: &Zone, private: &Path, network: Network) -> anyhow::Re
             (vec![tunnel(zone, vhost.into(), &mut held, &output)?], Some(("net", net)))
         }
     };
-    let disk = |read_only, serial: &str| Disk { read_only, serial: serial.to_owned() };
+    let disk = |read_only, serial: &str| Disk { read_only, serial: serial.to_owned(), late: false };
     let config = Config {
         zone: "bench".to_owned(),
         memory_mib: MEMORY_MIB,
@@ -71,8 +71,7 @@ pub(super) fn start(zone: &Zone, private: &Path, network: Network) -> anyhow::Re
         command_line: zone.command_line.clone(),
         disks: vec![disk(true, "template"), disk(false, "private")],
         network: (network == Network::Tunnel).then_some(MAC),
-        record: record()?,
-        tpm: false,
+        record: Some(record()?),
     };
     let writable = |path: &Path| {
         OpenOptions::new().read(true).write(true).open(path).with_context(|| path.display().to_string())

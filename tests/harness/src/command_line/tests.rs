@@ -7,6 +7,7 @@ fn host() -> HostDevices {
         processors: 2,
         kernel: "/k".into(),
         initramfs: "/i".into(),
+        stub: Some("/stub".into()),
         kernel_arguments: "console=ttyS0 quiet".to_owned(),
         data_disk: Some("/with,comma".into()),
         screen: Screen::None,
@@ -15,6 +16,7 @@ fn host() -> HostDevices {
         network: Some("/net".into()),
         qmp: "/qmp".into(),
         bridge: Some("/bridge".into()),
+        tpm: Some("/tpm".into()),
         more: Vec::new(),
     }
 }
@@ -36,6 +38,9 @@ fn every_device_of_a_test_host_is_there_once() {
         "virtio-vga,xres=1280,yres=800",
         "virtio-multitouch-pci",
         "path=/bridge",
+        "path=/tpm",
+        "tpm-crb",
+        "-kernel /stub -device loader,file=/k -device loader,file=/i,addr=0x40000000,force-raw=on",
         "name=org.bulkhead.test",
         "-display none",
     ] {
@@ -50,12 +55,14 @@ fn what_is_not_asked_for_is_not_there() {
         data_disk: None,
         network: None,
         bridge: None,
+        tpm: None,
+        stub: None,
         pointer: Pointer::Tablet,
         screen: Screen::Vnc(7),
         ..host()
     };
     let words = words(&host);
-    for part in ["virtio-blk", "-netdev", "virtio-net", "virtserialport", "multitouch"] {
+    for part in ["virtio-blk", "-netdev", "virtio-net", "virtserialport", "multitouch", "tpm"] {
         assert!(!words.contains(part), "{part:?} in {words:?}");
     }
     assert!(words.contains("-display vnc=127.0.0.1:7"), "never on another address");

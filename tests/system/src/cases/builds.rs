@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use template::{INITRD, KERNEL, MANIFEST, ROOT, SIGNATURE};
+use approval::Approval;
+use template::{APPROVAL, INITRD, KERNEL, MANIFEST, ROOT, SIGNATURE};
 
 use crate::world::World;
 
@@ -22,7 +23,8 @@ pub(super) fn micro_twice(world: &mut World) -> anyhow::Result<()> {
     }
     let [first, second] = &builds[..] else { anyhow::bail!("two builds were made") };
     let names: Vec<&str> = first.keys().map(String::as_str).collect();
-    ensure!(names == [INITRD, ROOT, MANIFEST, SIGNATURE, KERNEL], "the template consists of {names:?}");
+    let expected = [APPROVAL, INITRD, ROOT, MANIFEST, SIGNATURE, KERNEL];
+    ensure!(names == expected, "the template consists of {names:?}");
     for (name, bytes) in first {
         let other = second.get(name).with_context(|| format!("the second build has no {name}"))?;
         let place = bytes.iter().zip(other).position(|(one, other)| one != other);
@@ -57,7 +59,13 @@ fn content(folder: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
     for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
         let path: PathBuf = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).context("names are text")?.to_owned();
-        content.insert(name, fs::read(&path)?);
+        let mut bytes = fs::read(&path)?;
+        if name == APPROVAL {
+            // Its signature is another one each time; what is approved is not.
+            let approval = Approval::decode(&bytes).context("read an approval")?;
+            bytes = [&approval.policy[..], approval.purpose.as_bytes()].concat();
+        }
+        content.insert(name, bytes);
     }
     Ok(content)
 }

@@ -12,9 +12,10 @@ use crate::artifacts::Artifacts;
 use crate::disk::DataDisk;
 use crate::world::{BOOT, SOON, START, World, ensure_running, ensure_stopped, set_policy, test_machine};
 
-/// What the disposable zone writes, and what an ordinary one does.
+/// What the disposable zone writes, what an ordinary one does, and what lies on the data disk in clear.
 const SECRET: &str = "BULKHEAD-WRITTEN-BY-A-DISPOSABLE-ZONE";
-const PLAIN: &str = "BULKHEAD-WRITTEN-BY-AN-ORDINARY-ZONE";
+const SEALED: &str = "BULKHEAD-WRITTEN-BY-AN-ORDINARY-ZONE";
+const PLAIN: &str = "BULKHEAD-A-TEXT-THAT-NOBODY-HIDES";
 
 /// Bytes of noise that the check writes beside its text.
 const WRITTEN: u64 = 16 << 20;
@@ -51,7 +52,8 @@ struct Disk(PathBuf);
 impl Disk {
     fn new(artifacts: &Artifacts) -> anyhow::Result<Self> {
         let disk = DataDisk::new(artifacts, "disposable")?;
-        disk.copy_micro(artifacts, "micro")?;
+        let folder = disk.copy_micro(artifacts, "micro")?;
+        std::fs::write(folder.join("note"), PLAIN).context("leave a note")?;
         Ok(Self(disk.finish_with(artifacts, DISK).context("make the data disk")?))
     }
 }
@@ -79,7 +81,7 @@ pub(super) fn leaves_nothing(world: &mut World) -> anyhow::Result<()> {
     let mut machine = boot(&world.artifacts, &disk.0)?;
     machine.zones().wait_until("two zones", machine.within(BOOT), |status| status.zones.len() == 2)?;
     ensure_running(&machine, "kept")?;
-    home(&machine, "kept", &["write", PLAIN])?;
+    home(&machine, "kept", &["write", SEALED])?;
     let before = space(&machine)?;
 
     ensure_running(&machine, "once")?;
@@ -88,9 +90,11 @@ pub(super) fn leaves_nothing(world: &mut World) -> anyhow::Result<()> {
     ensure!(names.contains("marker") && names.contains("noise"), "/home holds {names:?}");
     let with = space(&machine)?;
     ensure!(with + WRITTEN <= before, "{with} bytes free, {before} before: nothing was written");
-    ensure!(mapped(&machine)? == 1, "the disk is no mapped device");
-    ensure!(contains(&disk.0, PLAIN)?, "the look at the disk does not even find what an ordinary zone wrote");
-    ensure!(!contains(&disk.0, SECRET)?, "the text is on the disk while the zone runs");
+    ensure!(mapped(&machine)? == 2, "a disk is no mapped device");
+    ensure!(contains(&disk.0, PLAIN)?, "the look at the disk does not even find what lies there in clear");
+    for text in [SECRET, SEALED] {
+        ensure!(!contains(&disk.0, text)?, "{text} is on the disk while the zones run");
+    }
 
     ensure_stopped(&machine, "once")?;
     let deadline = machine.within(SOON);
@@ -99,7 +103,7 @@ pub(super) fn leaves_nothing(world: &mut World) -> anyhow::Result<()> {
         ensure!(Instant::now() < deadline, "{} bytes free, {before} before", space(&machine)?);
         std::thread::park_timeout(Duration::from_millis(200));
     }
-    ensure!(mapped(&machine)? == 0, "a mapped device is left");
+    ensure!(mapped(&machine)? == 1, "a mapped device is left");
     let groups = machine.zones().files("/sys/fs/cgroup", machine.within(SOON))?;
     let left = |zone: &str| groups.iter().any(|entry| entry.path == format!("/sys/fs/cgroup/{zone}"));
     ensure!(!left("zone-0") && left("zone-1"), "groups of zones that run, and no others");

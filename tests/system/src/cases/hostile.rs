@@ -12,7 +12,7 @@ use test_bridge::processes::Process;
 
 use crate::artifacts::Artifacts;
 use crate::cpio;
-use crate::disk::{DataDisk, build_key};
+use crate::disk::{DataDisk, build_keys};
 use crate::hostile::{self, NAME, PROCESSORS};
 use crate::world::{BOOT, PAGE, SOON, START, World, ensure_connected, fetch_own_page, test_machine, zone};
 
@@ -69,7 +69,7 @@ fn boot(artifacts: &Artifacts, first: u64, seeds: u32) -> anyhow::Result<Machine
 fn data_disk(artifacts: &Artifacts, first: u64, seeds: u32) -> anyhow::Result<PathBuf> {
     let disk = DataDisk::new(artifacts, "hostile-zone")?;
     disk.copy_micro(artifacts, "micro")?;
-    hostile::make(&disk.template(NAME)?, &build_key(artifacts)?, first, seeds)?;
+    hostile::make(&disk.template(NAME)?, &build_keys(artifacts)?, first, seeds)?;
     disk.finish(artifacts)
 }
 

@@ -20,16 +20,22 @@ const PROGRAMS: [&str; 8] = [
     "bin/swtpm",
 ];
 
-/// What the last of them needs.
-const LIBRARIES: [&str; 8] = [
-    "lib/swtpm/ld-linux-x86-64.so.2",
-    "lib/swtpm/libc.so.6",
-    "lib/swtpm/libcrypto.so.3",
-    "lib/swtpm/libseccomp.so.2",
-    "lib/swtpm/libswtpm_libtpms.so.0",
-    "lib/swtpm/libtpms.so.0",
-    "lib/swtpm/libz.so.1",
-    "lib/swtpm/libzstd.so.1",
+/// What the last of them and `keeper` need.
+const LIBRARIES: [&str; 14] = [
+    "lib/debian/ld-linux-x86-64.so.2",
+    "lib/debian/libc.so.6",
+    "lib/debian/libcrypto.so.3",
+    "lib/debian/libgcc_s.so.1",
+    "lib/debian/libseccomp.so.2",
+    "lib/debian/libswtpm_libtpms.so.0",
+    "lib/debian/libtpms.so.0",
+    "lib/debian/libtss2-esys.so.0",
+    "lib/debian/libtss2-mu.so.0",
+    "lib/debian/libtss2-sys.so.1",
+    "lib/debian/libtss2-tcti-device.so.0",
+    "lib/debian/libtss2-tctildr.so.0",
+    "lib/debian/libz.so.1",
+    "lib/debian/libzstd.so.1",
 ];
 
 /// What zones run and the host does not: nobody may execute it here.

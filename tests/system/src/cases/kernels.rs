@@ -10,7 +10,7 @@ use harness::Machine;
 use template::{FileSum, KERNEL, MANIFEST, Summer};
 
 use crate::artifacts::Artifacts;
-use crate::disk::{DataDisk, build_key, sign_anew};
+use crate::disk::{DataDisk, build_keys, sign_anew};
 use crate::world::{BOOT, SOON, START, World, set_policy, test_machine};
 
 /// A zone whose kernel is Debian's as it is packaged: a bzImage.
@@ -71,7 +71,7 @@ fn replace_kernel(artifacts: &Artifacts, folder: &Path, name: &str, kernel: &[u8
     ensure!(manifest.contains(&before), "the manifest does not say {before:?}");
     let named = format!("name = \"{name}\"");
     let changes = [("name = \"micro\"", named.as_str()), (&before, &section(kernel))];
-    sign_anew(folder, &build_key(artifacts)?, &changes)
+    sign_anew(folder, &build_keys(artifacts)?, &changes)
 }
 
 /// What a manifest says of a kernel.

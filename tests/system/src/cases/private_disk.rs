@@ -8,7 +8,8 @@ use harness::Machine;
 use crate::artifacts::Artifacts;
 use crate::disk::DataDisk;
 use crate::world::{
-    BOOT, SOON, World, ensure_running, ensure_stopped, file, set_policy, test_machine, wait_for_notice,
+    BOOT, SOON, World, ensure_running, ensure_stopped, file, set_policy, switch_off, test_machine,
+    wait_for_notice, write_disk,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -19,7 +20,7 @@ const KILL: i32 = 9;
 /// The first zone's VMM (ARCHITECTURE.md, "Processes").
 const KEEPER: u32 = 2000;
 
-/// `keeper` keeps folders. The disks of the others were made before, of 24 and 48 MiB.
+/// `keeper` keeps folders. The disks of the others were made before, with other sizes.
 const POLICY: &str = r#"
 schema = 1
 version = 1
@@ -55,21 +56,39 @@ network = "none"
 /// What stands on the disks that were made before.
 const OLD: &str = "written long ago";
 
+/// The disks' sizes in an earlier policy.
+const EARLIER: [(&str, &str, &str); 2] = [
+    ("grown", "disk = \"96 MiB\"", "disk = \"24 MiB\""),
+    ("shrunk", "disk = \"16 MiB\"", "disk = \"48 MiB\""),
+];
+
+/// A host whose zones ran under an earlier policy.
 fn boot(artifacts: &Artifacts) -> anyhow::Result<Machine> {
-    let mut config = test_machine(artifacts)?;
-    config.name = "private".to_owned();
-    set_policy(&mut config, artifacts, POLICY)?;
     let disk = DataDisk::new(artifacts, "private-disk")?;
     disk.copy_micro(artifacts, "micro")?;
-    for (zone, mib) in [("grown", 24), ("shrunk", 48)] {
-        disk.add_private(artifacts, zone, mib, &[("deep/old", OLD)]).context("make a private disk")?;
+    let disk = disk.finish_with(artifacts, 384).context("make the data disk")?;
+    let tpm = artifacts.kept_tpm("private-tpm")?;
+    let boot = |policy: &str| {
+        let mut config = test_machine(artifacts)?;
+        config.name = "private".to_owned();
+        set_policy(&mut config, artifacts, policy)?;
+        write_disk(&mut config, &disk);
+        config.tpm = Some(tpm.clone());
+        config.memory_mib = 1536;
+        config.network = None;
+        let machine = Machine::boot(config).context("boot a host with private disks")?;
+        machine.zones().wait_until("the zones", machine.within(BOOT), |status| status.zones.len() == 3)?;
+        anyhow::Ok(machine)
+    };
+    let earlier = EARLIER.iter().fold(POLICY.to_owned(), |policy, (_, now, then)| policy.replace(now, then));
+    let machine = boot(&earlier).context("the earlier policy")?;
+    for (zone, ..) in EARLIER {
+        ensure_running(&machine, zone)?;
+        file(&machine, zone, &["put", "/home/deep/old", OLD])?;
+        ensure_stopped(&machine, zone)?;
     }
-    config.data_disk = Some(disk.finish_with(artifacts, 384).context("make the data disk")?);
-    config.memory_mib = 1536;
-    config.network = None;
-    let machine = Machine::boot(config).context("boot a host with private disks")?;
-    machine.zones().wait_until("the zones", machine.within(BOOT), |status| status.zones.len() == 3)?;
-    Ok(machine)
+    switch_off(machine)?;
+    boot(POLICY)
 }
 
 /// What the guest's log says.

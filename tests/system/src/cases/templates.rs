@@ -8,7 +8,7 @@ use template::{INITRD, ROOT, SIGNATURE, SigningKey, verity};
 
 use crate::artifacts::Artifacts;
 use crate::cpio;
-use crate::disk::{DataDisk, build_key, flip, sign_anew};
+use crate::disk::{DataDisk, Keys, build_keys, flip, sign_anew};
 use crate::world::{BOOT, SOON, START, World, test_machine};
 
 /// Zones of this machine: their name and template, what the refusal says.
@@ -54,7 +54,7 @@ fn boot(artifacts: &Artifacts) -> anyhow::Result<Machine> {
 }
 
 fn data_disk(artifacts: &Artifacts) -> anyhow::Result<std::path::PathBuf> {
-    let key = build_key(artifacts)?;
+    let key = build_keys(artifacts)?;
     let disk = DataDisk::new(artifacts, "odd-templates")?;
     let add = |name: &str| -> anyhow::Result<std::path::PathBuf> {
         let folder = disk.copy_micro(artifacts, name)?;
@@ -64,7 +64,9 @@ fn data_disk(artifacts: &Artifacts) -> anyhow::Result<std::path::PathBuf> {
     };
     add(GOOD)?;
     std::fs::remove_file(add("unsigned")?.join(SIGNATURE))?;
-    sign_anew(&add("stranger")?, &SigningKey::from_seed([0xaa; 8], [0xaa; 32]), &[])?;
+    let stranger =
+        Keys { sign: SigningKey::from_seed([0xaa; 8], [0xaa; 32]), approve: build_keys(artifacts)?.approve };
+    sign_anew(&add("stranger")?, &stranger, &[])?;
     disk.copy_micro(artifacts, "renamed")?;
     sign_anew(&add("old")?, &key, &[("epoch = 1", "epoch = 0")])?;
     flip(&add("initrd")?.join(INITRD), 5000)?;

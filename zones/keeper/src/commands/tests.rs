@@ -19,13 +19,55 @@ fn commands_are_those_of_the_specification() {
     let check = |command: Vec<u8>, expected: String| assert_eq!(hex(&command), expected);
     check(startup(), "80010000000c000001440000".to_owned());
     check(extend(8, &digest), extend_text.to_owned());
-    check(forget_record(), "80020000001f000001224000000c0140000100000009400000090000000000".to_owned());
+    check(undefine(RECORD), "80020000001f000001224000000c0140000100000009400000090000000000".to_owned());
     check(
-        define_record(),
+        define(RECORD, &[], &[]),
         "80020000002d0000012a4000000c00000009400000090000000000 0000 000e 01400001 000b 42050001 0000 0020"
             .replace(' ', ""),
     );
-    let write = format!("800200000043000001374000000c01400001000000094000000900000000000020{text}0000");
-    check(write_record(&digest), write);
+    check(
+        define(KEPT, &[0xAA; 2], &[0xBB; 32]),
+        format!(
+            "80020000004f0000012a4000000c00000009400000090000000000 0002aaaa 002e 01400002 000b 42080001 0020{} 0060",
+            "bb".repeat(32)
+        )
+        .replace(' ', ""),
+    );
+    let write_text = format!("800200000043000001374000000c01400001000000094000000900000000000020{text}0000");
+    check(write(RECORD, &digest), write_text);
+    check(
+        read(KEPT, 0x0300_0000, &[0xAA; 2]),
+        "8002000000250000014e 01400002 01400002 0000000b 03000000 0000 00 0002aaaa 0060 0000"
+            .replace(' ', ""),
+    );
+    check(
+        policy_session(),
+        format!("80010000002b00000176 40000007 40000007 0010{} 0000 01 0010 000b", "0".repeat(32))
+            .replace(' ', ""),
+    );
+    check(
+        policy_pcrs(0x0300_0000, &[0, 11]),
+        "80010000001a0000017f 03000000 0000 00000001 000b 03 010800".replace(' ', ""),
+    );
+    let key = ApprovalKey { x: [1; 32], y: [2; 32] };
+    let area = hex(&key.public_area());
+    check(load_key(&key), format!("80010000006a000001670000 0058{area} 4000000c").replace(' ', ""));
+    let approval = Approval { purpose: "for".to_owned(), policy: digest, signature: ([3; 32], [4; 32]) };
+    let (hash, name) = (hex(&approval.hash()), hex(&key.name()));
+    check(
+        verify(0x8000_0000, &approval),
+        format!(
+            "80010000007800000177 80000000 0020{hash} 0018 000b 0020{} 0020{}",
+            "03".repeat(32),
+            "04".repeat(32)
+        )
+        .replace(' ', ""),
+    );
+    check(
+        authorize(0x0300_0000, &key, &approval, &[0x80, 0x22]),
+        format!("80010000005b0000016a 03000000 0020{text} 0003666f72 0022{name} 8022").replace(' ', ""),
+    );
+    check(policy_password(0x0300_0000), "80010000000e0000018c03000000".to_owned());
+    check(flush(0x8000_0000), "80010000000e0000016580000000".to_owned());
     check(request(control::SET_LOCALITY, &[4]), "0000000504".to_owned());
 }

@@ -7,28 +7,59 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::*;
-use crate::keys::{StateKey, UnkeptKeys};
+use approval::{
+    Approver, Digest, FIRMWARE as OF_FIRMWARE, extended, firmware_policy, sha256, template_policy,
+    template_purpose,
+};
+use hw_tpm::Secret;
+use zone_protocol::keeper::Measured;
 
-const MEASURED: Measured =
-    Measured { kernel: [4; 32], command_line: [8; 32], initrd: [9; 32], record: Some([11; 32]) };
+use super::*;
+use crate::secrets::SecretError;
+
+const MEASURED: Measured = Measured { kernel: [4; 32], command_line: [8; 32], initrd: [9; 32] };
 
 /// What zones begin with here.
 const FIRMWARE: &[u8] = &[0xF0; 9000];
 
-/// Keys that tests know.
-struct KnownKeys;
+/// Secrets that tests know.
+#[derive(Default)]
+struct KnownSecrets {
+    made: std::rc::Rc<std::cell::RefCell<Vec<String>>>,
+}
 
-impl StateKeys for KnownKeys {
-    fn key(&mut self, zone: &str) -> std::io::Result<StateKey> {
-        if zone == "keyless" { Err(std::io::ErrorKind::NotFound.into()) } else { Ok([0x6B; 32]) }
+impl Secrets for KnownSecrets {
+    fn open(&mut self, zone: &str) -> Result<(Secret, bool), SecretError> {
+        if zone == "keyless" {
+            return Err(SecretError::Random(std::io::ErrorKind::NotFound.into()));
+        }
+        Ok((Secret::new([0x6B; 32]), self.made.borrow().iter().any(|made| made == zone)))
     }
+
+    fn made(&mut self, zone: &str) -> Result<(), SecretError> {
+        self.made.borrow_mut().push(zone.to_owned());
+        Ok(())
+    }
+}
+
+/// What the image's maker signs here.
+fn signed(approver: &Approver, firmware: &[u8], measured: &Measured) -> [Approval; 2] {
+    let Measured { kernel, command_line, initrd } = measured;
+    let of_template = template_policy(&approver.key().unwrap(), kernel, command_line, initrd);
+    [
+        approver.approve(OF_FIRMWARE, firmware_policy(&sha256(&[firmware]))).unwrap(),
+        approver.approve(&template_purpose("micro"), of_template).unwrap(),
+    ]
 }
 
 struct Bench {
     tpms: Tpms,
     init: Channel,
     zoned: Channel,
+    approver: Approver,
+    /// What zones begin with now.
+    start: Start,
+    made: std::rc::Rc<std::cell::RefCell<Vec<String>>>,
 }
 
 impl Bench {
@@ -36,11 +67,22 @@ impl Bench {
         let (init, theirs) = Channel::pair().unwrap();
         let (zoned, of_keeper) = Channel::pair().unwrap();
         zoned.set_nonblocking().unwrap();
-        Self {
-            tpms: Tpms::new(theirs, of_keeper, Box::new(KnownKeys), FIRMWARE.to_vec()).unwrap(),
-            init,
-            zoned,
-        }
+        init.set_nonblocking().unwrap();
+        let approver = Approver::from_pkcs8(&Approver::generate().unwrap()).unwrap();
+        let [of_firmware, of_template] = signed(&approver, FIRMWARE, &MEASURED);
+        let image =
+            Image { firmware: FIRMWARE.to_vec(), key: approver.key().unwrap(), approval: of_firmware };
+        let start = Start {
+            measured: MEASURED,
+            template: "micro".to_owned(),
+            approval: of_template.encode(),
+            user: "anna".to_owned(),
+            keep: vec!["/srv".to_owned()],
+        };
+        let secrets = KnownSecrets::default();
+        let made = std::rc::Rc::clone(&secrets.made);
+        let tpms = Tpms::new(theirs, of_keeper, Box::new(secrets), image).unwrap();
+        Self { tpms, init, zoned, approver, start, made }
     }
 
     fn settle(&mut self) {
@@ -53,7 +95,7 @@ impl Bench {
     fn started(&mut self, slot: u8, zone: &str) -> (UnixStream, OwnedFd) {
         let (control, of_keeper) = UnixStream::pair().unwrap();
         let (key, into_key) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let started = FromInit::TpmStarted { slot, zone: zone.to_owned() };
+        let started = FromInit::TpmStarted { slot, zone: zone.to_owned(), disposable: zone == "disposable" };
         self.init.send(&started, &[of_keeper.as_fd(), into_key.as_fd()]).unwrap();
         control.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         drop(into_key);
@@ -62,7 +104,8 @@ impl Bench {
     }
 
     fn begin(&mut self, slot: u8, number: u32) {
-        self.zoned.send(&ToKeeper::Begin { slot, number, measured: MEASURED }, &[]).unwrap();
+        let begin = ToKeeper::Begin { slot, number, start: self.start.clone(), disk: true };
+        self.zoned.send(&begin, &[]).unwrap();
         self.settle();
     }
 
@@ -104,7 +147,7 @@ fn a_tpm_gets_its_key_and_the_first_question() {
     let (mut control, key) = bench.started(3, "office");
     let mut bytes = [0; 64];
     assert_eq!(rustix::io::read(&key, &mut bytes), Ok(32));
-    assert_eq!(bytes[..32], [0x6B; 32]);
+    assert_eq!(bytes[..32], ZoneKeys::of(&[0x6B; 32]).state[..]);
     // And nobody can write another one.
     assert_eq!(rustix::io::read(&key, &mut bytes), Ok(0));
     bench.begin(3, 7);
@@ -121,10 +164,18 @@ fn what_goes_wrong_is_said_once_and_to_whom_it_concerns() {
     let mut bench = Bench::new();
     bench.begin(0, 1);
     assert_eq!(bench.failed(), is(0, 1, "is not there"));
+    // It waits for its key until its zone ends, and the zone's user hears why.
     let (_control, key) = bench.started(0, "keyless");
-    assert_eq!(rustix::io::read(&key, &mut [0; 64]), Ok(0));
+    rustix::io::ioctl_fionbio(&key, true).unwrap();
+    assert_eq!(rustix::io::read(&key, &mut [0; 64]), Err(Errno::AGAIN));
     bench.begin(0, 2);
-    assert_eq!(bench.failed(), is(0, 2, "is not there"));
+    assert_eq!(bench.failed(), is(0, 2, "does not open: there are no random numbers: entity not found"));
+    bench.start.approval.push(0);
+    let (_control, _key) = bench.started(0, "office");
+    bench.begin(0, 2);
+    let reason = "gives nothing out: the approval of the template: bytes that are no approvals";
+    assert_eq!(bench.failed(), is(0, 2, reason));
+    bench.start.approval.pop();
     let (first, _key) = bench.started(0, "office");
     let (_other, _key) = bench.started(1, "vault");
     bench.begin(0, 3);
@@ -147,6 +198,7 @@ fn what_goes_wrong_is_said_once_and_to_whom_it_concerns() {
 #[test]
 fn a_keeper_that_was_started_again_takes_a_living_tpm_over() {
     let mut bench = Bench::new();
+    bench.made.borrow_mut().push("office".to_owned());
     let (mut control, of_keeper) = UnixStream::pair().unwrap();
     let lives = FromInit::TpmLives { slot: 5, zone: "office".to_owned() };
     bench.init.send(&lives, &[of_keeper.as_fd()]).unwrap();
@@ -157,12 +209,6 @@ fn a_keeper_that_was_started_again_takes_a_living_tpm_over() {
     control.read_exact(&mut question).unwrap();
     assert_eq!(question, [0, 0, 0, 1]);
     assert!(bench.answer().is_none());
-}
-
-#[test]
-fn keys_differ() {
-    let mut keys = UnkeptKeys;
-    assert_ne!(keys.key("office").unwrap(), keys.key("office").unwrap());
 }
 
 /// A process that does not outlive its test.
@@ -210,16 +256,6 @@ fn transact(data: &OwnedFd, command: &[u8]) -> Vec<u8> {
     response
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut sum = template::Summer::default();
-    sum.add(bytes);
-    sum.finish().sha256
-}
-
-fn extended(register: [u8; 32], digest: [u8; 32]) -> [u8; 32] {
-    sha256(&[register, digest].concat())
-}
-
 /// The SHA-256 bank's register.
 fn register(data: &OwnedFd, number: u8) -> Vec<u8> {
     let mut selected = [0; 3];
@@ -227,6 +263,15 @@ fn register(data: &OwnedFd, number: u8) -> Vec<u8> {
     let read = [&[0x80, 1, 0, 0, 0, 20, 0, 0, 1, 0x7E, 0, 0, 0, 1, 0, 0x0B, 3][..], &selected].concat();
     let response = transact(data, &read);
     response[response.len() - 32..].to_vec()
+}
+
+/// What `init` gets for a zone's disk.
+fn disk_key(bench: &Bench) -> Option<Vec<u8>> {
+    let (ToInit::DiskKey { slot: 0 }, pipes) = bench.init.receive::<ToInit>().ok()? else { return None };
+    let mut key = vec![0; 128];
+    let count = rustix::io::read(&pipes[0], &mut key).unwrap();
+    key.truncate(count);
+    Some(key)
 }
 
 #[test]
@@ -241,36 +286,117 @@ fn the_real_one_begins_again_and_again() {
     // A register that was begun from locality 4 says so.
     let mut locality = [0; 32];
     locality[31] = 4;
-    let measured = |digest| extended([0; 32], digest);
+    let measured = |digest: &Digest| extended(&[0; 32], digest);
     let expected = [
-        extended(locality, sha256(FIRMWARE)),
-        measured(MEASURED.kernel),
-        measured(MEASURED.command_line),
-        measured(MEASURED.initrd),
+        extended(&locality, &sha256(&[FIRMWARE])),
+        measured(&MEASURED.kernel),
+        measured(&MEASURED.command_line),
+        measured(&MEASURED.initrd),
         [0; 32],
     ];
+    let mut keys = Vec::new();
+    let mut records = Vec::new();
     for number in 1..=3 {
         bench.begin(0, number);
         let (answer, mut descriptors) = bench.next_answer();
         assert_eq!(answer, FromKeeper::Ready { slot: 0, number });
+        keys.push(disk_key(&bench).unwrap());
         let data = descriptors.remove(0);
         let registers = [0, 4, 8, 9, 11].map(|number| register(&data, number));
         assert_eq!(registers, expected);
+        let mut record = vec![0; 4096];
+        let count = rustix::io::read(&descriptors[0], &mut record).unwrap();
+        record.truncate(count);
+        let decoded = handover::record::Record::decode(&record).unwrap();
+        assert!(decoded.credentials().any(|credential| credential == ("bulkhead.user", &b"anna"[..])));
+        assert!(decoded.credentials().any(|credential| credential == ("bulkhead.keep", &b"/srv"[..])));
         // The record: TPM2_NV_Read with the index's own, empty, authorization.
         let index = [0x01, 0x40, 0, 1];
         let session = [0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0];
         let read =
             [&[0x80, 2, 0, 0, 0, 35, 0, 0, 1, 0x4E][..], &index, &index, &session, &[0, 32, 0, 0]].concat();
         let response = transact(&data, &read);
-        assert_eq!(response.get(16..48), Some(&[11; 32][..]), "{response:x?}");
+        assert_eq!(response.get(16..48), Some(&sha256(&[&record])[..]), "{response:x?}");
+        records.push(record);
         // A guest measures, and is reset: nothing of it is left.
         let digests = [&[0, 0, 0, 1, 0, 0x0B][..], &[1; 32]].concat();
         let extend = [&[0x80, 2, 0, 0, 0, 65, 0, 0, 1, 0x82, 0, 0, 0, 11][..], &session, &digests].concat();
         assert_eq!(transact(&data, &extend)[6..10], [0; 4]);
+        // Behind that nobody reads what the TPM keeps: with the authorization the policy does not hold.
+        let auth = &ZoneKeys::of(&[0x6B; 32]).auth;
+        let policy = transact(&data, &crate::commands::policy_session());
+        let handle = u32::from_be_bytes(policy[10..14].try_into().unwrap());
+        assert_eq!(transact(&data, &crate::commands::policy_password(handle))[6..10], [0; 4]);
+        let refused = transact(&data, &crate::commands::read(crate::commands::KEPT, handle, &auth[..]));
+        assert_eq!(refused[6..10], 0x99D_u32.to_be_bytes(), "{refused:x?}");
     }
+    assert!(keys[0].len() == DISK_KEY_BYTES && keys.iter().all(|key| *key == keys[0]));
+    assert!(records[0] != records[1] && records[1] != records[2], "each start has a record of its own");
+    assert_eq!(*bench.made.borrow(), ["office"]);
     drop(child);
     bench.settle();
-    // The state on the disk is no plain text: another key does not open it.
+    // The state on the disk is no plain text.
     let state = std::fs::read(folder.path().join("tpm2-00.permall")).unwrap();
-    assert!(!state.windows(32).any(|window| window == [11; 32]));
+    assert!(!state.windows(32).any(|window| window == &keys[0][..32]));
+    // The next process, on the same state, gives the same.
+    let (control, key) = bench.started(0, "office");
+    let child = swtpm(folder.path(), control, key).unwrap();
+    bench.begin(0, 4);
+    assert_eq!(bench.next_answer().0, FromKeeper::Ready { slot: 0, number: 4 });
+    assert_eq!(disk_key(&bench).as_ref(), Some(&keys[0]));
+    nothing_else_opens(&mut bench);
+    drop(child);
+}
+
+/// Whatever is not approved gets nothing, and what is opens again afterwards.
+fn nothing_else_opens(bench: &mut Bench) {
+    let firmware = "gives nothing out: this host's firmware for zones is not approved. Install an image whose maker you \
+                    trust";
+    let template = "gives nothing out: the zone's kernel, command line or initrd are not approved for its template. \
+                    Install the template again";
+    let signature = "gives nothing out: an approval is not signed by the key that it was made for. Install the template again";
+    let good = bench.start.clone();
+    let mut number = 10;
+    let mut refused = |bench: &mut Bench, reason: &str| {
+        number += 1;
+        bench.begin(0, number);
+        let failed = FromKeeper::Failed { slot: 0, number, reason: reason.to_owned() };
+        assert_eq!(bench.next_answer().0, failed);
+        assert!(disk_key(bench).is_none(), "a key went out: {reason}");
+    };
+    // One bit in the kernel, the command line, the initrd.
+    for part in 0..3 {
+        let Measured { kernel, command_line, initrd } = &mut bench.start.measured;
+        [kernel, command_line, initrd][part][31] ^= 1;
+        refused(bench, template);
+        bench.start = good.clone();
+    }
+    // One bit in the firmware.
+    bench.tpms.image.firmware[4000] ^= 1;
+    refused(bench, firmware);
+    bench.tpms.image.firmware[4000] ^= 1;
+    // Another template's approval, whose kernel this one claims to be.
+    bench.start.template = "debian".to_owned();
+    refused(bench, signature);
+    bench.start = good.clone();
+    // A template that its maker approved for another name.
+    let [_, approval] = signed(&bench.approver, FIRMWARE, &MEASURED);
+    let other = bench.approver.approve(&template_purpose("debian"), approval.policy).unwrap();
+    bench.start.template = "debian".to_owned();
+    bench.start.approval = other.encode();
+    refused(bench, template);
+    bench.start = good.clone();
+    // Another key.
+    let stranger = Approver::from_pkcs8(&Approver::generate().unwrap()).unwrap();
+    let [_, forged] = signed(&stranger, FIRMWARE, &MEASURED);
+    bench.start.approval = forged.encode();
+    refused(bench, signature);
+    bench.start = good.clone();
+    // An update that its maker approved opens.
+    let newer = Measured { kernel: [0x44; 32], ..MEASURED };
+    let [_, approval] = signed(&bench.approver, FIRMWARE, &newer);
+    bench.start = Start { measured: newer, approval: approval.encode(), ..good };
+    bench.begin(0, 90);
+    assert_eq!(bench.next_answer().0, FromKeeper::Ready { slot: 0, number: 90 });
+    assert!(disk_key(bench).is_some());
 }

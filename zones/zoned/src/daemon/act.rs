@@ -137,7 +137,10 @@ impl Daemon {
         };
         let vmm = self.spawn(zone, ZoneProfile::Vmm, &prepared.vmm)?;
         if let Some(state) = self.zones.get_mut(zone) {
-            state.run = Some(Run::new(prepared.ends, vmm, vpnd, (tpm, prepared.measured)));
+            state.run = Some(Run::new(prepared.ends, vmm, vpnd, (tpm, prepared.start)));
+            if let Some(run) = &mut state.run {
+                run.private = prepared.private;
+            }
         }
         self.add_tunnel(zone);
         Ok(Ok(()))

@@ -13,7 +13,7 @@ use init_protocol::{Event as InitEvent, ExitCause, Request, ZoneProfile};
 use ipc::SendError;
 use serde::{Deserialize, Serialize};
 use vpn_protocol::VpndStatus;
-use zone_protocol::keeper::Measured;
+use zone_protocol::keeper::Start;
 
 use super::Daemon;
 use crate::launch::{endpoints, tunnel_of};
@@ -31,7 +31,7 @@ struct Saved {
     vmm: u32,
     vpnd: Option<u32>,
     tpm: u32,
-    measured: Measured,
+    start: Start,
     tunnel_up: bool,
     life: SavedLife,
 }
@@ -170,7 +170,7 @@ impl Daemon {
         past.is(saved.tpm, ZoneProfile::Swtpm, slot, &zone.name)?;
         let key = |name: &str| self.settings.keys.get(name).copied();
         let tunnel = tunnel_of(policy, zone, key).map_err(|error| error.to_string())?;
-        let (peers, tpm) = (tunnel.map(|(tunnel, _)| endpoints(tunnel)), (saved.tpm, saved.measured));
+        let (peers, tpm) = (tunnel.map(|(tunnel, _)| endpoints(tunnel)), (saved.tpm, saved.start));
         let mut run = Run::adopted(descriptors, saved.vmm, saved.vpnd, tpm, peers)?;
         let place = self.zones.get_mut(index).ok_or("the policy has no such zone")?;
         let mut adopted = Zone::new(tunnel.is_some(), now);
@@ -196,8 +196,8 @@ impl Daemon {
                 continue;
             };
             let (vmm, vpnd, tunnel_up) = (run.vmm, run.vpnd, run.vpnd_status.up);
-            let (tpm, measured) = run.tpm;
-            let saved = Saved { version: VERSION, zone: name, vmm, vpnd, tpm, measured, tunnel_up, life };
+            let (tpm, start) = run.tpm.clone();
+            let saved = Saved { version: VERSION, zone: name, vmm, vpnd, tpm, start, tunnel_up, life };
             let state = postcard::to_stdvec(&saved).context("encode a zone's state")?;
             let kept = Kept { state: state.clone(), generation: run.generation };
             if zone.kept.as_ref() == Some(&kept) {

@@ -66,6 +66,30 @@ fn a_zone_starts_runs_a_check_and_stops() {
 }
 
 #[test]
+fn a_zone_whose_disk_does_not_open_does_not_start() {
+    use zone_protocol::keeper::{FromKeeper, ToKeeper};
+    let mut world = World::new("disk-refused");
+    assert_eq!(world.call(Method::Start("vault".into())), Reply::Done);
+    let mut vmm = world.next_spawn(ZoneProfile::Vmm, 1);
+    let events = vmm.channel("events");
+    events.send(&VmmEvent::TpmWanted, &[]).unwrap();
+    world.settle();
+    let (ToKeeper::Begin { slot, number, .. }, _) = world.keeper.receive().unwrap();
+    let (data, record) = rustix::pipe::pipe().unwrap();
+    world.keeper.send(&FromKeeper::Ready { slot, number }, &[data.as_fd(), record.as_fd()]).unwrap();
+    world.settle();
+    assert!(matches!(world.next_order(), Ok((Request::OpenPrivate { .. }, _))));
+    world.tell_init(&InitEvent::DiskRefused { slot: 1, reason: "keeper gave no key".into() });
+    world.expect_kill(vmm.number);
+    world.exited(vmm.number, ExitCause::Signal(9));
+    let reason = "The zone's private disk was not opened: keeper gave no key.";
+    world.check_state(1, Phase::Failed, Some(reason));
+    // An answer that nobody waits for closes the disk again.
+    world.tell_init(&InitEvent::DiskOpened { slot: 1 });
+    assert!(matches!(world.next_order(), Ok((Request::CloseDisk { slot: 1 }, _))));
+}
+
+#[test]
 fn a_machine_gets_its_tpm_at_the_start_and_at_each_reset() {
     use zone_protocol::keeper::{FromKeeper, ToKeeper};
     let mut world = World::new("tpm");
@@ -73,35 +97,48 @@ fn a_machine_gets_its_tpm_at_the_start_and_at_each_reset() {
     let mut vmm = world.next_spawn(ZoneProfile::Vmm, 1);
     let events = vmm.channel("events");
     events.set_nonblocking().unwrap();
-    let mut measured = Vec::new();
-    for _ in 0..2 {
+    let mut starts = Vec::new();
+    for is_first in [true, false] {
         events.send(&VmmEvent::TpmWanted, &[]).unwrap();
         world.settle();
-        let (ToKeeper::Begin { slot, number, measured: these }, _) = world.keeper.receive().unwrap();
-        assert_eq!((slot, world.tpms.get(&number)), (1, Some(&1)));
-        measured.push(these);
+        let (ToKeeper::Begin { slot, number, start, disk }, _) = world.keeper.receive().unwrap();
+        assert_eq!((slot, world.tpms.get(&number), disk), (1, Some(&1), is_first));
+        starts.push(start);
         let (data, far_end) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (record, into_record) = rustix::pipe::pipe().unwrap();
+        rustix::io::write(&into_record, b"record").unwrap();
+        let channels = [data.as_fd(), record.as_fd()];
         // What belongs to an earlier run reaches nobody.
-        world.keeper.send(&FromKeeper::Ready { slot, number: number + 1 }, &[data.as_fd()]).unwrap();
+        world.keeper.send(&FromKeeper::Ready { slot, number: number + 1 }, &channels).unwrap();
         let failed = FromKeeper::Failed { slot: 0, number, reason: "is another one's".into() };
         world.keeper.send(&failed, &[]).unwrap();
         world.settle();
         assert!(matches!(events.receive::<Command>(), Err(ReceiveError::WouldBlock)));
-        world.keeper.send(&FromKeeper::Ready { slot, number }, &[data.as_fd()]).unwrap();
+        world.keeper.send(&FromKeeper::Ready { slot, number }, &channels).unwrap();
         world.settle();
+        if is_first {
+            // The machine gets both at once, when the disk is there, too.
+            assert!(matches!(events.receive::<Command>(), Err(ReceiveError::WouldBlock)));
+            let (request, file) = world.next_order().unwrap();
+            assert_eq!(request, Request::OpenPrivate { slot: 1, zone: "vault".into() });
+            assert_eq!(rustix::fs::fstat(&file[0]).unwrap().st_size, 16 << 20);
+            world.init.send(&InitEvent::DiskOpened { slot: 1 }, &[file[0].as_fd()]).unwrap();
+            world.settle();
+        }
         let (command, descriptors) = events.receive::<Command>().unwrap();
-        assert_eq!(command, Command::Tpm);
+        assert_eq!((command, descriptors.len()), (Command::Tpm, if is_first { 3 } else { 2 }));
         rustix::io::write(&descriptors[0], b"command").unwrap();
         assert_eq!(rustix::io::read(&far_end, &mut [0; 16]).unwrap(), 7);
+        assert_eq!(rustix::io::read(&descriptors[1], &mut [0; 16]).unwrap(), 6);
         events.send(&VmmEvent::Started, &[]).unwrap();
         world.settle();
         world.check_state(1, Phase::Starting, None);
     }
-    // The template's kernel and initrd, the whole command line, the start's record.
-    assert_eq!(measured[0], measured[1]);
-    let Measured { kernel, command_line, initrd, record } = measured[0];
-    let digests = BTreeSet::from([kernel, command_line, initrd, record.unwrap()]);
-    assert_eq!(digests.len(), 4);
+    // The template's kernel and initrd, the whole command line.
+    assert_eq!(starts[0], starts[1]);
+    let Measured { kernel, command_line, initrd } = starts[0].measured;
+    assert_eq!(BTreeSet::from([kernel, command_line, initrd]).len(), 3);
+    assert_eq!((&starts[0].template[..], &starts[0].approval[..]), ("micro", &b"approved"[..]));
     events.send(&VmmEvent::TpmWanted, &[]).unwrap();
     world.settle();
     let (ToKeeper::Begin { slot, number, .. }, _) = world.keeper.receive().unwrap();

@@ -1,14 +1,17 @@
-//! The zones' virtual TPMs: `keeper` begins them, the VMMs get their data channels.
+//! The zones' virtual TPMs: `keeper` begins them, the VMMs get their data channels and, with the first one, the private
+//! disk that it opened.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use anyhow::Context;
+use init_protocol::Request;
 use ipc::ReceiveError;
 use zone_protocol::keeper::{FromKeeper, ToKeeper};
 use zone_protocol::vmm::Command;
 
 use super::Daemon;
+use crate::launch::private_file;
 use crate::lifecycle::Event;
 
 impl Daemon {
@@ -17,9 +20,10 @@ impl Daemon {
     /// # Errors
     /// It takes no question: what follows "the virtual TPM".
     pub(super) fn begin_tpm(&mut self, zone: usize) -> Result<(), String> {
-        let Some((number, measured)) = self.run_mut(zone).map(|run| run.tpm) else { return Ok(()) };
+        let disk = self.wants_disk(zone);
+        let Some((number, start)) = self.run_mut(zone).map(|run| run.tpm.clone()) else { return Ok(()) };
         let Ok(slot) = u8::try_from(zone) else { return Ok(()) };
-        let sent = self.keeper.send(&ToKeeper::Begin { slot, number, measured }, &[]);
+        let sent = self.keeper.send(&ToKeeper::Begin { slot, number, start, disk }, &[]);
         sent.map_err(|error| format!("has nobody who begins it: {error}"))
     }
 
@@ -43,15 +47,65 @@ impl Daemon {
             tracing::info!(zone = self.zone_name(zone), "late answer about a TPM");
             return Ok(());
         }
-        match (answer, descriptors.first()) {
-            (FromKeeper::Ready { .. }, Some(data)) => {
-                self.tell_vmm(zone, &Command::Tpm, &[data.as_fd()]);
+        match answer {
+            FromKeeper::Ready { .. } => {
+                let Ok([data, record]) = <[OwnedFd; 2]>::try_from(descriptors) else {
+                    return self.event(zone, Event::TpmFailed("came without its channels".to_owned()), now);
+                };
+                if !self.wants_disk(zone) {
+                    self.tell_vmm(zone, &Command::Tpm, &[data.as_fd(), record.as_fd()]);
+                    return Ok(());
+                }
+                if let Some(run) = self.run_mut(zone) {
+                    run.ready = Some([data, record]);
+                }
+                let refused = self.ask_for_disk(zone).err().map(Event::DiskRefused);
+                refused.map_or(Ok(()), |event| self.event(zone, event, now))
+            }
+            FromKeeper::Failed { reason, .. } => self.event(zone, Event::TpmFailed(reason), now),
+        }
+    }
+
+    /// Whether the zone's machine waits for its private disk, too.
+    fn wants_disk(&self, zone: usize) -> bool {
+        let disposable =
+            self.policy().and_then(|policy| policy.zones.get(zone)).is_some_and(|zone| zone.disposable);
+        !disposable && self.zones.get(zone).is_some_and(|zone| !zone.life.has_booted())
+    }
+
+    /// Has `init` open the private disk; a fragment when that cannot be asked for.
+    fn ask_for_disk(&mut self, zone: usize) -> Result<(), String> {
+        let waiting = self.run_mut(zone).and_then(|run| run.private.take());
+        let Some(of_policy) = self.policy().and_then(|policy| policy.zones.get(zone)) else { return Ok(()) };
+        let file = match waiting {
+            Some(file) => file,
+            // An earlier `zoned` had it.
+            None => private_file(&self.paths.data, of_policy).map_err(|error| error.to_string())?,
+        };
+        let slot = u8::try_from(zone).map_err(|error| error.to_string())?;
+        let request = Request::OpenPrivate { slot, zone: of_policy.name.clone() };
+        self.init.send(&request, &[file.as_fd()]).map_err(|error| error.to_string())
+    }
+
+    /// The private disk is there, or a fragment says why not: the machine gets it with the TPM that waited for it.
+    pub(super) fn disk_answered(
+        &mut self,
+        slot: u8,
+        disk: Result<OwnedFd, String>,
+        now: Instant,
+    ) -> anyhow::Result<()> {
+        let zone = usize::from(slot);
+        let Some([data, record]) = self.run_mut(zone).and_then(|run| run.ready.take()) else {
+            // It came too late: nobody waits for it any more.
+            tracing::warn!(slot, "late answer about a disk");
+            return self.init.send(&Request::CloseDisk { slot }, &[]).context("close a disk");
+        };
+        match disk {
+            Ok(disk) => {
+                self.tell_vmm(zone, &Command::Tpm, &[data.as_fd(), record.as_fd(), disk.as_fd()]);
                 Ok(())
             }
-            (FromKeeper::Ready { .. }, None) => {
-                self.event(zone, Event::TpmFailed("came without its data channel".to_owned()), now)
-            }
-            (FromKeeper::Failed { reason, .. }, _) => self.event(zone, Event::TpmFailed(reason), now),
+            Err(reason) => self.event(zone, Event::DiskRefused(reason), now),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The private disk of a zone that is not disposable: a file on the data disk, made at the zone's first start and
-//! grown by the policy.
+//! grown by the policy. What is in it is encrypted; nobody here has its key.
 //!
 //! It is never removed once it is whole, and never made smaller: who shrinks a disk in the policy loses nothing and is
 //! told. A start that fails here takes back what it made.

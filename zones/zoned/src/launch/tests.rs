@@ -114,19 +114,17 @@ fn a_zone_with_a_tunnel_gets_everything() {
     let data = Data::new("tunnel");
     let policy = policy();
     let prepared = data.prepare(&plan(&policy, 0)).unwrap();
-    let expected =
-        ["config", "events", "agent", "console", "firmware", "kernel", "initrd", "disk0", "disk1", "net"];
+    let expected = ["config", "events", "agent", "console", "firmware", "kernel", "initrd", "disk0", "net"];
     assert_eq!(names(&prepared.vmm), expected);
     let vpnd = prepared.vpnd.as_ref().unwrap();
     assert_eq!(names(vpnd), ["config", "vhost", "uplink", "status"]);
     let config: Config = read(find(&prepared.vmm, "config"));
     assert!(config.command_line.starts_with("console=hvc0 bulkhead.root=2,"), "{}", config.command_line);
     assert_eq!((config.memory_mib, config.vcpus), (64, 1));
-    let record = handover::record::Record::decode(&config.record.0).unwrap();
-    assert!(!record.no_vtpm_yet() && record.bytes()[48..].starts_with(b"office\0"));
-    assert_eq!(record.credentials().count(), 4);
-    let again: Config = read(find(&data.prepare(&plan(&policy, 0)).unwrap().vmm, "config"));
-    assert_ne!(config.record, again.record, "each start has a record of its own");
+    // Its TPM brings the record of each start, and what opens the disk.
+    assert!(config.record.is_none() && config.disks[1].late && !config.disks[0].late);
+    assert_eq!(rustix::fs::fstat(prepared.private.as_ref().unwrap()).unwrap().st_size, 16 << 20);
+    assert_eq!(prepared.start.measured.command_line, sha256(config.command_line.as_bytes()));
     assert!(config.disks[0].read_only && !config.disks[1].read_only);
     let tunnel: VpndConfig = read(find(vpnd, "config"));
     assert_eq!(tunnel.private_key, [7; 32]);
@@ -223,24 +221,17 @@ fn a_private_disk_that_cannot_be_made_leaves_nothing() {
 fn what_a_zone_is_stands_in_its_record_and_not_on_its_command_line() {
     let data = Data::new("keep");
     let mut policy = Policy::clone(&policy());
-    let config = |policy: &Policy| {
+    let prepare = |policy: &Policy| {
         let prepared = data.prepare(&plan(policy, 1)).unwrap();
-        read::<Config>(find(&prepared.vmm, "config"))
+        (prepared.start, read::<Config>(find(&prepared.vmm, "config")).command_line)
     };
-    let credential = |config: &Config, wanted: &str| {
-        let record = handover::record::Record::decode(&config.record.0).unwrap();
-        let found = record.credentials().find(|(name, _)| *name == wanted);
-        found.map(|(_, value)| String::from_utf8(value.to_vec()).unwrap())
-    };
-    let without = config(&policy);
-    assert_eq!(credential(&without, "bulkhead.user").as_deref(), Some("user"));
-    assert_eq!(credential(&without, "bulkhead.keep"), None);
+    let (start, without) = prepare(&policy);
+    assert_eq!((start.user.as_str(), start.keep.len()), ("user", 0));
     policy.zones[1].keep = ["/var/lib/app", "/srv"].map(str::to_owned).to_vec();
     policy.zones[1].user = "anna".to_owned();
-    let with = config(&policy);
-    assert_eq!(credential(&with, "bulkhead.user").as_deref(), Some("anna"));
-    assert_eq!(credential(&with, "bulkhead.keep").as_deref(), Some("/var/lib/app:/srv"));
-    assert_eq!(with.command_line, without.command_line);
+    let (start, with) = prepare(&policy);
+    assert_eq!((start.user.as_str(), start.keep), ("anna", policy.zones[1].keep.clone()));
+    assert_eq!(with, without);
 }
 
 #[test]

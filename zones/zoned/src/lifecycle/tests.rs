@@ -443,6 +443,7 @@ impl Shadow {
             | Event::Booted
             | Event::TpmWanted
             | Event::TpmFailed(_)
+            | Event::DiskRefused(_)
             | Event::Paused
             | Event::Resumed
             | Event::NetworkLost => self.vmm,

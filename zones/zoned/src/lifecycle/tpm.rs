@@ -36,6 +36,11 @@ impl Lifecycle {
         self.is_on() && self.tpm_wanted
     }
 
+    /// Whether its guest ran already: the machine has all its disks.
+    pub(crate) fn has_booted(&self) -> bool {
+        self.booted
+    }
+
     /// It cannot be begun: follows "the virtual TPM".
     pub(super) fn tpm_failed(&mut self, reason: &str, now: Instant) -> Vec<Action> {
         self.wind_down(After::Failed(format!("The zone's virtual TPM {reason}.")), now)

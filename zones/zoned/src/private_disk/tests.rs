@@ -25,7 +25,7 @@ fn ask(events: Vec<(Event, bool)>) -> (Result<OwnedFd, LaunchError>, VecDeque<Ev
     let mut earlier = VecDeque::new();
     let result = open(&ours, 1, zone, &mut earlier);
     init.join().unwrap();
-    (result, earlier)
+    (result, earlier.into_iter().map(|(event, _)| event).collect())
 }
 
 #[test]

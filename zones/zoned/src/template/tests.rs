@@ -32,6 +32,7 @@ pub(crate) fn install(data: &Path, epoch: u32, version: u64, signer: &SigningKey
     let manifest = Manifest::new(&recipe, write(KERNEL, b"kernel"), write(INITRD, b"initrd"), root).unwrap();
     let text = manifest.encode();
     fs::write(folder.join(MANIFEST), &text).unwrap();
+    fs::write(folder.join(APPROVAL), "approved").unwrap();
     fs::write(folder.join(SIGNATURE), signer.sign(text.as_bytes())).unwrap();
 }
 

@@ -107,6 +107,7 @@ impl World {
                 | Request::Kill { .. }
                 | Request::Limit { .. }
                 | Request::OpenDisposable { .. }
+                | Request::OpenPrivate { .. }
                 | Request::CloseDisk { .. }
                 | Request::Store { .. }
                 | Request::Discard { .. }

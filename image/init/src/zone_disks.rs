@@ -1,0 +1,109 @@
+//! Encrypted disks of zones.
+//!
+//! A disposable one is a nameless file on the data disk, under a key that nobody ever has: it is drawn here, goes into the
+//! kernel and is wiped. Without a name its space comes back when the last user of the disk closes it, also after a power
+//! cut. A private one is a file of `zoned`'s, under the key that `keeper` released: that comes by a pipe and goes the same
+//! way. The kernel forgets a key with its disk, and a disk goes at the latest when its zone's VMM is gone.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::OwnedFd;
+
+use anyhow::Context;
+use init_protocol::MAX_ZONES;
+use jail::crypt::{CryptDisk, Key};
+use rustix::fs::{Mode, OFlags};
+
+use crate::mounts;
+
+/// The largest disk in MiB, as in a policy.
+const LARGEST: u32 = 1_048_576;
+/// What must be free on the data disk, or the zone's first writes fail.
+const RESERVE: u64 = 8 * MIB;
+const MIB: u64 = 1024 * 1024;
+/// The agent takes a disk that begins with so many zero bytes for one that was never used; through a key, an empty file
+/// reads as noise.
+const BLANK: usize = 128 * 1024;
+
+/// The disks by slot.
+#[derive(Debug, Default)]
+pub(crate) struct ZoneDisks {
+    open: BTreeMap<u8, CryptDisk>,
+}
+
+impl ZoneDisks {
+    /// Makes the slot's disposable disk and returns a descriptor of it for the zone.
+    pub(crate) fn open_disposable(&mut self, slot: u8, size_mib: u32) -> anyhow::Result<OwnedFd> {
+        anyhow::ensure!((1..=LARGEST).contains(&size_mib), "size of {size_mib} MiB");
+        self.close(slot);
+        let backing = nameless_file(u64::from(size_mib) * MIB)?;
+        let key = Key::random().context("draw a key")?;
+        self.open(slot, backing, &key)
+    }
+
+    /// Opens the slot's private disk in `file`, with the key in a pipe, and returns a descriptor of it for the zone.
+    pub(crate) fn open_private(&mut self, slot: u8, file: OwnedFd, key: &OwnedFd) -> anyhow::Result<OwnedFd> {
+        let file = File::from(file);
+        anyhow::ensure!(file.metadata().context("look at the disk's file")?.is_file(), "the disk is no file");
+        self.close(slot);
+        let key = Key::from_pipe(key).context("take the disk's key")?;
+        self.open(slot, file, &key)
+    }
+
+    fn open(&mut self, slot: u8, backing: File, key: &Key) -> anyhow::Result<OwnedFd> {
+        anyhow::ensure!(slot < MAX_ZONES, "slot {slot} is not below {MAX_ZONES}");
+        let unused = is_unused(&backing).context("read the disk's file")?;
+        // The last disk of the slot may still have the name while somebody closes it.
+        let disk =
+            (0..8).find_map(|turn| match CryptDisk::open(&format!("slot-{slot}-{turn}"), &backing, key) {
+                Err(jail::crypt::OpenCryptError::Step { cause, .. })
+                    if cause.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) =>
+                {
+                    None
+                }
+                other => Some(other),
+            });
+        let made = disk.context("the slot's last disks are still in use")?;
+        let (disk, device) = made.context("make the disk")?;
+        let mut device = File::from(device);
+        if unused {
+            device.write_all(&vec![0; BLANK]).context("begin it with zeros")?;
+            device.sync_data().context("begin it with zeros")?;
+            device.rewind().context("begin it with zeros")?;
+        }
+        self.open.insert(slot, disk);
+        Ok(device.into())
+    }
+
+    /// Whether the slot has a disk.
+    pub(crate) fn is_open(&self, slot: u8) -> bool {
+        self.open.contains_key(&slot)
+    }
+
+    /// Forgets the slot's disk, if it has one; says whether it had.
+    pub(crate) fn close(&mut self, slot: u8) -> bool {
+        self.open.remove(&slot).is_some()
+    }
+}
+
+/// A file without a name on the data disk.
+fn nameless_file(size: u64) -> anyhow::Result<File> {
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let file = rustix::fs::open(mounts::DATA, flags, Mode::RUSR | Mode::WUSR)
+        .with_context(|| format!("make a file on the data disk at {}", mounts::DATA))?;
+    let space = rustix::fs::fstatvfs(&file).context("ask for free space")?;
+    anyhow::ensure!(space.f_bavail.saturating_mul(space.f_frsize) >= RESERVE, "the data disk is full");
+    let file = File::from(file);
+    file.set_len(size).context("size it")?;
+    Ok(file)
+}
+
+/// Whether nothing was ever written at the beginning: what is encrypted is not all zeros.
+fn is_unused(backing: &File) -> std::io::Result<bool> {
+    let mut start = Vec::with_capacity(BLANK);
+    let mut reader = backing;
+    reader.rewind()?;
+    reader.take(u64::try_from(BLANK).unwrap_or(u64::MAX)).read_to_end(&mut start)?;
+    Ok(start.iter().all(|byte| *byte == 0))
+}

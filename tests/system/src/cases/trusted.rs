@@ -1,0 +1,119 @@
+//! What the machine's TPM is for: a zone's disk opens with it, and without it nothing of the zone does.
+
+use anyhow::{Context, ensure};
+use control_api::Phase;
+use harness::{Machine, TpmConfig};
+
+use crate::artifacts::Artifacts;
+use crate::disk::DataDisk;
+use crate::world::{
+    BOOT, SOON, World, ensure_running, ensure_stopped, file, set_policy, switch_off, test_machine,
+    write_disk, zone,
+};
+
+const POLICY: &str = r#"
+schema = 1
+version = 1
+name = "Trusted"
+
+[zone.kept]
+colour = "green"
+template = "micro"
+memory = "128 MiB"
+vcpus = 1
+disk = "32 MiB"
+network = "none"
+
+[zone.other]
+colour = "blue"
+template = "micro"
+memory = "128 MiB"
+vcpus = 1
+disk = "32 MiB"
+network = "none"
+
+[zone.once]
+colour = "red"
+template = "micro"
+memory = "128 MiB"
+vcpus = 1
+disk = "32 MiB"
+disposable = true
+network = "none"
+"#;
+
+/// What the zone writes, and where.
+const MINE: &str = "/home/mine";
+const TEXT: &str = "what only this machine reads";
+
+fn boot(artifacts: &Artifacts, disk: &std::path::Path, tpm: Option<TpmConfig>) -> anyhow::Result<Machine> {
+    let mut config = test_machine(artifacts)?;
+    config.name = "trusted".to_owned();
+    set_policy(&mut config, artifacts, POLICY)?;
+    write_disk(&mut config, disk);
+    config.tpm = tpm;
+    config.memory_mib = 1536;
+    config.network = None;
+    let machine = Machine::boot(config).context("boot the host")?;
+    machine.zones().wait_until("three zones", machine.within(BOOT), |status| status.zones.len() == 3)?;
+    Ok(machine)
+}
+
+/// The zone fails, and says why.
+fn refused(machine: &Machine, name: &str, words: &[&str]) -> anyhow::Result<()> {
+    machine.zones().start(name, machine.within(SOON)).with_context(|| format!("start {name}"))?;
+    machine.zones().wait_for_phase(name, Phase::Failed, machine.within(SOON))?;
+    let reason = zone_reason(machine, name)?;
+    ensure!(words.iter().all(|word| reason.contains(word)), "{name} failed otherwise: {reason}");
+    Ok(())
+}
+
+fn zone_reason(machine: &Machine, name: &str) -> anyhow::Result<String> {
+    Ok(zone(machine, name)?.state.reason.unwrap_or_default())
+}
+
+pub(super) fn own_tpm_only(world: &mut World) -> anyhow::Result<()> {
+    let artifacts = &world.artifacts;
+    let disk = DataDisk::new(artifacts, "trusted")?;
+    disk.copy_micro(artifacts, "micro")?;
+    let disk = disk.finish_with(artifacts, 320).context("make the data disk")?;
+    let tpm = artifacts.kept_tpm("trusted-tpm")?;
+
+    let machine = boot(artifacts, &disk, Some(tpm.clone()))?;
+    for name in ["kept", "other"] {
+        ensure_running(&machine, name)?;
+        file(&machine, name, &["put", MINE, TEXT])?;
+    }
+    ensure_stopped(&machine, "kept")?;
+    ensure_stopped(&machine, "other")?;
+    switch_off(machine)?;
+
+    // The same disk in another machine.
+    let machine = boot(artifacts, &disk, Some(artifacts.tpm())).context("another TPM")?;
+    refused(&machine, "kept", &["storage key", "another machine's", "Zones open only on the machine"])?;
+    ensure_running(&machine, "once").context("a disposable zone needs no TPM")?;
+    switch_off(machine)?;
+
+    let machine = boot(artifacts, &disk, None).context("no TPM")?;
+    refused(&machine, "kept", &["no TPM 2.0 that answers", "machine's setup"])?;
+    switch_off(machine)?;
+
+    // One byte of what is sealed, and of what a zone's own TPM keeps: each costs its own zone.
+    crate::disk::alter(artifacts, &disk, "/keeper/kept.zone", 200)?;
+    crate::disk::alter(artifacts, &disk, "/vtpm/other/tpm2-00.permall", 700)?;
+    let machine = boot(artifacts, &disk, Some(tpm.clone())).context("altered files")?;
+    refused(&machine, "kept", &["sealed record was made by another TPM, or was altered"])?;
+    refused(&machine, "other", &["virtual TPM"])?;
+    switch_off(machine)?;
+    crate::disk::alter(artifacts, &disk, "/keeper/kept.zone", 200)?;
+    crate::disk::alter(artifacts, &disk, "/vtpm/other/tpm2-00.permall", 700)?;
+
+    // And nothing of all this cost the machine that it belongs to anything.
+    let machine = boot(artifacts, &disk, Some(tpm)).context("the machine's own TPM again")?;
+    for name in ["kept", "other"] {
+        ensure_running(&machine, name)?;
+        ensure!(file(&machine, name, &["get", MINE])? == TEXT, "{name} lost what it wrote");
+    }
+    switch_off(machine)?;
+    std::fs::remove_file(&disk).context("remove the disk")
+}

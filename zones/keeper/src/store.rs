@@ -1,0 +1,167 @@
+//! What `keeper` keeps on the data disk: what the machine remembers of its TPM, and each zone's sealed secret. Nothing of
+//! it opens without this machine's TPM.
+//!
+//! A file is replaced whole: after a power cut there is the old one or the new one.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use hw_tpm::{Machine, Sealed};
+use rustix::fs::{AtFlags, Mode, OFlags, fsync, open, openat, renameat, unlinkat};
+use rustix::io::Errno;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The file of the machine; zones' names have no dot.
+const MACHINE: &str = "machine.tpm";
+/// The end of a zone's file.
+const ZONE: &str = ".zone";
+/// No such file is longer.
+const LONGEST: u64 = 64 * 1024;
+
+/// A zone, as far as its TPM goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredZone {
+    /// Its secret.
+    pub(crate) secret: Sealed,
+    /// Its own TPM keeps something: from then on it is never made anew.
+    pub(crate) made: bool,
+}
+
+/// A file of ours cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// It cannot be read or written.
+    #[error("{0}: {1}")]
+    File(String, #[source] io::Error),
+    /// It is none of ours.
+    #[error("{0} is damaged")]
+    Damaged(String),
+}
+
+/// The folder.
+#[derive(Debug)]
+pub(crate) struct Store {
+    folder: OwnedFd,
+}
+
+impl Store {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { folder: open(folder, flags, Mode::empty())? })
+    }
+
+    /// What the machine remembers of its TPM.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn machine(&self) -> Result<Option<Machine>, StoreError> {
+        self.read(MACHINE)
+    }
+
+    /// Keeps that.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn keep_machine(&self, machine: &Machine) -> Result<(), StoreError> {
+        self.write(MACHINE, machine)
+    }
+
+    /// A zone; `None`: it was never opened here.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn zone(&self, zone: &str) -> Result<Option<StoredZone>, StoreError> {
+        self.read(&format!("{zone}{ZONE}"))
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn keep_zone(&self, zone: &str, stored: &StoredZone) -> Result<(), StoreError> {
+        self.write(&format!("{zone}{ZONE}"), stored)
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StoreError> {
+        let failed = |error| StoreError::File(name.to_owned(), error);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = match openat(&self.folder, name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(failed(error.into())),
+        };
+        let mut bytes = Vec::new();
+        File::from(file).take(LONGEST).read_to_end(&mut bytes).map_err(failed)?;
+        match postcard::take_from_bytes(&bytes) {
+            Ok((value, [])) => Ok(Some(value)),
+            Ok(_) | Err(_) => Err(StoreError::Damaged(name.to_owned())),
+        }
+    }
+
+    fn write(&self, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
+        let bytes = postcard::to_stdvec(value).expect("what is kept holds nothing that postcard refuses");
+        let write = || -> io::Result<()> {
+            let next = format!("{name}.next");
+            // What a power cut left.
+            match unlinkat(&self.folder, &next, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let mut file = File::from(openat(&self.folder, &next, flags, Mode::RUSR | Mode::WUSR)?);
+            file.write_all(&bytes)?;
+            fsync(&file)?;
+            renameat(&self.folder, &next, &self.folder, name)?;
+            Ok(fsync(&self.folder)?)
+        };
+        write().map_err(|error| StoreError::File(name.to_owned(), error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(made: bool) -> StoredZone {
+        let secret =
+            Sealed { public: vec![1, 2], private: vec![3; 200], purpose: "for".to_owned(), pin: None };
+        StoredZone { secret, made }
+    }
+
+    #[test]
+    fn what_is_kept_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        assert!(store.machine().unwrap().is_none() && store.zone("office").unwrap().is_none());
+        let machine = Machine { storage_key: vec![7; 34], owner: stored(true).secret };
+        store.keep_machine(&machine).unwrap();
+        store.keep_zone("office", &stored(false)).unwrap();
+        // A power cut left half a file.
+        std::fs::write(folder.path().join("office.zone.next"), b"half").unwrap();
+        store.keep_zone("office", &stored(true)).unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!(store.machine().unwrap(), Some(machine));
+        assert_eq!(store.zone("office").unwrap(), Some(stored(true)));
+        assert!(store.zone("vault").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_damaged_file_is_said_to_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        store.keep_zone("office", &stored(true)).unwrap();
+        let path = folder.path().join("office.zone");
+        let bytes = std::fs::read(&path).unwrap();
+        for damaged in [&bytes[..10], &[&bytes[..], &[0]].concat()] {
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(store.zone("office").unwrap_err().to_string(), "office.zone is damaged");
+        }
+    }
+}
