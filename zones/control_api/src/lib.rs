@@ -6,7 +6,10 @@
 //! plain thread or a poll loop. It never starts a thread and never waits unless its caller asks for that.
 
 pub mod client;
+mod pin;
 pub mod wire;
+
+pub use pin::{FEWEST_DIGITS, MOST_DIGITS, Pin};
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +60,8 @@ pub struct Zone {
     pub colour: String,
     /// Where it is in its life.
     pub state: State,
+    /// What opens it.
+    pub login: Login,
     /// Its tunnel; `None`: the policy gives it no network.
     pub tunnel: Option<Tunnel>,
 }
@@ -74,6 +79,67 @@ pub struct State {
     pub agent: Option<String>,
     /// The user whose session is open in it, as its agent says. A zone without sessions has none.
     pub session: Option<String>,
+}
+
+/// What a user does to open a zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
+pub struct Login {
+    /// What is asked for.
+    pub factor: Factor,
+    /// Its PIN was chosen; `false`: the first one that is given will be it.
+    pub chosen: bool,
+    /// The PIN pad's digits change places at each use.
+    pub shuffle: bool,
+    /// Wrong PINs until the zone is locked, if the machine's TPM said so; 0: it is.
+    pub tries_left: Option<u32>,
+}
+
+/// What a zone asks for beside the touch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, zlink(rename_all = "snake_case"))]
+#[expect(missing_docs, reason = "the interface's text takes no words on variants")]
+pub enum Factor {
+    // Nothing: `Start`.
+    #[default]
+    Touch,
+    // A PIN: `Open`.
+    Pin,
+}
+
+/// Why a zone was not opened: each has its own way forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, zlink(rename_all = "snake_case"))]
+#[expect(missing_docs, reason = "the interface's text takes no words on variants")]
+pub enum Cause {
+    // It asks for a PIN, and none was given.
+    PinNeeded,
+    // The PIN cannot be one.
+    BadPin,
+    // The PIN is another one; the TPM has counted it.
+    WrongPin,
+    // Too many wrong PINs.
+    LockedOut,
+    // The machine's measured state is not approved.
+    NotApproved,
+    // The machine has no TPM.
+    TpmMissing,
+    // The machine's TPM lost what it kept for this system.
+    TpmCleared,
+    // It is another machine's.
+    TpmForeign,
+    // Another system owns it.
+    TpmOwned,
+    // It refuses everything for a while.
+    TpmBusy,
+    // What is kept on the data disk was altered.
+    Damaged,
+    // Anything else: the reason says it.
+    Other,
 }
 
 /// Phase of a zone's life.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{AuditPage, CheckResult, INTERFACE, Status};
+use crate::{AuditPage, Cause, CheckResult, INTERFACE, Pin, Status};
 
 /// The largest call that a server reads.
 pub const MAX_CALL: usize = 64 * 1024;
@@ -23,6 +23,13 @@ pub enum Method {
     Monitor,
     /// Begin to start this zone.
     Start(String),
+    /// Open this zone with its PIN, and begin to start it.
+    Open {
+        /// The zone.
+        zone: String,
+        /// Its PIN; the first one that is given is its PIN from then on.
+        pin: Pin,
+    },
     /// Begin to stop this zone: its guest is asked, then the machine ends.
     Stop(String),
     /// End this zone at once, without asking its guest.
@@ -80,6 +87,18 @@ pub enum CallError {
     /// The reason, a sentence.
     #[error("{0}")]
     Refused(String),
+    /// What a zone needs was not given out.
+    #[error("{reason}")]
+    NotOpened {
+        /// The zone.
+        zone: String,
+        /// What stands in the way.
+        cause: Cause,
+        /// A sentence for the user.
+        reason: String,
+        /// Wrong PINs until the zone is locked, where it has a PIN and the TPM said so.
+        tries_left: Option<u32>,
+    },
     /// No interface of this name.
     #[error("there is no interface {0:?}")]
     InterfaceNotFound(String),
@@ -162,6 +181,9 @@ impl Call {
             Method::Status => ("org.bulkhead.Zones.Status", None),
             Method::Monitor => ("org.bulkhead.Zones.Monitor", None),
             Method::Start(zone) => ("org.bulkhead.Zones.Start", Some(json!({ "zone": zone }))),
+            Method::Open { zone, pin } => {
+                ("org.bulkhead.Zones.Open", Some(json!({ "zone": zone, "pin": pin })))
+            }
             Method::Stop(zone) => ("org.bulkhead.Zones.Stop", Some(json!({ "zone": zone }))),
             Method::Kill(zone) => ("org.bulkhead.Zones.Kill", Some(json!({ "zone": zone }))),
             Method::Restart(zone) => ("org.bulkhead.Zones.Restart", Some(json!({ "zone": zone }))),
@@ -218,6 +240,7 @@ fn parse_method(name: &str, parameters: Option<&Value>) -> Result<Method, CallEr
         (INTERFACE, "Status") => Ok(Method::Status),
         (INTERFACE, "Monitor") => Ok(Method::Monitor),
         (INTERFACE, "Start") => Ok(Method::Start(text("zone")?)),
+        (INTERFACE, "Open") => Ok(Method::Open { zone: text("zone")?, pin: Pin::new(text("pin")?) }),
         (INTERFACE, "Stop") => Ok(Method::Stop(text("zone")?)),
         (INTERFACE, "Kill") => Ok(Method::Kill(text("zone")?)),
         (INTERFACE, "Restart") => Ok(Method::Restart(text("zone")?)),
@@ -301,6 +324,10 @@ fn error_to_wire(error: &CallError) -> (String, Value) {
         CallError::UnknownZone(zone) => ("org.bulkhead.Zones.UnknownZone".into(), json!({ "zone": zone })),
         CallError::NotRunning(zone) => ("org.bulkhead.Zones.NotRunning".into(), json!({ "zone": zone })),
         CallError::Refused(reason) => ("org.bulkhead.Zones.Refused".into(), json!({ "reason": reason })),
+        CallError::NotOpened { zone, cause, reason, tries_left } => (
+            "org.bulkhead.Zones.NotOpened".into(),
+            json!({ "zone": zone, "cause": cause, "reason": reason, "tries_left": tries_left }),
+        ),
         CallError::InterfaceNotFound(name) => {
             ("org.varlink.service.InterfaceNotFound".into(), json!({ "interface": name }))
         }
@@ -323,6 +350,14 @@ fn error_from_wire(name: &str, parameters: Option<&Value>) -> CallError {
         "org.bulkhead.Zones.UnknownZone" => CallError::UnknownZone(text("zone")),
         "org.bulkhead.Zones.NotRunning" => CallError::NotRunning(text("zone")),
         "org.bulkhead.Zones.Refused" => CallError::Refused(text("reason")),
+        "org.bulkhead.Zones.NotOpened" => CallError::NotOpened {
+            zone: text("zone"),
+            cause: parameters
+                .and_then(|it| Cause::deserialize(it.get("cause")?).ok())
+                .unwrap_or(Cause::Other),
+            reason: text("reason"),
+            tries_left: parameters.and_then(|it| u32::deserialize(it.get("tries_left")?).ok()),
+        },
         "org.varlink.service.InterfaceNotFound" => CallError::InterfaceNotFound(text("interface")),
         "org.varlink.service.MethodNotFound" => CallError::MethodNotFound(text("method")),
         "org.varlink.service.InvalidParameter" => CallError::InvalidParameter(text("parameter")),
