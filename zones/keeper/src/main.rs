@@ -17,6 +17,7 @@
 mod begin;
 mod commands;
 mod keys;
+mod pin;
 mod secrets;
 mod store;
 mod tpms;

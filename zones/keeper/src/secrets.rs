@@ -4,9 +4,11 @@
 //! other; while it thinks, everything here waits.
 
 use approval::{Approval, ApprovalKey, HOST};
-use hw_tpm::{Machine, OpenTpmError, ProvisionError, SealError, Secret, Tpm, UnsealError};
+use hw_tpm::{NewPin, OpenTpmError, PinIndex, ProvisionError, SealError, Secret, Tpm, UnsealError};
+use zone_protocol::keeper::{Cause, Factor, PinState};
 
 use crate::keys::random;
+use crate::pin::{is_pin, stretch};
 use crate::store::{Store, StoreError, StoredZone};
 
 /// The machine's TPM, through the kernel's resource manager.
@@ -27,6 +29,9 @@ pub(crate) enum SecretError {
     /// It opens nothing.
     #[error("{0}. {advice}", advice = unseal_advice(.0))]
     Unseal(#[from] UnsealError),
+    /// What the user typed is no PIN.
+    #[error("a PIN has 6 to 12 digits")]
+    BadPin,
     /// Our own files.
     #[error("what the host keeps of its TPM cannot be used: {0}; check the data disk")]
     Store(#[from] StoreError),
@@ -49,12 +54,62 @@ fn unseal_advice(error: &UnsealError) -> &'static str {
     match error {
         UnsealError::NotApproved | UnsealError::BadApproval => "Install an image whose maker you trust",
         UnsealError::NotOurs => "Put the data disk's own files back",
-        UnsealError::WrongPin
-        | UnsealError::LockedOut
-        | UnsealError::PinNeeded
-        | UnsealError::PinGone
-        | UnsealError::Refused(..) => "Start the machine again",
+        UnsealError::WrongPin => "Try again",
+        UnsealError::LockedOut => "What lies in the zone stays where it is",
+        UnsealError::PinNeeded => "Open the zone with it",
+        UnsealError::PinGone => "The zone does not open on this machine any more",
+        UnsealError::Refused(..) => "Start the machine again",
     }
+}
+
+impl SecretError {
+    /// What a user can do about it follows from this.
+    pub(crate) fn cause(&self) -> Cause {
+        match self {
+            Self::Open(OpenTpmError::Missing(_)) | Self::Provision(ProvisionError::Missing(_)) => {
+                Cause::TpmMissing
+            }
+            Self::Open(OpenTpmError::Cleared) => Cause::TpmCleared,
+            Self::Open(OpenTpmError::Foreign) => Cause::TpmForeign,
+            Self::Provision(ProvisionError::Owned) => Cause::TpmOwned,
+            Self::Provision(ProvisionError::LockedOut) => Cause::TpmBusy,
+            Self::Seal(SealError::Owner(error)) => of_unsealing(error),
+            Self::Unseal(error) => of_unsealing(error),
+            Self::BadPin => Cause::BadPin,
+            Self::Store(StoreError::Damaged(_)) => Cause::Damaged,
+            Self::Open(OpenTpmError::Refused(..))
+            | Self::Provision(ProvisionError::Refused(..))
+            | Self::Seal(SealError::Refused(..))
+            | Self::Store(StoreError::File(..))
+            | Self::Random(_) => Cause::Other,
+        }
+    }
+}
+
+fn of_unsealing(error: &UnsealError) -> Cause {
+    match error {
+        UnsealError::NotApproved | UnsealError::BadApproval => Cause::NotApproved,
+        UnsealError::WrongPin => Cause::WrongPin,
+        UnsealError::LockedOut => Cause::LockedOut,
+        UnsealError::PinNeeded => Cause::PinNeeded,
+        UnsealError::NotOurs => Cause::Damaged,
+        UnsealError::PinGone => Cause::TpmCleared,
+        UnsealError::Refused(..) => Cause::Other,
+    }
+}
+
+/// How a zone is to be opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum How<'a> {
+    /// By nobody: one that asks for no PIN.
+    Alone,
+    /// By a user, as the policy wants it. A zone that is sealed otherwise is sealed anew once it opened.
+    User {
+        /// What the policy asks for.
+        factor: Factor,
+        /// What was typed.
+        typed: Option<&'a str>,
+    },
 }
 
 /// A source of secrets.
@@ -63,7 +118,10 @@ pub(crate) trait Secrets {
     ///
     /// # Errors
     /// [`SecretError`].
-    fn open(&mut self, zone: &str) -> Result<(Secret, bool), SecretError>;
+    fn open(&mut self, zone: &str, how: How<'_>) -> Result<(Secret, bool), SecretError>;
+
+    /// What is known of its PIN.
+    fn pin(&mut self, zone: &str) -> PinState;
 
     /// From now on the zone's own TPM keeps something.
     ///
@@ -91,34 +149,139 @@ impl Hardware {
         if let Some(tpm) = self.tpm.take() {
             return Ok(tpm);
         }
-        if let Some(machine) = self.store.machine()? {
-            return Ok(Tpm::open(&self.device, &machine)?);
-        }
-        let keep = |machine: &Machine| Ok::<_, SecretError>(self.store.keep_machine(machine)?);
-        let (tpm, _) = Tpm::provision(&self.device, self.key, HOST, keep)?;
+        let (mut tpm, mut machine, owner) = match self.store.machine()? {
+            Some(machine) => {
+                let mut tpm = Tpm::open(&self.device, &machine)?;
+                if machine.owned {
+                    return Ok(tpm);
+                }
+                let owner = tpm.unseal(&machine.owner, self.key, &self.approvals, None)?;
+                (tpm, machine, owner)
+            }
+            None => {
+                let (tpm, machine, owner) = Tpm::provision(&self.device, self.key, HOST)?;
+                self.store.keep_machine(&machine)?;
+                (tpm, machine, owner)
+            }
+        };
+        // A power cut before the next line leaves a record that brings the next `keeper` here.
+        tpm.own(&owner)?;
+        machine.owned = true;
+        self.store.keep_machine(&machine)?;
         tracing::info!("took the machine's TPM into use");
         Ok(tpm)
     }
 
-    fn secret(&mut self, tpm: &mut Tpm, zone: &str) -> Result<(Secret, bool), SecretError> {
-        if let Some(stored) = self.store.zone(zone)? {
-            let secret = tpm.unseal(&stored.secret, self.key, &self.approvals, None)?;
-            return Ok((secret, stored.made));
+    fn owner(&self, tpm: &mut Tpm) -> Result<Secret, SecretError> {
+        let machine = self.store.machine()?.ok_or(OpenTpmError::Cleared)?;
+        Ok(tpm.unseal(&machine.owner, self.key, &self.approvals, None)?)
+    }
+
+    /// Seals a zone's secret and keeps it. What was sealed before stays good until then: a PIN is counted elsewhere.
+    fn keep(&self, tpm: &mut Tpm, zone: &str, secret: &Secret, new: New<'_>) -> Result<(), SecretError> {
+        let salt = *random()?;
+        let pin = match (new.factor, new.typed) {
+            (Factor::Pin { tries }, Some(typed)) => Some((stretch(typed, &salt), tries)),
+            (Factor::Pin { .. }, None) => return Err(UnsealError::PinNeeded.into()),
+            (Factor::Touch, _) => None,
+        };
+        let sealed = match &pin {
+            Some((pin, tries)) => {
+                let owner = self.owner(tpm)?;
+                let new = NewPin { pin, place: self.free_place()?, limit: u32::from(*tries) };
+                tpm.seal(secret, self.key, HOST, Some((new, &owner)))?
+            }
+            None => tpm.seal(secret, self.key, HOST, None)?,
+        };
+        let tries = pin.map_or(0, |(_, tries)| tries);
+        Ok(self.store.keep_zone(zone, &StoredZone { secret: sealed, salt, tries, made: new.made })?)
+    }
+
+    /// Where no PIN is counted.
+    fn free_place(&self) -> Result<u16, SecretError> {
+        let zones = self.store.zones()?;
+        let taken: Vec<u16> =
+            zones.iter().filter_map(|zone| zone.secret.pin.as_ref().and_then(PinIndex::place)).collect();
+        let free = (0..u16::MAX).find(|place| !taken.contains(place));
+        Ok(free.expect("the folder has fewer files"))
+    }
+
+    fn secret(&self, tpm: &mut Tpm, zone: &str, how: How<'_>) -> Result<(Secret, bool), SecretError> {
+        let (factor, typed) = match how {
+            How::Alone => (None, None),
+            How::User { factor, typed } => (Some(factor), typed),
+        };
+        if typed.is_some_and(|typed| !is_pin(typed)) {
+            return Err(SecretError::BadPin);
         }
-        let secret = Secret::new(*random()?);
-        let sealed = tpm.seal(&secret, self.key, HOST, None)?;
-        self.store.keep_zone(zone, &StoredZone { secret: sealed, made: false })?;
-        Ok((secret, false))
+        if matches!(factor, Some(Factor::Pin { .. })) && typed.is_none() {
+            return Err(UnsealError::PinNeeded.into());
+        }
+        let Some(stored) = self.store.zone(zone)? else {
+            let secret = Secret::new(*random()?);
+            let factor = factor.unwrap_or(Factor::Touch);
+            self.keep(tpm, zone, &secret, New { factor, typed, made: false })?;
+            return Ok((secret, false));
+        };
+        let asks = stored.secret.pin.is_some();
+        let pin = typed.filter(|_| asks).map(|typed| stretch(typed, &stored.salt));
+        let secret = tpm.unseal(&stored.secret, self.key, &self.approvals, pin.as_ref())?;
+        let now = if asks { Factor::Pin { tries: stored.tries } } else { Factor::Touch };
+        if let Some(factor) = factor.filter(|factor| *factor != now) {
+            self.keep(tpm, zone, &secret, New { factor, typed, made: stored.made })?;
+            tracing::info!(zone, ?factor, "sealed anew, as the policy wants it now");
+            if asks
+                && let Err(error) =
+                    self.owner(tpm).and_then(|owner| Ok(tpm.forget(&stored.secret, &owner)?))
+            {
+                tracing::warn!(zone, %error, "the TPM goes on counting for a PIN that nobody has any more");
+            }
+        }
+        Ok((secret, stored.made))
+    }
+
+    fn tries(&self, tpm: &mut Tpm, stored: &StoredZone) -> Result<Option<u32>, SecretError> {
+        let owner = self.owner(tpm)?;
+        let tries = tpm.tries(&stored.secret, &owner)?;
+        Ok(tries.map(|tries| tries.limit.saturating_sub(tries.wrong)))
     }
 }
 
+/// What a seal is to be.
+#[derive(Clone, Copy)]
+struct New<'a> {
+    factor: Factor,
+    typed: Option<&'a str>,
+    made: bool,
+}
+
 impl Secrets for Hardware {
-    fn open(&mut self, zone: &str) -> Result<(Secret, bool), SecretError> {
+    fn open(&mut self, zone: &str, how: How<'_>) -> Result<(Secret, bool), SecretError> {
         let mut tpm = self.tpm()?;
-        let opened = self.secret(&mut tpm, zone);
-        // After a refusal the connection is made anew: whatever the TPM holds for it is given back.
-        self.tpm = opened.is_ok().then_some(tpm);
+        let opened = self.secret(&mut tpm, zone, how);
+        // After any other refusal the connection is made anew: whatever the TPM holds for it is given back.
+        let good = matches!(
+            opened,
+            Ok(_) | Err(SecretError::Unseal(UnsealError::WrongPin | UnsealError::LockedOut))
+        );
+        self.tpm = good.then_some(tpm);
         opened
+    }
+
+    fn pin(&mut self, zone: &str) -> PinState {
+        let stored = match self.store.zone(zone) {
+            Ok(Some(stored)) if stored.secret.pin.is_some() => stored,
+            Ok(_) | Err(_) => return PinState::default(),
+        };
+        let tries = self.tpm().and_then(|mut tpm| {
+            let tries = self.tries(&mut tpm, &stored)?;
+            self.tpm = Some(tpm);
+            Ok(tries)
+        });
+        if let Err(error) = &tries {
+            tracing::warn!(zone, %error, "how many tries are left");
+        }
+        PinState { chosen: true, tries_left: tries.unwrap_or(None) }
     }
 
     fn made(&mut self, zone: &str) -> Result<(), SecretError> {
@@ -130,3 +293,6 @@ impl Secrets for Hardware {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

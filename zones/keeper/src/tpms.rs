@@ -17,12 +17,12 @@ use rustix::net::{
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 use zeroize::Zeroizing;
-use zone_protocol::keeper::{FromKeeper, Start, ToKeeper};
+use zone_protocol::keeper::{Digits, FromKeeper, OPEN_FOR, Start, ToKeeper};
 use zone_protocol::login::credentials;
 
 use crate::begin::{Begin, Kept, Plan, Progress, To};
 use crate::keys::{Key, ZoneKeys, random};
-use crate::secrets::Secrets;
+use crate::secrets::{How, SecretError, Secrets};
 
 /// How long a virtual TPM may take to begin: it makes its seeds at its first start.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,6 +45,16 @@ pub(crate) struct Tpms {
     secrets: Box<dyn Secrets>,
     image: Image,
     by_slot: BTreeMap<u8, Tpm>,
+    /// What was opened for starts that are to come.
+    opened: BTreeMap<u8, Opened>,
+}
+
+/// What a user opened.
+struct Opened {
+    zone: String,
+    keys: ZoneKeys,
+    made: bool,
+    until: Instant,
 }
 
 /// One.
@@ -98,7 +108,7 @@ impl Tpms {
     ) -> anyhow::Result<Self> {
         init.set_nonblocking().context("the channel from init")?;
         zoned.set_nonblocking().context("the channel to zoned")?;
-        Ok(Self { init, zoned, secrets, image, by_slot: BTreeMap::new() })
+        Ok(Self { init, zoned, secrets, image, by_slot: BTreeMap::new(), opened: BTreeMap::new() })
     }
 
     /// One round: waits, at most `patience`, and does what is to be done.
@@ -115,6 +125,7 @@ impl Tpms {
             }
         }
         let now = Instant::now();
+        self.opened.retain(|_, opened| opened.until > now);
         let late = self.by_slot.iter().filter(|(_, tpm)| tpm.deadline().is_some_and(|at| at <= now));
         for slot in late.map(|(slot, _)| *slot).collect::<Vec<_>>() {
             self.fail(slot, "did not answer in time");
@@ -137,6 +148,7 @@ impl Tpms {
         }
         let now = Instant::now();
         let deadlines = self.by_slot.values().filter_map(Tpm::deadline);
+        let deadlines = deadlines.chain(self.opened.values().map(|opened| opened.until));
         let left = deadlines.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1));
         let timeout = left.chain(patience).min().and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut polled, timeout.as_ref()) {
@@ -175,7 +187,7 @@ impl Tpms {
         self.fail(slot, "was started again");
         self.by_slot.remove(&slot);
         let (mut waits, mut new) = (Some(pipe), None);
-        let auth = self.keys(&zone, disposable).and_then(|(keys, made)| {
+        let auth = self.keys(slot, &zone, disposable).and_then(|(keys, made)| {
             if !made {
                 new = Some(random().map_err(|error| format!("cannot be made: {error}"))?);
             }
@@ -193,23 +205,51 @@ impl Tpms {
     }
 
     /// A zone's keys, and whether its TPM keeps something already; or what follows "the virtual TPM".
-    fn keys(&mut self, zone: &str, disposable: bool) -> Result<(ZoneKeys, bool), String> {
+    fn keys(&mut self, slot: u8, zone: &str, disposable: bool) -> Result<(ZoneKeys, bool), String> {
         if disposable {
             let secret = random().map_err(|error| format!("cannot be made: {error}"))?;
             return Ok((ZoneKeys::of(&secret), false));
         }
-        let opened = self.secrets.open(zone).map_err(|error| format!("does not open: {error}"))?;
-        Ok((ZoneKeys::of(opened.0.as_bytes()), opened.1))
+        match self.opened.remove(&slot) {
+            Some(Opened { zone: of, keys, made, .. }) if of == zone => Ok((keys, made)),
+            // A zone that starts anew at its user's word.
+            Some(_) | None => {
+                let opened = self.secrets.open(zone, How::Alone);
+                let (secret, made) = opened.map_err(|error| format!("does not open: {error}"))?;
+                Ok((ZoneKeys::of(secret.as_bytes()), made))
+            }
+        }
+    }
+
+    /// A user wants a zone: its keys are to be there when its TPM starts.
+    fn open(&mut self, slot: u8, number: u32, zone: String, how: How<'_>) {
+        self.opened.remove(&slot);
+        let opened = self.secrets.open(&zone, how);
+        let pin = self.secrets.pin(&zone);
+        let answer = match opened {
+            Ok((secret, made)) => {
+                let keys = ZoneKeys::of(secret.as_bytes());
+                let until = Instant::now() + OPEN_FOR;
+                self.opened.insert(slot, Opened { zone, keys, made, until });
+                FromKeeper::Opened { slot, number, pin }
+            }
+            Err(error) => {
+                tracing::warn!(zone, %error, "not opened");
+                FromKeeper::NotOpened { slot, number, cause: error.cause(), reason: sentence(&error), pin }
+            }
+        };
+        self.answer(&answer, &[]);
     }
 
     /// A TPM that an earlier `keeper` knew: it keeps something, and its zone's disk is open.
     fn adopted(&mut self, zone: String, control: OwnedFd) -> Tpm {
-        let auth = match self.keys(&zone, false) {
-            Ok((keys, true)) => Ok(keys.auth),
+        let opened = self.secrets.open(&zone, How::Alone);
+        let auth = match opened {
+            Ok((secret, true)) => Ok(ZoneKeys::of(secret.as_bytes()).auth),
             Ok((_, false)) => {
                 Err("cannot be begun again: what opens it went with the last keeper".to_owned())
             }
-            Err(reason) => Err(reason),
+            Err(error) => Err(format!("does not open: {error}")),
         };
         Tpm { zone, disposable: false, control, auth, _waits: None, new: None, work: None }
     }
@@ -230,6 +270,14 @@ impl Tpms {
     fn zoned_ready(&mut self) {
         match self.zoned.receive::<ToKeeper>() {
             Ok((ToKeeper::Begin { slot, number, start, disk }, _)) => self.begin(slot, number, start, disk),
+            Ok((ToKeeper::Open { slot, number, zone, factor, pin }, _)) => {
+                let typed = pin.as_ref().map(|Digits(typed)| typed.as_str());
+                self.open(slot, number, zone, How::User { factor, typed });
+            }
+            Ok((ToKeeper::AskPin { slot, zone }, _)) => {
+                let pin = self.secrets.pin(&zone);
+                self.answer(&FromKeeper::Pin { slot, pin }, &[]);
+            }
             Err(ReceiveError::WouldBlock) => {}
             Err(error) => tracing::warn!(%error, "request of zoned dropped"),
         }
@@ -375,6 +423,14 @@ impl Tpms {
             tracing::error!(?answer, %error, "answer not sent");
         }
     }
+}
+
+/// An error as a sentence of its own.
+fn sentence(error: &SecretError) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    let capital: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    format!("{capital}{}.", letters.as_str())
 }
 
 impl Tpm {

@@ -1,6 +1,9 @@
 //! What `zoned` asks of `keeper`, and what it hears from it: one `ipc` channel for all zones.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 /// SHA-256.
 pub type Digest = [u8; 32];
@@ -31,9 +34,93 @@ pub struct Start {
     pub keep: Vec<String>,
 }
 
+/// What a user typed: never printed, and wiped when dropped.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digits(pub Zeroizing<String>);
+
+impl fmt::Debug for Digits {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Digits(..)")
+    }
+}
+
+/// What the policy has a zone ask for beside the touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Factor {
+    /// Nothing.
+    Touch,
+    /// A PIN.
+    Pin {
+        /// So many wrong ones in a row lock the zone.
+        tries: u8,
+    },
+}
+
+/// What is known of a zone's PIN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinState {
+    /// It has one: whatever the policy says now, it is needed once more.
+    pub chosen: bool,
+    /// Wrong ones until the zone is locked, if the TPM said so.
+    pub tries_left: Option<u32>,
+}
+
+/// What stands between a user and a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// It asks for a PIN, and none was given.
+    PinNeeded,
+    /// The PIN cannot be one.
+    BadPin,
+    /// The PIN is another one; the TPM has counted it.
+    WrongPin,
+    /// Too many wrong PINs.
+    LockedOut,
+    /// The machine's measured state is not approved.
+    NotApproved,
+    /// The machine has no TPM.
+    TpmMissing,
+    /// The machine's TPM lost what it kept for this system.
+    TpmCleared,
+    /// It is another machine's.
+    TpmForeign,
+    /// Another system owns it.
+    TpmOwned,
+    /// It refuses everything for a while.
+    TpmBusy,
+    /// What is kept on the data disk was altered.
+    Damaged,
+    /// Anything else.
+    Other,
+}
+
+/// What was opened stays so for this long.
+pub const OPEN_FOR: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// `zoned` to `keeper`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToKeeper {
+    /// Have the machine's TPM give out what a zone needs. A start follows, or it is forgotten after [`OPEN_FOR`].
+    Open {
+        /// The zone's place in the policy.
+        slot: u8,
+        /// Comes back in the answer.
+        number: u32,
+        /// Its name.
+        zone: String,
+        /// What the policy asks for.
+        factor: Factor,
+        /// What the user typed.
+        pin: Option<Digits>,
+    },
+    /// Say what is known of a zone's PIN.
+    AskPin {
+        /// The zone's place in the policy.
+        slot: u8,
+        /// Its name.
+        zone: String,
+    },
     /// Begin the TPM of a zone anew and measure: at the zone's start and at each reset of its guest. Its process was
     /// started before.
     Begin {
@@ -51,6 +138,35 @@ pub enum ToKeeper {
 /// `keeper` to `zoned`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromKeeper {
+    /// What the zone needs is there.
+    Opened {
+        /// The slot from the request.
+        slot: u8,
+        /// The number from the request.
+        number: u32,
+        /// What is known of its PIN now.
+        pin: PinState,
+    },
+    /// It is not.
+    NotOpened {
+        /// The slot from the request.
+        slot: u8,
+        /// The number from the request.
+        number: u32,
+        /// What stands in the way.
+        cause: Cause,
+        /// A sentence, and what to do.
+        reason: String,
+        /// What is known of its PIN now.
+        pin: PinState,
+    },
+    /// The answer to [`ToKeeper::AskPin`].
+    Pin {
+        /// The slot from the request.
+        slot: u8,
+        /// What is known.
+        pin: PinState,
+    },
     /// The TPM holds what was measured; the message carries two descriptors: its data channel and a pipe with the login
     /// record of this start, both for the VMM. If that was asked for, `init` has the key of
     /// the zone's private disk by now.

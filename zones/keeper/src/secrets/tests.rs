@@ -1,0 +1,131 @@
+//! Zones' secrets in a real TPM: swtpm of the build's tools.
+
+#[path = "../../../hw_tpm/tests/swtpm/hardware.rs"]
+mod hardware;
+
+use std::path::Path;
+
+use approval::{Approver, host_policy};
+use tempfile::TempDir;
+
+use super::*;
+use hardware::Hardware as Machine;
+
+const ONE: &str = "135790";
+const OTHER: &str = "246802";
+
+struct World {
+    machine: Machine,
+    folder: TempDir,
+    key: ApprovalKey,
+    approval: Approval,
+}
+
+fn touch(typed: Option<&str>) -> How<'_> {
+    How::User { factor: Factor::Touch, typed }
+}
+
+fn pin(tries: u8, typed: &str) -> How<'_> {
+    How::User { factor: Factor::Pin { tries }, typed: Some(typed) }
+}
+
+impl World {
+    fn new() -> Self {
+        let approver = Approver::from_pkcs8(&Approver::generate().unwrap()).unwrap();
+        let approval = approver.approve(HOST, host_policy(&[[0; 32]; 3])).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        Self { machine: Machine::new(), folder, key: approver.key().unwrap(), approval }
+    }
+
+    /// As a `keeper` that was just started.
+    fn keeper(&self) -> Hardware {
+        let store = Store::open(self.folder.path()).unwrap();
+        Hardware::new(&self.machine.device(), store, self.key, vec![self.approval.clone()])
+    }
+
+    fn open(&self, zone: &str, how: How<'_>) -> Result<[u8; 32], Cause> {
+        let opened = self.keeper().open(zone, how);
+        opened.map(|(secret, _)| *secret.as_bytes()).map_err(|error| error.cause())
+    }
+
+    fn tries_left(&self, zone: &str) -> Option<u32> {
+        let known = self.keeper().pin(zone);
+        assert!(known.chosen);
+        known.tries_left
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        Path::join(self.folder.path(), name)
+    }
+}
+
+#[test]
+fn a_zone_opens_with_its_pin_alone_and_wrong_ones_are_its_own() {
+    let mut world = World::new();
+    assert_eq!(world.keeper().pin("office"), PinState::default());
+    assert_eq!(world.open("office", How::User { factor: Factor::Pin { tries: 3 }, typed: None }), Err(Cause::PinNeeded));
+    assert_eq!(world.open("office", pin(3, "12345")), Err(Cause::BadPin));
+    // Nothing was made by those.
+    assert!(!world.file("office.zone").exists());
+    let (office, vault) = (world.open("office", pin(3, ONE)).unwrap(), world.open("vault", pin(3, OTHER)).unwrap());
+    let research = world.open("research", touch(None)).unwrap();
+    assert_ne!(office, vault);
+    assert_eq!(world.tries_left("office"), Some(3));
+    for left in [2, 1] {
+        assert_eq!(world.open("office", pin(3, OTHER)), Err(Cause::WrongPin));
+        world.machine.power_cut();
+        assert_eq!(world.tries_left("office"), Some(left));
+    }
+    assert_eq!(world.open("office", pin(3, ONE)), Ok(office));
+    world.machine.power_cut();
+    assert_eq!(world.tries_left("office"), Some(3));
+    for how in [How::Alone, touch(None)] {
+        assert_eq!(world.open("office", how), Err(Cause::PinNeeded));
+    }
+    for _ in 0..3 {
+        assert_eq!(world.open("office", pin(3, OTHER)), Err(Cause::WrongPin));
+    }
+    assert_eq!(world.open("office", pin(3, ONE)), Err(Cause::LockedOut));
+    // Another limit in the policy opens nothing by itself.
+    assert_eq!(world.open("office", pin(9, ONE)), Err(Cause::LockedOut));
+    assert_eq!(world.tries_left("office"), Some(0));
+    assert_eq!(world.tries_left("vault"), Some(3));
+    assert_eq!(world.open("vault", pin(3, OTHER)), Ok(vault));
+    assert_eq!(world.open("research", How::Alone), Ok(research));
+}
+
+#[test]
+fn a_zone_is_sealed_anew_as_the_policy_wants_it() {
+    let world = World::new();
+    let secret = world.open("office", touch(None)).unwrap();
+    assert_eq!(world.keeper().pin("office"), PinState::default());
+    let of_touch = std::fs::read(world.file("office.zone")).unwrap();
+    assert_eq!(world.open("office", pin(3, ONE)), Ok(secret));
+    assert_eq!(world.open("office", pin(3, OTHER)), Err(Cause::WrongPin));
+    assert_eq!(world.open("office", pin(7, ONE)), Ok(secret));
+    assert_eq!(world.tries_left("office"), Some(7));
+    let of_seven = std::fs::read(world.file("office.zone")).unwrap();
+    // Without a PIN in the policy, it is needed once more.
+    assert_eq!(world.open("office", touch(None)), Err(Cause::PinNeeded));
+    assert_eq!(world.open("office", touch(Some(ONE))), Ok(secret));
+    assert_eq!(world.open("office", How::Alone), Ok(secret));
+    // An older file does not bring its PIN back: the TPM has forgotten it.
+    std::fs::write(world.file("office.zone"), of_seven).unwrap();
+    assert_eq!(world.open("office", pin(7, ONE)), Err(Cause::TpmCleared));
+    // What was sealed without a PIN opens as long as somebody has kept it: SECURITY.md says so.
+    std::fs::write(world.file("office.zone"), of_touch).unwrap();
+    assert_eq!(world.open("office", How::Alone), Ok(secret));
+}
+
+#[test]
+fn a_tpm_that_was_half_taken_into_use_is_taken_whole() {
+    let mut world = World::new();
+    world.open("office", touch(None)).unwrap();
+    // As a power cut leaves it: the record is there, and does not say that the owner has the authorization.
+    let store = Store::open(world.folder.path()).unwrap();
+    let machine = store.machine().unwrap().unwrap();
+    store.keep_machine(&hw_tpm::Machine { owned: false, ..machine }).unwrap();
+    world.machine.power_cut();
+    world.open("vault", pin(3, ONE)).unwrap();
+    assert!(store.machine().unwrap().unwrap().owned);
+}
