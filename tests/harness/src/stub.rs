@@ -12,8 +12,8 @@ use std::path::Path;
 
 /// Where the stub lies: below every kernel, above what firmware uses.
 const STUB: u32 = 0x10_0000;
-/// Where the initramfs lies: below the end of low memory of every machine, far above the kernel.
-pub(crate) const INITRAMFS: u32 = 0x4000_0000;
+/// Where the initramfs lies: below the end of the smallest machine's memory, far above the kernel.
+pub(crate) const INITRAMFS: u32 = 0x1000_0000;
 
 /// `XEN_ELFNOTE_PHYS32_ENTRY`.
 const PHYS32_ENTRY: u32 = 18;

@@ -10,13 +10,13 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use audit::{Event, Head, Record};
 use control_api::Phase;
-use harness::Machine;
+use harness::{Machine, TpmConfig};
 use template::SIGNATURE;
 
 use crate::artifacts::Artifacts;
 use crate::cpio;
 use crate::disk::DataDisk;
-use crate::world::{BOOT, SOON, World, ensure_running, service_of, test_machine};
+use crate::world::{BOOT, SOON, World, ensure_running, service_of, test_machine, write_disk};
 
 /// SIGKILL.
 const KILL: i32 = 9;
@@ -42,8 +42,14 @@ fn policy() -> String {
     text
 }
 
+/// What outlives a boot of the machine.
+struct Disk {
+    file: PathBuf,
+    tpm: TpmConfig,
+}
+
 /// A host whose data disk keeps what is written: the machine is started again on it.
-fn boot(artifacts: &Artifacts, disk: &Path, name: &str) -> anyhow::Result<Machine> {
+fn boot(artifacts: &Artifacts, disk: &Disk, name: &str) -> anyhow::Result<Machine> {
     let mut config = test_machine(artifacts)?;
     let segment = artifacts.logs().join("audit-policy.cpio");
     std::fs::write(&segment, cpio::single("etc/bulkhead/policy.toml", policy().as_bytes())?)
@@ -51,11 +57,9 @@ fn boot(artifacts: &Artifacts, disk: &Path, name: &str) -> anyhow::Result<Machin
     config.initramfs.push(segment);
     config.memory_mib = 1536;
     config.network = None;
-    config.data_disk = None;
     config.name = name.to_owned();
-    let drive = format!("if=none,id=data,format=raw,file={}", disk.display().to_string().replace(',', ",,"));
-    config.more =
-        ["-drive", &drive, "-device", "virtio-blk-pci,drive=data,serial=data"].map(Into::into).to_vec();
+    write_disk(&mut config, &disk.file);
+    config.tpm = Some(disk.tpm.clone());
     let machine = Machine::boot(config).context("boot the host")?;
     machine.zones().wait_until("the zones", machine.within(BOOT), |status| status.zones.len() == 2)?;
     Ok(machine)
@@ -103,18 +107,18 @@ pub(super) fn outlives(world: &mut World) -> anyhow::Result<()> {
     let data = DataDisk::new(artifacts, "audit-data")?;
     data.copy_micro(artifacts, "micro")?;
     std::fs::remove_file(data.copy_micro(artifacts, UNSIGNED)?.join(SIGNATURE))?;
-    let disk = data.finish(artifacts)?;
+    let disk = Disk { file: data.finish(artifacts)?, tpm: artifacts.kept_tpm("audit-tpm")? };
 
     let before = first_boot(artifacts, &disk)?;
     let altered = second_boot(artifacts, &disk, &before)?;
-    let position = alter(&disk, &altered)?;
+    let position = alter(&disk.file, &altered)?;
     third_boot(artifacts, &disk, position)?;
-    std::fs::remove_file(&disk)?;
+    std::fs::remove_file(&disk.file)?;
     Ok(())
 }
 
 /// Things happen; `zoned` is killed; the power goes.
-fn first_boot(artifacts: &Artifacts, disk: &Path) -> anyhow::Result<Vec<String>> {
+fn first_boot(artifacts: &Artifacts, disk: &Disk) -> anyhow::Result<Vec<String>> {
     let machine = boot(artifacts, disk, "audit-1")?;
     let zones = machine.zones();
     ensure_running(&machine, ZONE)?;
@@ -170,7 +174,7 @@ fn first_boot(artifacts: &Artifacts, disk: &Path) -> anyhow::Result<Vec<String>>
 }
 
 /// The log goes on after the cut, and is exported.
-fn second_boot(artifacts: &Artifacts, disk: &Path, before: &[String]) -> anyhow::Result<Record> {
+fn second_boot(artifacts: &Artifacts, disk: &Disk, before: &[String]) -> anyhow::Result<Record> {
     let machine = boot(artifacts, disk, "audit-2")?;
     ensure_running(&machine, ZONE)?;
     let (lines, records) = verified(&machine)?;
@@ -222,7 +226,7 @@ fn alter(disk: &Path, record: &Record) -> anyhow::Result<u64> {
 }
 
 /// Everybody who looks names the altered record.
-fn third_boot(artifacts: &Artifacts, disk: &Path, position: u64) -> anyhow::Result<()> {
+fn third_boot(artifacts: &Artifacts, disk: &Disk, position: u64) -> anyhow::Result<()> {
     let machine = boot(artifacts, disk, "audit-3")?;
     let named = format!("record {position} (line {position}) was altered: expected hash ");
     machine.zones().wait_until("a notice about the alteration", machine.within(SOON), |status| {

@@ -2,10 +2,14 @@
 
 use super::Daemon;
 
+/// Less than this is no room: the data disk is full.
+const ROOM: u64 = 1024 * 1024;
+
 impl Daemon {
     /// The host's file behind a zone's disk failed a request of the guest.
     pub(super) fn disk_failed(&mut self, zone: usize, disk: &str, full: bool) {
-        if full {
+        // Behind encryption the VMM's disk is a block device, whose failures have no reason.
+        if full || self.data_disk_is_full() {
             self.about_disk(
                 zone,
                 "the host's data disk is full, so the zone cannot write. Remove files in a zone or end a disposable \
@@ -27,5 +31,10 @@ impl Daemon {
     pub(super) fn about_disk(&mut self, zone: usize, text: &str) {
         let name = self.zone_name(zone);
         self.notices.add(&format!("vmm {name}"), format!("Zone {name}: {text}"));
+    }
+
+    fn data_disk_is_full(&self) -> bool {
+        let facts = rustix::fs::statvfs(self.paths.data.join("zones"));
+        facts.is_ok_and(|facts| facts.f_bavail.saturating_mul(facts.f_frsize) < ROOM)
     }
 }
