@@ -6,8 +6,8 @@
 mod hardware;
 
 use approval::{Approval, ApprovalKey, Approver, host_policy};
-use hw_tpm::{Machine, NewPin, OpenTpmError, Pin, ProvisionError, Sealed, Secret, Tpm, Tries, UnsealError};
 use hardware::Hardware;
+use hw_tpm::{Machine, NewPin, OpenTpmError, Pin, ProvisionError, Sealed, Secret, Tpm, Tries, UnsealError};
 use tss_esapi::handles::{AuthHandle, NvIndexTpmHandle, PcrHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Provision;

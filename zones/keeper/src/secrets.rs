@@ -231,8 +231,7 @@ impl Hardware {
             self.keep(tpm, zone, &secret, New { factor, typed, made: stored.made })?;
             tracing::info!(zone, ?factor, "sealed anew, as the policy wants it now");
             if asks
-                && let Err(error) =
-                    self.owner(tpm).and_then(|owner| Ok(tpm.forget(&stored.secret, &owner)?))
+                && let Err(error) = self.owner(tpm).and_then(|owner| Ok(tpm.forget(&stored.secret, &owner)?))
             {
                 tracing::warn!(zone, %error, "the TPM goes on counting for a PIN that nobody has any more");
             }

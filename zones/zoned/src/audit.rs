@@ -299,6 +299,7 @@ pub(crate) fn request(method: &Method) -> &'static str {
         Method::Status => "Status",
         Method::Monitor => "Monitor",
         Method::Start(_) => "Start",
+        Method::Open { .. } => "Open",
         Method::Stop(_) => "Stop",
         Method::Kill(_) => "Kill",
         Method::Restart(_) => "Restart",

@@ -8,9 +8,10 @@ mod act;
 mod adopt;
 mod calls;
 mod disks;
+mod openings;
 mod tpms;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,9 @@ pub(crate) struct Daemon {
     notices: Notices,
     shown: Option<Status>,
     next_process: u32,
+    /// What users opened and `keeper` has not answered yet, by zone.
+    openings: BTreeMap<usize, openings::Opening>,
+    next_opening: u32,
     power_off: PowerOff,
     meminfo: OwnedFd,
     /// What an earlier `zoned` left, until all of it was told: nobody is served before.
@@ -147,6 +151,8 @@ impl Daemon {
             notices,
             shown: None,
             next_process: first_process,
+            openings: BTreeMap::new(),
+            next_opening: first_process,
             power_off: PowerOff::No,
             meminfo: inherited.meminfo,
             past: Some(adopt::Past::default()),
@@ -173,6 +179,7 @@ impl Daemon {
         for zone in 0..self.zones.len() {
             self.tick(zone, now)?;
         }
+        self.expire_openings(now);
         self.finish_power_off()?;
         self.keep()?;
         for zone in &mut self.zones {
@@ -244,7 +251,8 @@ impl Daemon {
         let backlog = (!self.server.backlog().is_empty()).then_some(now);
         let own = patience.map(|patience| now + patience);
         let zones = zones.chain(tunnels);
-        let next = zones.chain(checks).chain(self.server.deadline(now)).chain(backlog).chain(own).min()?;
+        let next = zones.chain(checks).chain(self.server.deadline(now)).chain(backlog).chain(own);
+        let next = next.chain(self.opening_deadline()).min()?;
         let left = next.saturating_duration_since(now);
         // Rounded up to a millisecond: a wait that ends just before the deadline would only run again.
         let left = if left.is_zero() { left } else { left + Duration::from_millis(1) };
@@ -309,7 +317,10 @@ impl Daemon {
             Err(error) => return Err(error).context("receive from init"),
         };
         match (self.past.take(), event) {
-            (Some(past), InitEvent::HandedOver) => self.adopt(past, now),
+            (Some(past), InitEvent::HandedOver) => {
+                self.ask_for_pins();
+                self.adopt(past, now)
+            }
             (
                 Some(mut past),
                 event @ (InitEvent::Stored { .. } | InitEvent::Lives { .. } | InitEvent::Exited { .. }),
@@ -550,6 +561,7 @@ impl Daemon {
             label: zone.label.clone(),
             colour: crate::status::colour(zone.colour).to_owned(),
             state: life,
+            login: openings::login(zone, state.pin),
             tunnel: has_tunnel.then(|| crate::status::tunnel(&facts, &self.uplink_state)),
         }
     }

@@ -44,9 +44,10 @@ impl Server {
             let reply = match method {
                 Method::Status => Reply::Status(status.clone()),
                 Method::Monitor => continue,
-                Method::Start(zone) | Method::Stop(zone) | Method::RunCheck { zone, .. } => {
-                    Reply::Error(CallError::UnknownZone(zone))
-                }
+                Method::Start(zone)
+                | Method::Open { zone, .. }
+                | Method::Stop(zone)
+                | Method::RunCheck { zone, .. } => Reply::Error(CallError::UnknownZone(zone)),
                 Method::Audit { .. }
                 | Method::Kill(_)
                 | Method::Restart(_)

@@ -154,6 +154,7 @@ impl Server {
             }
             method @ (Method::Status
             | Method::Start(_)
+            | Method::Open { .. }
             | Method::Stop(_)
             | Method::Kill(_)
             | Method::Restart(_)

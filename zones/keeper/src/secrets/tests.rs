@@ -63,11 +63,15 @@ impl World {
 fn a_zone_opens_with_its_pin_alone_and_wrong_ones_are_its_own() {
     let mut world = World::new();
     assert_eq!(world.keeper().pin("office"), PinState::default());
-    assert_eq!(world.open("office", How::User { factor: Factor::Pin { tries: 3 }, typed: None }), Err(Cause::PinNeeded));
+    assert_eq!(
+        world.open("office", How::User { factor: Factor::Pin { tries: 3 }, typed: None }),
+        Err(Cause::PinNeeded)
+    );
     assert_eq!(world.open("office", pin(3, "12345")), Err(Cause::BadPin));
     // Nothing was made by those.
     assert!(!world.file("office.zone").exists());
-    let (office, vault) = (world.open("office", pin(3, ONE)).unwrap(), world.open("vault", pin(3, OTHER)).unwrap());
+    let (office, vault) =
+        (world.open("office", pin(3, ONE)).unwrap(), world.open("vault", pin(3, OTHER)).unwrap());
     let research = world.open("research", touch(None)).unwrap();
     assert_ne!(office, vault);
     assert_eq!(world.tries_left("office"), Some(3));

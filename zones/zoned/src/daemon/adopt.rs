@@ -179,6 +179,7 @@ impl Daemon {
         // It tells its state only when that changes.
         run.vpnd_status = VpndStatus { up: saved.tunnel_up, ..VpndStatus::default() };
         adopted.run = Some(run);
+        adopted.pin = place.pin;
         *place = adopted;
         Ok(())
     }

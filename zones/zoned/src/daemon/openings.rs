@@ -1,0 +1,183 @@
+//! What a user has to open: `keeper` is asked before anything of a start is made, so that a wrong PIN, or a TPM that gives
+//! nothing out, leaves the zone as it was.
+//!
+//! A disposable zone has nothing to open.
+
+use std::time::{Duration, Instant};
+
+use control_api::wire::{CallError, Reply};
+use control_api::{Login, Phase, Pin};
+use policy::Zone as OfPolicy;
+use zone_protocol::keeper::{self, Digits, PinState, ToKeeper};
+
+use super::calls::refused;
+use super::{Daemon, PowerOff};
+use crate::lifecycle::Event;
+use crate::server::ClientId;
+
+/// How long `keeper` may take: the TPM of an old machine needs seconds to make its first key.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An opening that is under way.
+#[derive(Debug)]
+pub(super) struct Opening {
+    client: ClientId,
+    request: &'static str,
+    number: u32,
+    deadline: Instant,
+}
+
+impl Daemon {
+    /// Asks what is known of every zone's PIN: a status shows it before anything starts.
+    pub(super) fn ask_for_pins(&mut self) {
+        let zones = self.policy().map_or(&[][..], |policy| &policy.zones);
+        let asked: Vec<_> = (0_u8..)
+            .zip(zones)
+            .filter(|(_, zone)| !zone.disposable)
+            .map(|(slot, zone)| ToKeeper::AskPin { slot, zone: zone.name.clone() })
+            .collect();
+        for ask in asked {
+            if let Err(error) = self.keeper.send(&ask, &[]) {
+                tracing::warn!("ask keeper for a PIN's state: {error}");
+            }
+        }
+    }
+
+    /// A user wants a zone; `None`: the answer comes later.
+    pub(super) fn open(
+        &mut self,
+        (client, request): (ClientId, &'static str),
+        name: &str,
+        pin: Option<Pin>,
+        now: Instant,
+    ) -> anyhow::Result<Option<Reply>> {
+        let index = match self.index_of(name) {
+            Ok(index) => index,
+            Err(error) => return Ok(Some(Reply::Error(error))),
+        };
+        let phase = self.life(index).map(|life| life.phase);
+        let Some(zone) = self.policy().and_then(|policy| policy.zones.get(index)) else { return Ok(None) };
+        if zone.disposable && pin.is_some() {
+            return Ok(Some(refused(format!("Zone {name} asks for no PIN."))));
+        }
+        // Those two say by themselves what they refuse.
+        let stands = matches!(phase, Some(Phase::Stopped | Phase::Failed));
+        if zone.disposable || !stands || self.power_off != PowerOff::No {
+            return self.order(name, Event::Start, now).map(Some);
+        }
+        if self.openings.contains_key(&index) {
+            return Ok(Some(refused(format!("Zone {name} is being opened already."))));
+        }
+        let Ok(slot) = u8::try_from(index) else { return Ok(None) };
+        let factor = match zone.login {
+            policy::Login::Touch => keeper::Factor::Touch,
+            policy::Login::Pin { tries, .. } => keeper::Factor::Pin { tries },
+        };
+        let number = self.next_opening;
+        self.next_opening = number.wrapping_add(1);
+        let pin = pin.map(|pin| Digits(pin.digits().to_owned().into()));
+        let open = ToKeeper::Open { slot, number, zone: name.to_owned(), factor, pin };
+        if let Err(error) = self.keeper.send(&open, &[]) {
+            return Ok(Some(refused(format!("The host's key service takes no orders: {error}."))));
+        }
+        let deadline = now + PATIENCE;
+        self.openings.insert(index, Opening { client, request, number, deadline });
+        Ok(None)
+    }
+
+    /// `keeper` has said what is known of a zone's PIN.
+    pub(super) fn pin_told(&mut self, slot: u8, pin: PinState) {
+        if let Some(zone) = self.zones.get_mut(usize::from(slot)) {
+            zone.pin = pin;
+        }
+    }
+
+    /// `keeper` has opened it, or says why not.
+    pub(super) fn opened(
+        &mut self,
+        (slot, number): (u8, u32),
+        refusal: Option<(keeper::Cause, String)>,
+        pin: PinState,
+        now: Instant,
+    ) -> anyhow::Result<()> {
+        self.pin_told(slot, pin);
+        let index = usize::from(slot);
+        let Some(opening) = self.openings.get(&index).filter(|opening| opening.number == number) else {
+            // What it opened closes by itself.
+            tracing::info!(zone = self.zone_name(index), "opened too late");
+            return Ok(());
+        };
+        let (client, request) = (opening.client, opening.request);
+        self.openings.remove(&index);
+        let zone = self.zone_name(index);
+        let reply = match refusal {
+            // Nobody waits for the zone any more.
+            None if !self.server.is_connected(client) => return Ok(()),
+            None => self.order(&zone, Event::Start, now)?,
+            Some((cause, reason)) => {
+                let of_user = matches!(
+                    cause,
+                    keeper::Cause::PinNeeded | keeper::Cause::BadPin | keeper::Cause::WrongPin
+                );
+                if !of_user {
+                    self.notices.add("keeper", format!("Zone {zone} was not opened. {reason}"));
+                }
+                Reply::Error(CallError::NotOpened {
+                    zone,
+                    cause: shown(cause),
+                    reason,
+                    tries_left: pin.tries_left,
+                })
+            }
+        };
+        self.audit_reply(request, &reply);
+        self.server.reply(client, &reply, now);
+        Ok(())
+    }
+
+    /// Openings that took too long.
+    pub(super) fn expire_openings(&mut self, now: Instant) {
+        let expired = self.openings.extract_if(.., |_, opening| opening.deadline <= now);
+        for (index, opening) in expired.collect::<Vec<_>>() {
+            let zone = self.zone_name(index);
+            let reply =
+                refused(format!("Zone {zone} was not opened: the host's key service did not answer."));
+            self.audit_reply(opening.request, &reply);
+            self.server.reply(opening.client, &reply, now);
+        }
+    }
+
+    /// When the next of them is too late.
+    pub(super) fn opening_deadline(&self) -> Option<Instant> {
+        self.openings.values().map(|opening| opening.deadline).min()
+    }
+}
+
+/// What a user has to do for a zone.
+pub(super) fn login(zone: &OfPolicy, pin: PinState) -> Login {
+    let (asks, shuffle) = match zone.login {
+        policy::Login::Touch => (false, false),
+        policy::Login::Pin { shuffle, .. } => (true, shuffle),
+    };
+    // One that the policy does not ask for any more is needed once.
+    let factor = if asks || pin.chosen { control_api::Factor::Pin } else { control_api::Factor::Touch };
+    Login { factor, chosen: pin.chosen, shuffle, tries_left: pin.tries_left }
+}
+
+fn shown(cause: keeper::Cause) -> control_api::Cause {
+    use control_api::Cause;
+    match cause {
+        keeper::Cause::PinNeeded => Cause::PinNeeded,
+        keeper::Cause::BadPin => Cause::BadPin,
+        keeper::Cause::WrongPin => Cause::WrongPin,
+        keeper::Cause::LockedOut => Cause::LockedOut,
+        keeper::Cause::NotApproved => Cause::NotApproved,
+        keeper::Cause::TpmMissing => Cause::TpmMissing,
+        keeper::Cause::TpmCleared => Cause::TpmCleared,
+        keeper::Cause::TpmForeign => Cause::TpmForeign,
+        keeper::Cause::TpmOwned => Cause::TpmOwned,
+        keeper::Cause::TpmBusy => Cause::TpmBusy,
+        keeper::Cause::Damaged => Cause::Damaged,
+        keeper::Cause::Other => Cause::Other,
+    }
+}

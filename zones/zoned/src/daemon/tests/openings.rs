@@ -1,0 +1,107 @@
+//! Zones that ask for a PIN.
+
+use control_api::{Factor as Shown, Login, Pin};
+use zone_protocol::keeper::{Cause, Digits, Factor, PinState};
+
+use super::*;
+
+fn world(name: &str) -> World {
+    let pin = "network = \"none\"\nlogin = \"pin\"\npin_tries = 4\npin_shuffle = true\n";
+    World::with_policy(name, &POLICY.replace("network = \"none\"\n", pin))
+}
+
+fn open(digits: &str) -> Method {
+    Method::Open { zone: "vault".into(), pin: Pin::new(digits.into()) }
+}
+
+fn cause(reply: &Reply) -> Option<(control_api::Cause, Option<u32>)> {
+    match reply {
+        Reply::Error(CallError::NotOpened { zone, cause, tries_left, .. }) if zone == "vault" => {
+            Some((*cause, *tries_left))
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn a_zone_with_a_pin_starts_once_keeper_has_opened_it() {
+    let mut world = world("pin");
+    let fresh = Login { factor: Shown::Pin, chosen: false, shuffle: true, tries_left: None };
+    assert_eq!(world.zone(1).login, fresh);
+    assert_eq!(world.zone(0).login, Login::default());
+    for (refusal, shown, notices) in [
+        (Cause::PinNeeded, control_api::Cause::PinNeeded, 0),
+        (Cause::WrongPin, control_api::Cause::WrongPin, 0),
+        (Cause::LockedOut, control_api::Cause::LockedOut, 1),
+    ] {
+        world.refuses = Some((refusal, PinState { chosen: true, tries_left: Some(2) }));
+        assert_eq!(cause(&world.call(open("654321"))), Some((shown, Some(2))));
+        world.check_state(1, Phase::Stopped, None);
+        assert_eq!(world.zone(1).login, Login { chosen: true, tries_left: Some(2), ..fresh.clone() });
+        assert_eq!(world.status().notices.len(), notices);
+    }
+    // No process was asked for by any of them.
+    assert!(world.next_order().is_err());
+    world.refuses = None;
+    assert_eq!(world.call(open("123456")), Reply::Done);
+    world.check_state(1, Phase::Starting, None);
+    world.next_spawn(ZoneProfile::Vmm, 1);
+    let typed = Some(Digits("123456".to_owned().into()));
+    assert_eq!(world.openings.pop(), Some(("vault".into(), Factor::Pin { tries: 4 }, typed)));
+    // It runs: nobody is asked for anything.
+    assert!(matches!(world.call(open("123456")), Reply::Error(CallError::Refused(_))));
+    assert_eq!(world.openings.len(), 3);
+    world.call(Method::Start("office".into()));
+    assert_eq!(world.openings.pop(), Some(("office".into(), Factor::Touch, None)));
+}
+
+#[test]
+fn an_opening_that_nobody_answers_or_awaits_starts_nothing() {
+    let mut world = world("pin-late");
+    world.silent = true;
+    let mut first = Client::connect(&world.socket).unwrap();
+    first.begin(open("123456")).unwrap();
+    world.settle();
+    assert!(first.read_events().unwrap().is_empty());
+    let Reply::Error(CallError::Refused(reason)) = world.call(open("123456")) else { panic!("opened twice") };
+    assert_eq!(reason, "Zone vault is being opened already.");
+    world.daemon.expire_openings(Instant::now() + Duration::from_secs(61));
+    assert!(matches!(first.read_events().unwrap()[..], [Reply::Error(CallError::Refused(_))]));
+    // The answer comes after all, and means nothing any more.
+    let opened =
+        |number| zone_protocol::keeper::FromKeeper::Opened { slot: 1, number, pin: PinState::default() };
+    world.keeper.send(&opened(100), &[]).unwrap();
+    world.settle();
+    world.check_state(1, Phase::Stopped, None);
+    // Whoever opened it has left.
+    first.begin(open("123456")).unwrap();
+    world.settle();
+    drop(first);
+    world.settle();
+    world.keeper.send(&opened(101), &[]).unwrap();
+    world.settle();
+    world.check_state(1, Phase::Stopped, None);
+    assert!(world.next_order().is_err());
+}
+
+#[test]
+fn a_running_zone_with_a_pin_does_not_start_again_by_itself() {
+    let mut world = world("pin-restart");
+    assert_eq!(world.call(open("123456")), Reply::Done);
+    world.next_spawn(ZoneProfile::Vmm, 1);
+    world.daemon.zones[1].pin.chosen = true;
+    let Reply::Error(CallError::Refused(reason)) = world.call(Method::Restart("vault".into())) else {
+        panic!("restarted")
+    };
+    assert_eq!(reason, "Zone vault asks for its PIN at each start. Stop it, then open it.");
+    world.check_state(1, Phase::Starting, None);
+}
+
+#[test]
+fn a_disposable_zone_has_nothing_to_open() {
+    let policy = POLICY.replace("network = \"none\"\n", "network = \"none\"\ndisposable = true\n");
+    let mut world = World::with_policy("pin-disposable", &policy);
+    let Reply::Error(CallError::Refused(reason)) = world.call(open("123456")) else { panic!("opened") };
+    assert_eq!(reason, "Zone vault asks for no PIN.");
+    assert!(world.openings.is_empty());
+}
