@@ -53,6 +53,7 @@ fn status() -> Status {
             label: "Office".to_owned(),
             colour: "blue".to_owned(),
             state,
+            login: control_api::Login::default(),
             tunnel: None,
         }],
         notices: vec![Notice { number: 1, process: "zoned".to_owned(), text: "a notice".to_owned() }],

@@ -78,6 +78,14 @@ impl Zones<'_> {
         self.0.call(&zones_method("Start"), json!({ "zone": zone }), deadline).map(drop)
     }
 
+    /// Opens a zone with its PIN, and begins to start it.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn open(self, zone: &str, pin: &str, deadline: Instant) -> Result<(), CallError> {
+        self.0.call(&zones_method("Open"), json!({ "zone": zone, "pin": pin }), deadline).map(drop)
+    }
+
     /// Begins to stop a zone.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use harness::{Machine, TpmConfig};
 
 use crate::artifacts::Artifacts;
 use crate::disk::DataDisk;
+use crate::opening::told;
 use crate::world::{
     BOOT, SOON, World, ensure_running, ensure_stopped, file, set_policy, switch_off, test_machine,
     write_disk, zone,
@@ -59,8 +60,17 @@ fn boot(artifacts: &Artifacts, disk: &std::path::Path, tpm: Option<TpmConfig>) -
     Ok(machine)
 }
 
+/// The zone is not opened, for this cause and with these words in the reason; it stays as it was.
+fn not_opened(machine: &Machine, name: &str, cause: &str, words: &[&str]) -> anyhow::Result<()> {
+    let told = told(machine.zones().start(name, machine.within(SOON)))?;
+    ensure!(told.cause == cause, "{name} was not opened for another cause: {told:?}");
+    ensure!(words.iter().all(|word| told.reason.contains(word)), "{name}: {told:?}");
+    ensure!(zone(machine, name)?.state.phase == Phase::Stopped, "{name} did not stay as it was");
+    Ok(())
+}
+
 /// The zone fails, and says why.
-fn refused(machine: &Machine, name: &str, words: &[&str]) -> anyhow::Result<()> {
+fn fails(machine: &Machine, name: &str, words: &[&str]) -> anyhow::Result<()> {
     machine.zones().start(name, machine.within(SOON)).with_context(|| format!("start {name}"))?;
     machine.zones().wait_for_phase(name, Phase::Failed, machine.within(SOON))?;
     let reason = zone_reason(machine, name)?;
@@ -90,20 +100,21 @@ pub(super) fn own_tpm_only(world: &mut World) -> anyhow::Result<()> {
 
     // The same disk in another machine.
     let machine = boot(artifacts, &disk, Some(artifacts.tpm())).context("another TPM")?;
-    refused(&machine, "kept", &["storage key", "another machine's", "Zones open only on the machine"])?;
+    let words = ["storage key", "another machine's", "Zones open only on the machine"];
+    not_opened(&machine, "kept", "tpm_cleared", &words)?;
     ensure_running(&machine, "once").context("a disposable zone needs no TPM")?;
     switch_off(machine)?;
 
     let machine = boot(artifacts, &disk, None).context("no TPM")?;
-    refused(&machine, "kept", &["no TPM 2.0 that answers", "machine's setup"])?;
+    not_opened(&machine, "kept", "tpm_missing", &["no TPM 2.0 that answers", "machine's setup"])?;
     switch_off(machine)?;
 
     // One byte of what is sealed, and of what a zone's own TPM keeps: each costs its own zone.
     crate::disk::alter(artifacts, &disk, "/keeper/kept.zone", 200)?;
     crate::disk::alter(artifacts, &disk, "/vtpm/other/tpm2-00.permall", 700)?;
     let machine = boot(artifacts, &disk, Some(tpm.clone())).context("altered files")?;
-    refused(&machine, "kept", &["sealed record was made by another TPM, or was altered"])?;
-    refused(&machine, "other", &["virtual TPM"])?;
+    not_opened(&machine, "kept", "damaged", &["sealed record was made by another TPM, or was altered"])?;
+    fails(&machine, "other", &["virtual TPM"])?;
     switch_off(machine)?;
     crate::disk::alter(artifacts, &disk, "/keeper/kept.zone", 200)?;
     crate::disk::alter(artifacts, &disk, "/vtpm/other/tpm2-00.permall", 700)?;
