@@ -56,6 +56,7 @@ fn status() -> Status {
             login: control_api::Login::default(),
             tunnel: None,
         }],
+        recovery: control_api::Recovery::None,
         notices: vec![Notice { number: 1, process: "zoned".to_owned(), text: "a notice".to_owned() }],
     }
 }

@@ -34,8 +34,24 @@ pub struct Status {
     pub uplink: Uplink,
     /// Zones in the policy's order.
     pub zones: Vec<Zone>,
+    /// Whether there is a recovery key.
+    pub recovery: Recovery,
     /// What went wrong lately, newest last, at most 16.
     pub notices: Vec<Notice>,
+}
+
+/// Whether there is a recovery key, which opens zones when the machine's TPM cannot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, zlink(rename_all = "snake_case"))]
+#[expect(missing_docs, reason = "the interface's text takes no words on variants")]
+pub enum Recovery {
+    #[default]
+    None,
+    // One was shown; nobody has said that it was noted.
+    Shown,
+    Noted,
 }
 
 /// The NIC.
@@ -138,6 +154,12 @@ pub enum Cause {
     TpmBusy,
     // What is kept on the data disk was altered.
     Damaged,
+    // The digits cannot be a recovery key.
+    BadRecoveryKey,
+    // The recovery key is another one.
+    WrongRecoveryKey,
+    // There was no recovery key when the zone was opened last.
+    NoRecovery,
     // Anything else: the reason says it.
     Other,
 }

@@ -1,4 +1,4 @@
-//! A PIN on its way from the trusted pad to `keeper`.
+//! A PIN, or a recovery key's digits, on their way between the trusted pad and `keeper`.
 
 use std::fmt;
 

@@ -31,6 +31,7 @@ fn status() -> Status {
             login: Login { factor: Factor::Pin, chosen: true, shuffle: false, tries_left: Some(3) },
             tunnel: Some(Tunnel { up: true, handshake_age_s: Some(3), ..Tunnel::default() }),
         }],
+        recovery: Recovery::Shown,
         notices: vec![Notice { number: 1, process: "uplink".into(), text: "Uplink died.".into() }],
     }
 }
@@ -41,6 +42,7 @@ fn the_text_describes_exactly_these_types() {
     assert_eq!(text.name().as_str(), INTERFACE);
     let types = [
         Status::CUSTOM_TYPE,
+        Recovery::CUSTOM_TYPE,
         Uplink::CUSTOM_TYPE,
         Zone::CUSTOM_TYPE,
         State::CUSTOM_TYPE,
@@ -90,7 +92,7 @@ fn every_method_of_the_text_is_understood_and_no_other() {
             assert_eq!(Call::decode(message.as_bytes()).unwrap(), Err(expected));
         }
     }
-    assert_eq!(text.methods().count(), 12);
+    assert_eq!(text.methods().count(), 15);
 }
 
 #[test]
@@ -100,6 +102,9 @@ fn calls_go_there_and_back() {
         Method::Monitor,
         Method::Start("office".into()),
         Method::Open { zone: "office".into(), pin: Pin::new("123456".into()) },
+        Method::Recover { zone: "office".into(), key: Pin::new("0".into()), pin: Pin::new("1".into()) },
+        Method::NewRecoveryKey,
+        Method::NoteRecoveryKey(Pin::new("0".into())),
         Method::Stop("office".into()),
         Method::Kill("office".into()),
         Method::Restart("office".into()),
@@ -131,6 +136,7 @@ fn replies_go_there_and_back() {
             next: 2,
             head: AuditHead { position: 1, hash: "0".into() },
         }),
+        Reply::Key(Pin::new("000011".into())),
         Reply::Done,
         Reply::Error(CallError::UnknownZone("x".into())),
         Reply::Error(CallError::NotRunning("x".into())),

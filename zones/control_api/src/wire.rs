@@ -30,6 +30,19 @@ pub enum Method {
         /// Its PIN; the first one that is given is its PIN from then on.
         pin: Pin,
     },
+    /// Open this zone with the recovery key, and begin to start it.
+    Recover {
+        /// The zone.
+        zone: String,
+        /// The recovery key's digits.
+        key: Pin,
+        /// Its new PIN; empty where it asks for none.
+        pin: Pin,
+    },
+    /// Make a recovery key.
+    NewRecoveryKey,
+    /// The user has noted it.
+    NoteRecoveryKey(Pin),
     /// Begin to stop this zone: its guest is asked, then the machine ends.
     Stop(String),
     /// End this zone at once, without asking its guest.
@@ -122,6 +135,8 @@ pub enum Reply {
     Check(CheckResult),
     /// To `Audit`.
     Audit(AuditPage),
+    /// To `NewRecoveryKey`.
+    Key(Pin),
     /// To the calls that return nothing.
     Done,
     /// To `org.varlink.service`: parameters as they are.
@@ -184,6 +199,13 @@ impl Call {
             Method::Open { zone, pin } => {
                 ("org.bulkhead.Zones.Open", Some(json!({ "zone": zone, "pin": pin })))
             }
+            Method::Recover { zone, key, pin } => {
+                ("org.bulkhead.Zones.Recover", Some(json!({ "zone": zone, "key": key, "pin": pin })))
+            }
+            Method::NewRecoveryKey => ("org.bulkhead.Zones.NewRecoveryKey", None),
+            Method::NoteRecoveryKey(key) => {
+                ("org.bulkhead.Zones.NoteRecoveryKey", Some(json!({ "key": key })))
+            }
             Method::Stop(zone) => ("org.bulkhead.Zones.Stop", Some(json!({ "zone": zone }))),
             Method::Kill(zone) => ("org.bulkhead.Zones.Kill", Some(json!({ "zone": zone }))),
             Method::Restart(zone) => ("org.bulkhead.Zones.Restart", Some(json!({ "zone": zone }))),
@@ -241,6 +263,13 @@ fn parse_method(name: &str, parameters: Option<&Value>) -> Result<Method, CallEr
         (INTERFACE, "Monitor") => Ok(Method::Monitor),
         (INTERFACE, "Start") => Ok(Method::Start(text("zone")?)),
         (INTERFACE, "Open") => Ok(Method::Open { zone: text("zone")?, pin: Pin::new(text("pin")?) }),
+        (INTERFACE, "Recover") => Ok(Method::Recover {
+            zone: text("zone")?,
+            key: Pin::new(text("key")?),
+            pin: Pin::new(text("pin")?),
+        }),
+        (INTERFACE, "NewRecoveryKey") => Ok(Method::NewRecoveryKey),
+        (INTERFACE, "NoteRecoveryKey") => Ok(Method::NoteRecoveryKey(Pin::new(text("key")?))),
         (INTERFACE, "Stop") => Ok(Method::Stop(text("zone")?)),
         (INTERFACE, "Kill") => Ok(Method::Kill(text("zone")?)),
         (INTERFACE, "Restart") => Ok(Method::Restart(text("zone")?)),
@@ -270,6 +299,7 @@ impl Reply {
             Self::Status(status) => (Some(json!({ "status": status })), None),
             Self::Check(result) => (Some(json!({ "result": result })), None),
             Self::Audit(page) => (Some(json!({ "page": page })), None),
+            Self::Key(key) => (Some(json!({ "key": key })), None),
             // Left out, not empty: zlink's clients take nothing else for "returns nothing".
             Self::Done => (None, None),
             Self::Service(parameters) => (Some(parameters.clone()), None),
@@ -302,6 +332,8 @@ impl Reply {
             Self::Check(serde_json::from_value(result).map_err(WireError::Malformed)?)
         } else if let Some(page) = parameters.remove("page") {
             Self::Audit(serde_json::from_value(page).map_err(WireError::Malformed)?)
+        } else if let Some(key) = parameters.remove("key") {
+            Self::Key(serde_json::from_value(key).map_err(WireError::Malformed)?)
         } else if parameters.is_empty() {
             Self::Done
         } else {

@@ -18,6 +18,7 @@ mod begin;
 mod commands;
 mod keys;
 mod pin;
+mod recovery;
 mod secrets;
 mod store;
 mod tpms;

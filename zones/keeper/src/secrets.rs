@@ -4,12 +4,14 @@
 //! other; while it thinks, everything here waits.
 
 use approval::{Approval, ApprovalKey, HOST};
-use hw_tpm::{NewPin, OpenTpmError, PinIndex, ProvisionError, SealError, Secret, Tpm, UnsealError};
-use zone_protocol::keeper::{Cause, Factor, PinState};
+use hw_tpm::{Machine, NewPin, OpenTpmError, PinIndex, ProvisionError, SealError, Secret, Tpm, UnsealError};
+use zeroize::Zeroizing;
+use zone_protocol::keeper::{Cause, Factor, PinState, Recovery};
 
 use crate::keys::random;
 use crate::pin::{is_pin, stretch};
-use crate::store::{Store, StoreError, StoredZone};
+use crate::recovery::{BadKeyError, PublicKey, RecoveryKey, WrapError};
+use crate::store::{RecoveryKeys, Store, StoreError, StoredZone};
 
 /// The machine's TPM, through the kernel's resource manager.
 pub(crate) const DEVICE: &str = "device:/dev/tpmrm0";
@@ -32,6 +34,18 @@ pub(crate) enum SecretError {
     /// What the user typed is no PIN.
     #[error("a PIN has 6 to 12 digits")]
     BadPin,
+    /// What the user typed is no recovery key.
+    #[error("{0}")]
+    BadKey(#[from] BadKeyError),
+    /// It is another one.
+    #[error("this is another recovery key")]
+    WrongKey,
+    /// There was no recovery key when the zone was opened for the last time.
+    #[error("the zone was kept for no recovery key")]
+    NoRecovery,
+    /// Nothing was kept for it.
+    #[error("the zone's secret was not kept for the recovery key: {0}")]
+    Wrap(#[from] WrapError),
     /// Our own files.
     #[error("what the host keeps of its TPM cannot be used: {0}; check the data disk")]
     Store(#[from] StoreError),
@@ -45,7 +59,9 @@ fn open_advice(error: &OpenTpmError) -> &'static str {
         OpenTpmError::Missing(_) => {
             "Switch it on in the machine's setup; without it only disposable zones start"
         }
-        OpenTpmError::Cleared | OpenTpmError::Foreign => "Zones open only on the machine that made them",
+        OpenTpmError::Cleared | OpenTpmError::Foreign => {
+            "Zones open only on the machine that made them, or with the recovery key"
+        }
         OpenTpmError::Refused(..) => "Start the machine again",
     }
 }
@@ -53,11 +69,11 @@ fn open_advice(error: &OpenTpmError) -> &'static str {
 fn unseal_advice(error: &UnsealError) -> &'static str {
     match error {
         UnsealError::NotApproved | UnsealError::BadApproval => "Install an image whose maker you trust",
-        UnsealError::NotOurs => "Put the data disk's own files back",
+        UnsealError::NotOurs => "Put the data disk's own files back, or open it with the recovery key",
         UnsealError::WrongPin => "Try again",
-        UnsealError::LockedOut => "What lies in the zone stays where it is",
+        UnsealError::LockedOut => "It is asked for instead of the PIN",
         UnsealError::PinNeeded => "Open the zone with it",
-        UnsealError::PinGone => "The zone does not open on this machine any more",
+        UnsealError::PinGone => "Only the recovery key opens it now",
         UnsealError::Refused(..) => "Start the machine again",
     }
 }
@@ -76,11 +92,15 @@ impl SecretError {
             Self::Seal(SealError::Owner(error)) => of_unsealing(error),
             Self::Unseal(error) => of_unsealing(error),
             Self::BadPin => Cause::BadPin,
+            Self::BadKey(_) => Cause::BadRecoveryKey,
+            Self::WrongKey => Cause::WrongRecoveryKey,
+            Self::NoRecovery => Cause::NoRecovery,
             Self::Store(StoreError::Damaged(_)) => Cause::Damaged,
             Self::Open(OpenTpmError::Refused(..))
             | Self::Provision(ProvisionError::Refused(..))
             | Self::Seal(SealError::Refused(..))
             | Self::Store(StoreError::File(..))
+            | Self::Wrap(_)
             | Self::Random(_) => Cause::Other,
         }
     }
@@ -110,6 +130,15 @@ pub(crate) enum How<'a> {
         /// What was typed.
         typed: Option<&'a str>,
     },
+    /// By a user with the recovery key: it is sealed anew, in the TPM that is there, with the PIN that was typed.
+    Recovery {
+        /// What the policy asks for.
+        factor: Factor,
+        /// The new PIN.
+        typed: Option<&'a str>,
+        /// The recovery key.
+        key: &'a str,
+    },
 }
 
 /// A source of secrets.
@@ -122,6 +151,21 @@ pub(crate) trait Secrets {
 
     /// What is known of its PIN.
     fn pin(&mut self, zone: &str) -> PinState;
+
+    /// A new recovery key, to be shown. It takes the place of an earlier one when its user has noted it ([`Secrets::note`]).
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    fn new_recovery_key(&mut self) -> Result<Zeroizing<String>, SecretError>;
+
+    /// The user typed the recovery key that was shown.
+    ///
+    /// # Errors
+    /// [`SecretError`]; another one was shown.
+    fn note(&mut self, typed: &str) -> Result<(), SecretError>;
+
+    /// Whether there is a recovery key.
+    fn recovery(&mut self) -> Recovery;
 
     /// From now on the zone's own TPM keeps something.
     ///
@@ -149,23 +193,25 @@ impl Hardware {
         if let Some(tpm) = self.tpm.take() {
             return Ok(tpm);
         }
-        let (mut tpm, mut machine, owner) = match self.store.machine()? {
-            Some(machine) => {
-                let mut tpm = Tpm::open(&self.device, &machine)?;
-                if machine.owned {
-                    return Ok(tpm);
-                }
-                let owner = tpm.unseal(&machine.owner, self.key, &self.approvals, None)?;
-                (tpm, machine, owner)
-            }
-            None => {
-                let (tpm, machine, owner) = Tpm::provision(&self.device, self.key, HOST)?;
-                self.store.keep_machine(&machine)?;
-                (tpm, machine, owner)
-            }
-        };
+        let Some(machine) = self.store.machine()? else { return self.new_tpm() };
+        let mut tpm = Tpm::open(&self.device, &machine)?;
+        if machine.owned {
+            return Ok(tpm);
+        }
+        let owner = tpm.unseal(&machine.owner, self.key, &self.approvals, None)?;
+        self.own(tpm, machine, &owner)
+    }
+
+    /// Takes the TPM into use, whatever was remembered of another one.
+    fn new_tpm(&self) -> Result<Tpm, SecretError> {
+        let (tpm, machine, owner) = Tpm::provision(&self.device, self.key, HOST)?;
+        self.store.keep_machine(&machine)?;
+        self.own(tpm, machine, &owner)
+    }
+
+    fn own(&self, mut tpm: Tpm, mut machine: Machine, owner: &Secret) -> Result<Tpm, SecretError> {
         // A power cut before the next line leaves a record that brings the next `keeper` here.
-        tpm.own(&owner)?;
+        tpm.own(owner)?;
         machine.owned = true;
         self.store.keep_machine(&machine)?;
         tracing::info!("took the machine's TPM into use");
@@ -209,7 +255,7 @@ impl Hardware {
     fn secret(&self, tpm: &mut Tpm, zone: &str, how: How<'_>) -> Result<(Secret, bool), SecretError> {
         let (factor, typed) = match how {
             How::Alone => (None, None),
-            How::User { factor, typed } => (Some(factor), typed),
+            How::User { factor, typed } | How::Recovery { factor, typed, .. } => (Some(factor), typed),
         };
         if typed.is_some_and(|typed| !is_pin(typed)) {
             return Err(SecretError::BadPin);
@@ -239,10 +285,83 @@ impl Hardware {
         Ok((secret, stored.made))
     }
 
+    /// With the recovery key: whatever the machine's TPM says, a zone opens with it. It is sealed anew where that is possible.
+    fn recover(&mut self, zone: &str, new: New<'_>, key: &str) -> Result<(Secret, bool), SecretError> {
+        if new.typed.is_some_and(|typed| !is_pin(typed)) {
+            return Err(SecretError::BadPin);
+        }
+        if matches!(new.factor, Factor::Pin { .. }) && new.typed.is_none() {
+            return Err(UnsealError::PinNeeded.into());
+        }
+        let key = RecoveryKey::parse(key)?;
+        let wrapped = self.store.wrapped(zone)?;
+        if wrapped.is_empty() {
+            return Err(SecretError::NoRecovery);
+        }
+        let secret = wrapped.iter().find_map(|wrapped| key.unwrap(zone, wrapped));
+        let secret = secret.ok_or(SecretError::WrongKey)?;
+        let old = self.store.zone(zone).unwrap_or(None);
+        // A zone that was wrapped has begun, unless its file says that it has not.
+        let made = old.as_ref().is_none_or(|old| old.made);
+        match self.seal_anew(zone, &secret, New { made, ..new }, old) {
+            Ok(()) => tracing::info!(zone, "sealed anew with the recovery key"),
+            Err(error) => tracing::warn!(zone, %error, "opened with the recovery key, and sealed nowhere"),
+        }
+        Ok((secret, made))
+    }
+
+    fn seal_anew(
+        &mut self,
+        zone: &str,
+        secret: &Secret,
+        new: New<'_>,
+        old: Option<StoredZone>,
+    ) -> Result<(), SecretError> {
+        let mut tpm = match self.tpm() {
+            Err(SecretError::Open(OpenTpmError::Cleared | OpenTpmError::Foreign)) => self.new_tpm()?,
+            other => other?,
+        };
+        self.keep(&mut tpm, zone, secret, new)?;
+        if let Some(old) = old.filter(|old| old.secret.pin.is_some()) {
+            let owner = self.owner(&mut tpm)?;
+            tpm.forget(&old.secret, &owner)?;
+        }
+        self.tpm = Some(tpm);
+        Ok(())
+    }
+
+    /// Wraps a zone's secret for every recovery key that somebody may have.
+    fn wrap(&self, zone: &str, secret: &Secret) -> Result<(), SecretError> {
+        let keys = self.store.recovery_keys()?;
+        let wanted: Vec<PublicKey> = keys.noted.into_iter().chain(keys.shown).collect();
+        // What is damaged is made anew.
+        let there = self.store.wrapped(zone).unwrap_or_default();
+        if there.iter().map(|wrapped| wrapped.key).eq(wanted.iter().copied()) {
+            return Ok(());
+        }
+        let wrapped = wanted.iter().map(|key| Ok(key.wrap(zone, secret)?));
+        let wrapped = wrapped.collect::<Result<Vec<_>, SecretError>>()?;
+        Ok(self.store.keep_wrapped(zone, &wrapped)?)
+    }
+
     fn tries(&self, tpm: &mut Tpm, stored: &StoredZone) -> Result<Option<u32>, SecretError> {
         let owner = self.owner(tpm)?;
         let tries = tpm.tries(&stored.secret, &owner)?;
         Ok(tries.map(|tries| tries.limit.saturating_sub(tries.wrong)))
+    }
+}
+
+impl Hardware {
+    fn unseal(&mut self, zone: &str, how: How<'_>) -> Result<(Secret, bool), SecretError> {
+        let mut tpm = self.tpm()?;
+        let opened = self.secret(&mut tpm, zone, how);
+        // After any other refusal the connection is made anew: whatever the TPM holds for it is given back.
+        let good = matches!(
+            opened,
+            Ok(_) | Err(SecretError::Unseal(UnsealError::WrongPin | UnsealError::LockedOut))
+        );
+        self.tpm = good.then_some(tpm);
+        opened
     }
 }
 
@@ -256,15 +375,45 @@ struct New<'a> {
 
 impl Secrets for Hardware {
     fn open(&mut self, zone: &str, how: How<'_>) -> Result<(Secret, bool), SecretError> {
-        let mut tpm = self.tpm()?;
-        let opened = self.secret(&mut tpm, zone, how);
-        // After any other refusal the connection is made anew: whatever the TPM holds for it is given back.
-        let good = matches!(
-            opened,
-            Ok(_) | Err(SecretError::Unseal(UnsealError::WrongPin | UnsealError::LockedOut))
-        );
-        self.tpm = good.then_some(tpm);
+        let opened = match how {
+            How::Recovery { factor, typed, key } => {
+                self.recover(zone, New { factor, typed, made: false }, key)
+            }
+            How::Alone | How::User { .. } => self.unseal(zone, how),
+        };
+        if let Ok((secret, _)) = &opened
+            && let Err(error) = self.wrap(zone, secret)
+        {
+            tracing::error!(zone, %error, "the recovery key does not open it");
+        }
         opened
+    }
+
+    fn new_recovery_key(&mut self) -> Result<Zeroizing<String>, SecretError> {
+        let key = RecoveryKey::new()?;
+        let keys = self.store.recovery_keys().unwrap_or_default();
+        self.store.keep_recovery_keys(&RecoveryKeys { shown: Some(key.public()), ..keys })?;
+        Ok(key.digits())
+    }
+
+    fn note(&mut self, typed: &str) -> Result<(), SecretError> {
+        let key = RecoveryKey::parse(typed)?.public();
+        let keys = self.store.recovery_keys()?;
+        if keys.noted == Some(key) {
+            return Ok(());
+        }
+        if keys.shown != Some(key) {
+            return Err(SecretError::WrongKey);
+        }
+        Ok(self.store.keep_recovery_keys(&RecoveryKeys { noted: Some(key), shown: None })?)
+    }
+
+    fn recovery(&mut self) -> Recovery {
+        match self.store.recovery_keys() {
+            Ok(RecoveryKeys { noted: Some(_), .. }) => Recovery::Noted,
+            Ok(RecoveryKeys { shown: Some(_), .. }) => Recovery::Shown,
+            Ok(_) | Err(_) => Recovery::None,
+        }
     }
 
     fn pin(&mut self, zone: &str) -> PinState {

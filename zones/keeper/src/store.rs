@@ -15,11 +15,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::pin::SALT;
+use crate::recovery::{PublicKey, Wrapped};
 
 /// The file of the machine; zones' names have no dot.
 const MACHINE: &str = "machine.tpm";
-/// The end of a zone's file.
+/// The file of the recovery key's public half.
+const RECOVERY: &str = "recovery.key";
+/// The end of a zone's file, and of the one with its secret wrapped for the recovery key.
 const ZONE: &str = ".zone";
+const WRAPPED: &str = ".recovery";
 /// No such file is longer.
 const LONGEST: u64 = 64 * 1024;
 
@@ -34,6 +38,15 @@ pub(crate) struct StoredZone {
     pub(crate) tries: u8,
     /// Its own TPM keeps something: from then on it is never made anew.
     pub(crate) made: bool,
+}
+
+/// For whom zones' secrets are wrapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecoveryKeys {
+    /// Its user has noted it.
+    pub(crate) noted: Option<PublicKey>,
+    /// It was shown, and nobody has said that it was noted.
+    pub(crate) shown: Option<PublicKey>,
 }
 
 /// A file of ours cannot be used.
@@ -93,6 +106,38 @@ impl Store {
     /// [`StoreError`].
     pub(crate) fn keep_zone(&self, zone: &str, stored: &StoredZone) -> Result<(), StoreError> {
         self.write(&format!("{zone}{ZONE}"), stored)
+    }
+
+    /// For whom zones' secrets are wrapped.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn recovery_keys(&self) -> Result<RecoveryKeys, StoreError> {
+        Ok(self.read(RECOVERY)?.unwrap_or_default())
+    }
+
+    /// Keeps that.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn keep_recovery_keys(&self, keys: &RecoveryKeys) -> Result<(), StoreError> {
+        self.write(RECOVERY, keys)
+    }
+
+    /// A zone's secret, wrapped for each of them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn wrapped(&self, zone: &str) -> Result<Vec<Wrapped>, StoreError> {
+        Ok(self.read(&format!("{zone}{WRAPPED}"))?.unwrap_or_default())
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn keep_wrapped(&self, zone: &str, wrapped: &[Wrapped]) -> Result<(), StoreError> {
+        self.write(&format!("{zone}{WRAPPED}"), &wrapped)
     }
 
     /// All zones that were ever opened here. One whose file is damaged is left out: it opens nothing any more.

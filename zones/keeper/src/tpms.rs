@@ -17,7 +17,7 @@ use rustix::net::{
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 use zeroize::Zeroizing;
-use zone_protocol::keeper::{Digits, FromKeeper, OPEN_FOR, Start, ToKeeper};
+use zone_protocol::keeper::{Digits, FromKeeper, OPEN_FOR, RecoveryAnswer, Start, ToKeeper};
 use zone_protocol::login::credentials;
 
 use crate::begin::{Begin, Kept, Plan, Progress, To};
@@ -241,6 +241,11 @@ impl Tpms {
         self.answer(&answer, &[]);
     }
 
+    fn about_recovery(&mut self, number: u32, answer: RecoveryAnswer) {
+        let state = self.secrets.recovery();
+        self.answer(&FromKeeper::Recovery { number, state, answer }, &[]);
+    }
+
     /// A TPM that an earlier `keeper` knew: it keeps something, and its zone's disk is open.
     fn adopted(&mut self, zone: String, control: OwnedFd) -> Tpm {
         let opened = self.secrets.open(&zone, How::Alone);
@@ -270,9 +275,29 @@ impl Tpms {
     fn zoned_ready(&mut self) {
         match self.zoned.receive::<ToKeeper>() {
             Ok((ToKeeper::Begin { slot, number, start, disk }, _)) => self.begin(slot, number, start, disk),
-            Ok((ToKeeper::Open { slot, number, zone, factor, pin }, _)) => {
+            Ok((ToKeeper::Open { slot, number, zone, factor, pin, recovery }, _)) => {
                 let typed = pin.as_ref().map(|Digits(typed)| typed.as_str());
-                self.open(slot, number, zone, How::User { factor, typed });
+                let how = match &recovery {
+                    Some(Digits(key)) => How::Recovery { factor, typed, key },
+                    None => How::User { factor, typed },
+                };
+                self.open(slot, number, zone, how);
+            }
+            Ok((ToKeeper::AskRecovery, _)) => self.about_recovery(0, RecoveryAnswer::State),
+            Ok((ToKeeper::NewRecoveryKey { number }, _)) => {
+                let made = self.secrets.new_recovery_key();
+                let made = made.map(|digits| RecoveryAnswer::Key(Digits(digits)));
+                self.about_recovery(
+                    number,
+                    made.unwrap_or_else(|error| RecoveryAnswer::Refused(sentence(&error))),
+                );
+            }
+            Ok((ToKeeper::NoteRecoveryKey { number, key: Digits(key) }, _)) => {
+                let noted = self.secrets.note(&key).map(|()| RecoveryAnswer::Noted);
+                self.about_recovery(
+                    number,
+                    noted.unwrap_or_else(|error| RecoveryAnswer::Refused(sentence(&error))),
+                );
             }
             Ok((ToKeeper::AskPin { slot, zone }, _)) => {
                 let pin = self.secrets.pin(&zone);

@@ -66,6 +66,31 @@ pub struct PinState {
     pub tries_left: Option<u32>,
 }
 
+/// Whether there is a recovery key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recovery {
+    /// None was made, or nothing is known yet.
+    #[default]
+    None,
+    /// One was shown, and nobody has said that it was noted.
+    Shown,
+    /// Its user has noted it.
+    Noted,
+}
+
+/// What came of a request about the recovery key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecoveryAnswer {
+    /// How things are.
+    State,
+    /// A new one, to be shown.
+    Key(Digits),
+    /// It was noted.
+    Noted,
+    /// A sentence.
+    Refused(String),
+}
+
 /// What stands between a user and a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
@@ -91,6 +116,12 @@ pub enum Cause {
     TpmBusy,
     /// What is kept on the data disk was altered.
     Damaged,
+    /// The digits cannot be a recovery key.
+    BadRecoveryKey,
+    /// The recovery key is another one.
+    WrongRecoveryKey,
+    /// There was no recovery key when the zone was opened last.
+    NoRecovery,
     /// Anything else.
     Other,
 }
@@ -113,6 +144,22 @@ pub enum ToKeeper {
         factor: Factor,
         /// What the user typed.
         pin: Option<Digits>,
+        /// The recovery key, in place of what the machine's TPM keeps. The PIN is the zone's new one then.
+        recovery: Option<Digits>,
+    },
+    /// Say whether there is a recovery key.
+    AskRecovery,
+    /// Make a recovery key.
+    NewRecoveryKey {
+        /// Comes back in the answer.
+        number: u32,
+    },
+    /// The user has noted it, and typed it.
+    NoteRecoveryKey {
+        /// Comes back in the answer.
+        number: u32,
+        /// What was typed.
+        key: Digits,
     },
     /// Say what is known of a zone's PIN.
     AskPin {
@@ -159,6 +206,15 @@ pub enum FromKeeper {
         reason: String,
         /// What is known of its PIN now.
         pin: PinState,
+    },
+    /// The answer to the requests about the recovery key.
+    Recovery {
+        /// The number from the request; 0 for [`ToKeeper::AskRecovery`].
+        number: u32,
+        /// How things are now.
+        state: Recovery,
+        /// What came of it.
+        answer: RecoveryAnswer,
     },
     /// The answer to [`ToKeeper::AskPin`].
     Pin {

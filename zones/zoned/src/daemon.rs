@@ -72,6 +72,9 @@ pub(crate) struct Daemon {
     next_process: u32,
     /// What users opened and `keeper` has not answered yet, by zone.
     openings: BTreeMap<usize, openings::Opening>,
+    /// Who waits for an answer about the recovery key, by request.
+    waiting: BTreeMap<u32, openings::Waiting>,
+    recovery: zone_protocol::keeper::Recovery,
     next_opening: u32,
     power_off: PowerOff,
     meminfo: OwnedFd,
@@ -152,6 +155,8 @@ impl Daemon {
             shown: None,
             next_process: first_process,
             openings: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            recovery: zone_protocol::keeper::Recovery::None,
             next_opening: first_process,
             power_off: PowerOff::No,
             meminfo: inherited.meminfo,
@@ -528,6 +533,7 @@ impl Daemon {
             demo: false,
             uplink: crate::status::uplink(&self.uplink_state),
             zones: Vec::new(),
+            recovery: self.recovery(),
             notices: self.notices.list(),
         };
         let Some(policy) = self.policy() else { return status };

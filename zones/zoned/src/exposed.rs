@@ -46,9 +46,12 @@ impl Server {
                 Method::Monitor => continue,
                 Method::Start(zone)
                 | Method::Open { zone, .. }
+                | Method::Recover { zone, .. }
                 | Method::Stop(zone)
                 | Method::RunCheck { zone, .. } => Reply::Error(CallError::UnknownZone(zone)),
-                Method::Audit { .. }
+                Method::NewRecoveryKey
+                | Method::NoteRecoveryKey(_)
+                | Method::Audit { .. }
                 | Method::Kill(_)
                 | Method::Restart(_)
                 | Method::Pause(_)

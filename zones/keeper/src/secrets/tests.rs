@@ -133,3 +133,81 @@ fn a_tpm_that_was_half_taken_into_use_is_taken_whole() {
     world.open("vault", pin(3, ONE)).unwrap();
     assert!(store.machine().unwrap().unwrap().owned);
 }
+
+fn recover<'a>(tries: u8, typed: &'a str, key: &'a str) -> How<'a> {
+    How::Recovery { factor: Factor::Pin { tries }, typed: Some(typed), key }
+}
+
+#[test]
+fn the_recovery_key_opens_what_the_tpm_does_not() {
+    let mut world = World::new();
+    world.open("early", touch(None)).unwrap();
+    assert_eq!(world.keeper().recovery(), Recovery::None);
+    let key = world.keeper().new_recovery_key().unwrap();
+    assert_eq!(world.keeper().recovery(), Recovery::Shown);
+    let office = world.open("office", pin(3, ONE)).unwrap();
+    let vault = world.open("vault", touch(None)).unwrap();
+    let stranger = RecoveryKey::new().unwrap().digits();
+    assert!(matches!(world.keeper().note(&stranger), Err(SecretError::WrongKey)));
+    world.keeper().note(&key).unwrap();
+    assert_eq!(world.keeper().recovery(), Recovery::Noted);
+
+    // A locked zone gets a new PIN.
+    for _ in 0..3 {
+        assert_eq!(world.open("office", pin(3, OTHER)), Err(Cause::WrongPin));
+    }
+    let mistyped = key.replace(|digit| digit != '-', "7");
+    for (typed, cause) in [
+        (stranger.as_str(), Cause::WrongRecoveryKey),
+        ("123", Cause::BadRecoveryKey),
+        (mistyped.as_str(), Cause::BadRecoveryKey),
+    ] {
+        assert_eq!(world.open("office", recover(3, OTHER, typed)), Err(cause));
+    }
+    assert_eq!(world.open("office", recover(3, "1", &key)), Err(Cause::BadPin));
+    assert_eq!(world.open("early", recover(3, OTHER, &key)), Err(Cause::NoRecovery));
+    assert_eq!(world.open("office", pin(3, ONE)), Err(Cause::LockedOut));
+    assert_eq!(world.open("office", recover(3, OTHER, &key)), Ok(office));
+    assert_eq!(world.open("office", pin(3, OTHER)), Ok(office));
+    assert_eq!(world.tries_left("office"), Some(3));
+
+    // The data disk in another machine, whose TPM is taken into use by the way.
+    world.machine = Machine::new();
+    for (zone, how) in [("office", pin(3, OTHER)), ("vault", touch(None)), ("early", touch(None))] {
+        assert_eq!(world.open(zone, how), Err(Cause::TpmCleared));
+    }
+    assert_eq!(world.open("office", recover(3, ONE, &key)), Ok(office));
+    assert_eq!(world.open("office", pin(3, ONE)), Ok(office));
+    assert_eq!(world.open("vault", touch(None)), Err(Cause::Damaged));
+    let of_touch = How::Recovery { factor: Factor::Touch, typed: None, key: &key };
+    assert_eq!(world.open("vault", of_touch), Ok(vault));
+    assert_eq!(world.open("vault", How::Alone), Ok(vault));
+
+    // Without a TPM, and with a file that is damaged.
+    std::fs::write(world.file("vault.zone"), b"?").unwrap();
+    assert_eq!(world.open("vault", touch(None)), Err(Cause::Damaged));
+    let store = Store::open(world.folder.path()).unwrap();
+    let mut lost = Hardware::new("swtpm:host=127.0.0.1,port=1", store, world.key, Vec::new());
+    let (secret, made) = lost.open("vault", of_touch).unwrap();
+    assert_eq!((*secret.as_bytes(), made), (vault, true));
+}
+
+#[test]
+fn a_new_recovery_key_takes_the_place_of_the_old_one_when_it_was_noted() {
+    let world = World::new();
+    let old = world.keeper().new_recovery_key().unwrap();
+    world.keeper().note(&old).unwrap();
+    let new = world.keeper().new_recovery_key().unwrap();
+    assert_eq!(world.keeper().recovery(), Recovery::Noted);
+    let office = world.open("office", touch(None)).unwrap();
+    let with = |key| How::Recovery { factor: Factor::Touch, typed: None, key };
+    // Until then both are somebody's.
+    assert_eq!(world.open("office", with(&old)), Ok(office));
+    assert_eq!(world.open("office", with(&new)), Ok(office));
+    world.keeper().note(&new).unwrap();
+    world.keeper().note(&new).unwrap();
+    assert!(matches!(world.keeper().note(&old), Err(SecretError::WrongKey)));
+    assert_eq!(world.open("office", touch(None)), Ok(office));
+    assert_eq!(world.open("office", with(&old)), Err(Cause::WrongRecoveryKey));
+    assert_eq!(world.open("office", with(&new)), Ok(office));
+}

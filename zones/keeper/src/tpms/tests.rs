@@ -12,7 +12,7 @@ use approval::{
     template_purpose,
 };
 use hw_tpm::{Secret, UnsealError};
-use zone_protocol::keeper::{Cause, Factor, Measured, PinState};
+use zone_protocol::keeper::{Cause, Factor, Measured, PinState, Recovery};
 
 use super::*;
 use crate::secrets::SecretError;
@@ -48,6 +48,18 @@ impl Secrets for KnownSecrets {
     fn pin(&mut self, zone: &str) -> PinState {
         let chosen = zone == "pinned";
         PinState { chosen, tries_left: chosen.then_some(3) }
+    }
+
+    fn new_recovery_key(&mut self) -> Result<Zeroizing<String>, SecretError> {
+        Ok("000011".to_owned().into())
+    }
+
+    fn note(&mut self, typed: &str) -> Result<(), SecretError> {
+        if typed == "000011" { Ok(()) } else { Err(SecretError::WrongKey) }
+    }
+
+    fn recovery(&mut self) -> Recovery {
+        Recovery::Shown
     }
 
     fn made(&mut self, zone: &str) -> Result<(), SecretError> {
@@ -214,7 +226,7 @@ impl Bench {
     fn open(&mut self, number: u32, typed: Option<&str>) -> FromKeeper {
         let pin = typed.map(|typed| Digits(typed.to_owned().into()));
         let factor = Factor::Pin { tries: 3 };
-        let open = ToKeeper::Open { slot: 4, number, zone: "pinned".to_owned(), factor, pin };
+        let open = ToKeeper::Open { slot: 4, number, zone: "pinned".to_owned(), factor, pin, recovery: None };
         self.zoned.send(&open, &[]).unwrap();
         self.next_answer().0
     }
@@ -257,6 +269,27 @@ fn what_a_user_opened_serves_one_start_of_that_zone() {
     assert!(!bench.gets_key());
     bench.zoned.send(&ToKeeper::AskPin { slot: 4, zone: "pinned".to_owned() }, &[]).unwrap();
     assert_eq!(bench.next_answer().0, FromKeeper::Pin { slot: 4, pin });
+}
+
+#[test]
+fn a_recovery_key_is_made_and_noted() {
+    let mut bench = Bench::new();
+    let state = Recovery::Shown;
+    for (asked, answer) in [
+        (ToKeeper::AskRecovery, RecoveryAnswer::State),
+        (ToKeeper::NewRecoveryKey { number: 0 }, RecoveryAnswer::Key(Digits("000011".to_owned().into()))),
+        (
+            ToKeeper::NoteRecoveryKey { number: 0, key: Digits("000022".to_owned().into()) },
+            RecoveryAnswer::Refused("This is another recovery key.".to_owned()),
+        ),
+        (
+            ToKeeper::NoteRecoveryKey { number: 0, key: Digits("000011".to_owned().into()) },
+            RecoveryAnswer::Noted,
+        ),
+    ] {
+        bench.zoned.send(&asked, &[]).unwrap();
+        assert_eq!(bench.next_answer().0, FromKeeper::Recovery { number: 0, state, answer });
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use control_api::wire::{CallError, Method, Reply};
 use rustix::event::PollFlags;
 use zone_protocol::agent::{Answer, Ask};
 
+use super::openings::Brought;
 use super::{Daemon, PowerOff};
 use crate::agent_link::LinkError;
 use crate::lifecycle::{Event, Refusal};
@@ -31,14 +32,37 @@ impl Daemon {
         let request = crate::audit::request(&method);
         let reply = match method {
             Method::Status => Reply::Status(self.status()),
-            Method::Start(zone) => match self.open((client, request), &zone, None, now)? {
+            Method::Start(zone) => {
+                match self.open((client, request), &zone, Brought::default(), now)? {
+                    Some(reply) => reply,
+                    // The answer comes later.
+                    None => return Ok(()),
+                }
+            }
+            Method::Open { zone, pin } => {
+                let brought = Brought { pin: Some(pin), recovery: None };
+                match self.open((client, request), &zone, brought, now)? {
+                    Some(reply) => reply,
+                    None => return Ok(()),
+                }
+            }
+            Method::Recover { zone, key, pin } => {
+                let pin = Some(pin).filter(|pin| !pin.digits().is_empty());
+                match self.open((client, request), &zone, Brought { pin, recovery: Some(key) }, now)? {
+                    Some(reply) => reply,
+                    None => return Ok(()),
+                }
+            }
+            Method::NewRecoveryKey => match self.ask_about_recovery((client, request), None, now) {
                 Some(reply) => reply,
                 None => return Ok(()),
             },
-            Method::Open { zone, pin } => match self.open((client, request), &zone, Some(pin), now)? {
-                Some(reply) => reply,
-                None => return Ok(()),
-            },
+            Method::NoteRecoveryKey(key) => {
+                match self.ask_about_recovery((client, request), Some(&key), now) {
+                    Some(reply) => reply,
+                    None => return Ok(()),
+                }
+            }
             Method::Stop(zone) => self.order(&zone, Event::Stop, now)?,
             Method::Kill(zone) => self.order(&zone, Event::Kill, now)?,
             Method::Restart(zone) => match self.restart((client, request), &zone, now)? {
@@ -90,7 +114,7 @@ impl Daemon {
         };
         let phase = self.life(index).map(|life| life.phase);
         if matches!(phase, Some(Phase::Stopped | Phase::Failed)) {
-            return self.open(from, zone, None, now);
+            return self.open(from, zone, Brought::default(), now);
         }
         if self.zones.get(index).is_some_and(|zone| zone.pin.chosen) {
             let why = format!("Zone {zone} asks for its PIN at each start. Stop it, then open it.");

@@ -1,14 +1,14 @@
 //! What a user has to open: `keeper` is asked before anything of a start is made, so that a wrong PIN, or a TPM that gives
 //! nothing out, leaves the zone as it was.
 //!
-//! A disposable zone has nothing to open.
+//! A disposable zone has nothing to open. The recovery key is made and noted here, too: it passes through and is not kept.
 
 use std::time::{Duration, Instant};
 
 use control_api::wire::{CallError, Reply};
-use control_api::{Login, Phase, Pin};
+use control_api::{Login, Phase, Pin, Recovery};
 use policy::Zone as OfPolicy;
-use zone_protocol::keeper::{self, Digits, PinState, ToKeeper};
+use zone_protocol::keeper::{self, Digits, PinState, RecoveryAnswer, ToKeeper};
 
 use super::calls::refused;
 use super::{Daemon, PowerOff};
@@ -17,6 +17,21 @@ use crate::server::ClientId;
 
 /// How long `keeper` may take: the TPM of an old machine needs seconds to make its first key.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a user brings to open a zone.
+#[derive(Debug, Default)]
+pub(super) struct Brought {
+    pub(super) pin: Option<Pin>,
+    pub(super) recovery: Option<Pin>,
+}
+
+/// A client that waits for an answer about the recovery key.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    client: ClientId,
+    request: &'static str,
+    deadline: Instant,
+}
 
 /// An opening that is under way.
 #[derive(Debug)]
@@ -35,6 +50,7 @@ impl Daemon {
             .zip(zones)
             .filter(|(_, zone)| !zone.disposable)
             .map(|(slot, zone)| ToKeeper::AskPin { slot, zone: zone.name.clone() })
+            .chain([ToKeeper::AskRecovery])
             .collect();
         for ask in asked {
             if let Err(error) = self.keeper.send(&ask, &[]) {
@@ -48,7 +64,7 @@ impl Daemon {
         &mut self,
         (client, request): (ClientId, &'static str),
         name: &str,
-        pin: Option<Pin>,
+        brought: Brought,
         now: Instant,
     ) -> anyhow::Result<Option<Reply>> {
         let index = match self.index_of(name) {
@@ -57,8 +73,8 @@ impl Daemon {
         };
         let phase = self.life(index).map(|life| life.phase);
         let Some(zone) = self.policy().and_then(|policy| policy.zones.get(index)) else { return Ok(None) };
-        if zone.disposable && pin.is_some() {
-            return Ok(Some(refused(format!("Zone {name} asks for no PIN."))));
+        if zone.disposable && (brought.pin.is_some() || brought.recovery.is_some()) {
+            return Ok(Some(refused(format!("Zone {name} is disposable: there is nothing to open."))));
         }
         // Those two say by themselves what they refuse.
         let stands = matches!(phase, Some(Phase::Stopped | Phase::Failed));
@@ -75,8 +91,8 @@ impl Daemon {
         };
         let number = self.next_opening;
         self.next_opening = number.wrapping_add(1);
-        let pin = pin.map(|pin| Digits(pin.digits().to_owned().into()));
-        let open = ToKeeper::Open { slot, number, zone: name.to_owned(), factor, pin };
+        let [pin, recovery] = [brought.pin, brought.recovery].map(|typed| typed.as_ref().map(digits));
+        let open = ToKeeper::Open { slot, number, zone: name.to_owned(), factor, pin, recovery };
         if let Err(error) = self.keeper.send(&open, &[]) {
             return Ok(Some(refused(format!("The host's key service takes no orders: {error}."))));
         }
@@ -117,7 +133,11 @@ impl Daemon {
             Some((cause, reason)) => {
                 let of_user = matches!(
                     cause,
-                    keeper::Cause::PinNeeded | keeper::Cause::BadPin | keeper::Cause::WrongPin
+                    keeper::Cause::PinNeeded
+                        | keeper::Cause::BadPin
+                        | keeper::Cause::WrongPin
+                        | keeper::Cause::BadRecoveryKey
+                        | keeper::Cause::WrongRecoveryKey
                 );
                 if !of_user {
                     self.notices.add("keeper", format!("Zone {zone} was not opened. {reason}"));
@@ -135,6 +155,54 @@ impl Daemon {
         Ok(())
     }
 
+    /// A user wants a recovery key, or has noted one; `None`: the answer comes later.
+    pub(super) fn ask_about_recovery(
+        &mut self,
+        (client, request): (ClientId, &'static str),
+        noted: Option<&Pin>,
+        now: Instant,
+    ) -> Option<Reply> {
+        let number = self.next_opening;
+        self.next_opening = number.wrapping_add(1);
+        let ask = match noted {
+            None => ToKeeper::NewRecoveryKey { number },
+            Some(key) => ToKeeper::NoteRecoveryKey { number, key: digits(key) },
+        };
+        if let Err(error) = self.keeper.send(&ask, &[]) {
+            return Some(refused(format!("The host's key service takes no orders: {error}.")));
+        }
+        self.waiting.insert(number, Waiting { client, request, deadline: now + PATIENCE });
+        None
+    }
+
+    /// `keeper` said something about the recovery key.
+    pub(super) fn recovery_told(
+        &mut self,
+        number: u32,
+        state: keeper::Recovery,
+        answer: RecoveryAnswer,
+        now: Instant,
+    ) {
+        self.recovery = state;
+        let Some(Waiting { client, request, .. }) = self.waiting.remove(&number) else { return };
+        let reply = match answer {
+            RecoveryAnswer::Key(Digits(digits)) => Reply::Key(Pin::new(digits.to_string())),
+            RecoveryAnswer::Noted | RecoveryAnswer::State => Reply::Done,
+            RecoveryAnswer::Refused(reason) => refused(reason),
+        };
+        self.audit_reply(request, &reply);
+        self.server.reply(client, &reply, now);
+    }
+
+    /// What is shown of it.
+    pub(super) fn recovery(&self) -> Recovery {
+        match self.recovery {
+            keeper::Recovery::None => Recovery::None,
+            keeper::Recovery::Shown => Recovery::Shown,
+            keeper::Recovery::Noted => Recovery::Noted,
+        }
+    }
+
     /// Openings that took too long.
     pub(super) fn expire_openings(&mut self, now: Instant) {
         let expired = self.openings.extract_if(.., |_, opening| opening.deadline <= now);
@@ -145,11 +213,18 @@ impl Daemon {
             self.audit_reply(opening.request, &reply);
             self.server.reply(opening.client, &reply, now);
         }
+        let expired = self.waiting.extract_if(.., |_, waiting| waiting.deadline <= now);
+        for (_, Waiting { client, request, .. }) in expired.collect::<Vec<_>>() {
+            let reply = refused("The host's key service did not answer.".to_owned());
+            self.audit_reply(request, &reply);
+            self.server.reply(client, &reply, now);
+        }
     }
 
     /// When the next of them is too late.
     pub(super) fn opening_deadline(&self) -> Option<Instant> {
-        self.openings.values().map(|opening| opening.deadline).min()
+        let waiting = self.waiting.values().map(|waiting| waiting.deadline);
+        self.openings.values().map(|opening| opening.deadline).chain(waiting).min()
     }
 }
 
@@ -162,6 +237,10 @@ pub(super) fn login(zone: &OfPolicy, pin: PinState) -> Login {
     // One that the policy does not ask for any more is needed once.
     let factor = if asks || pin.chosen { control_api::Factor::Pin } else { control_api::Factor::Touch };
     Login { factor, chosen: pin.chosen, shuffle, tries_left: pin.tries_left }
+}
+
+fn digits(typed: &Pin) -> Digits {
+    Digits(typed.digits().to_owned().into())
 }
 
 fn shown(cause: keeper::Cause) -> control_api::Cause {
@@ -178,6 +257,9 @@ fn shown(cause: keeper::Cause) -> control_api::Cause {
         keeper::Cause::TpmOwned => Cause::TpmOwned,
         keeper::Cause::TpmBusy => Cause::TpmBusy,
         keeper::Cause::Damaged => Cause::Damaged,
+        keeper::Cause::BadRecoveryKey => Cause::BadRecoveryKey,
+        keeper::Cause::WrongRecoveryKey => Cause::WrongRecoveryKey,
+        keeper::Cause::NoRecovery => Cause::NoRecovery,
         keeper::Cause::Other => Cause::Other,
     }
 }

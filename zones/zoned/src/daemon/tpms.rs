@@ -45,6 +45,10 @@ impl Daemon {
             FromKeeper::NotOpened { slot, number, cause, reason, pin } => {
                 return self.opened((slot, number), Some((cause, reason)), pin, now);
             }
+            FromKeeper::Recovery { number, state, answer } => {
+                self.recovery_told(number, state, answer, now);
+                return Ok(());
+            }
             FromKeeper::Pin { slot, pin } => {
                 self.pin_told(slot, pin);
                 return Ok(());

@@ -102,6 +102,32 @@ fn a_disposable_zone_has_nothing_to_open() {
     let policy = POLICY.replace("network = \"none\"\n", "network = \"none\"\ndisposable = true\n");
     let mut world = World::with_policy("pin-disposable", &policy);
     let Reply::Error(CallError::Refused(reason)) = world.call(open("123456")) else { panic!("opened") };
-    assert_eq!(reason, "Zone vault asks for no PIN.");
+    assert_eq!(reason, "Zone vault is disposable: there is nothing to open.");
     assert!(world.openings.is_empty());
+}
+
+#[test]
+fn a_recovery_key_passes_through() {
+    let mut world = world("recovery");
+    assert_eq!(world.status().recovery, control_api::Recovery::None);
+    assert_eq!(world.call(Method::NewRecoveryKey), Reply::Key(Pin::new("000011".into())));
+    assert_eq!(world.status().recovery, control_api::Recovery::Shown);
+    let note = |digits: &str| Method::NoteRecoveryKey(Pin::new(digits.into()));
+    assert_eq!(world.call(note("1")), Reply::Error(CallError::Refused("Another one.".into())));
+    assert_eq!(world.call(note("000011")), Reply::Done);
+    assert_eq!(world.status().recovery, control_api::Recovery::Noted);
+    let recover = |pin: &str| Method::Recover {
+        zone: "vault".into(),
+        key: Pin::new("000011".into()),
+        pin: Pin::new(pin.into()),
+    };
+    world.refuses = Some((Cause::WrongRecoveryKey, PinState::default()));
+    let refused = Some((control_api::Cause::WrongRecoveryKey, None));
+    assert_eq!(cause(&world.call(recover(""))), refused);
+    assert_eq!(world.openings.pop(), Some(("vault".into(), Factor::Pin { tries: 4 }, None)));
+    world.refuses = None;
+    assert_eq!(world.call(recover("123456")), Reply::Done);
+    world.check_state(1, Phase::Starting, None);
+    assert_eq!(world.recoveries.len(), 2);
+    assert_eq!(world.recoveries[1], Digits("000011".to_owned().into()));
 }

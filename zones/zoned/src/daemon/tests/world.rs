@@ -1,6 +1,8 @@
 //! The fake world around the daemon: everything that it speaks to, at the other ends of its descriptors.
 
-use zone_protocol::keeper::{Cause, Digits, Factor, FromKeeper, PinState, ToKeeper};
+use zone_protocol::keeper::{
+    Cause, Digits, Factor, FromKeeper, PinState, Recovery, RecoveryAnswer, ToKeeper,
+};
 
 use super::*;
 
@@ -19,6 +21,7 @@ pub(super) struct World {
     /// How `keeper` answers an opening that it does not grant, and what it was asked.
     pub(super) refuses: Option<(Cause, PinState)>,
     pub(super) openings: Vec<(String, Factor, Option<Digits>)>,
+    pub(super) recoveries: Vec<Digits>,
     /// The zones' virtual TPMs that were asked for and are not gone, with their slots.
     pub(super) tpms: BTreeMap<u32, u8>,
     pub(super) orders: VecDeque<(Request, Vec<OwnedFd>)>,
@@ -99,6 +102,7 @@ impl World {
             silent: false,
             refuses: None,
             openings: Vec::new(),
+            recoveries: Vec::new(),
             tpms: BTreeMap::new(),
             orders: VecDeque::new(),
             socket,
@@ -118,8 +122,23 @@ impl World {
         let mut answered = false;
         while let Ok((asked, _)) = self.keeper.receive::<ToKeeper>() {
             match asked {
-                ToKeeper::AskPin { .. } => {}
-                ToKeeper::Open { slot, number, zone, factor, pin: typed } => {
+                ToKeeper::AskPin { .. } | ToKeeper::AskRecovery => {}
+                ToKeeper::NewRecoveryKey { number } => {
+                    let answer = RecoveryAnswer::Key(Digits("000011".to_owned().into()));
+                    let told = FromKeeper::Recovery { number, state: Recovery::Shown, answer };
+                    self.keeper.send(&told, &[]).unwrap();
+                    answered = true;
+                }
+                ToKeeper::NoteRecoveryKey { number, key: Digits(key) } => {
+                    let (state, answer) = match key.as_str() {
+                        "000011" => (Recovery::Noted, RecoveryAnswer::Noted),
+                        _ => (Recovery::Shown, RecoveryAnswer::Refused("Another one.".to_owned())),
+                    };
+                    self.keeper.send(&FromKeeper::Recovery { number, state, answer }, &[]).unwrap();
+                    answered = true;
+                }
+                ToKeeper::Open { slot, number, zone, factor, pin: typed, recovery } => {
+                    self.recoveries.extend(recovery);
                     self.openings.push((zone, factor, typed));
                     if self.silent {
                         continue;
