@@ -2,6 +2,9 @@
 //!
 //! One test function: Slint is built for one thread, and the test harness gives each test its own.
 
+#[path = "picker/pad.rs"]
+mod pad;
+
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
@@ -282,5 +285,6 @@ fn the_picker_is_drawn_into_memory() {
     pictures_of_reasons();
     pictures_of_long_notices();
     pictures_of_states();
+    pad::pictures();
     every_character_has_a_glyph();
 }

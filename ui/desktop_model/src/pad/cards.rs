@@ -52,7 +52,7 @@ impl Cause {
 pub enum CardSign {
     /// A padlock: a PIN is in question.
     Lock,
-    /// An exclamation mark in a triangle: something can be done here and now.
+    /// An exclamation mark: something can be done here and now.
     Warning,
     /// A cross: this machine does not open the zone.
     Cross,
