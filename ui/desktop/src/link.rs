@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use control_api::client::{Client, ClientError};
 use control_api::wire::{CallError, Method, Reply};
 use desktop_model::pad::NotOpened;
-use desktop_model::picker::{Action, Link, Millis};
+use desktop_model::picker::{Action, Link, Millis, OPENING};
 
 use crate::convert;
 
@@ -24,8 +24,6 @@ use crate::convert;
 pub const RETRY: Millis = 500;
 /// A call may take so long.
 pub const PATIENCE: Millis = 3_000;
-/// What needs the TPM may take so long: it may be busy with other zones, and it is slow.
-pub const OPENING: Millis = 120_000;
 /// An idle connection is probed so often.
 pub const PROBE: Millis = 10_000;
 

@@ -223,23 +223,21 @@ impl Pad {
                 self.typed.pop();
                 Step::Stay
             }
-            (Target::Go, _) if self.typed.is_enough() => self.go(now),
+            (Target::Go, _) if self.typed.is_enough() => self.go(),
             (Target::Go, _) => Step::Stay,
         }
     }
 
-    fn go(&mut self, now: Millis) -> Step {
+    fn go(&mut self) -> Step {
         self.remark = Remark::Nothing;
         let typed = self.typed.take();
         match std::mem::replace(&mut self.stage, Stage::Choose) {
             Stage::Choose => {
                 self.stage = Stage::Again { first: typed };
-                self.since = now;
                 Step::Stay
             }
             Stage::Again { first } if first != typed => {
                 self.remark = Remark::Different;
-                self.since = now;
                 Step::Stay
             }
             Stage::Again { .. } => {

@@ -28,6 +28,8 @@ pub const QUESTION: Millis = 10_000;
 pub const MOVING: Millis = 2_500;
 /// A request without an effect is forgotten after so long.
 pub const PATIENCE: Millis = 10_000;
+/// What needs the machine's TPM is answered within so long: it may be busy with other zones, and it is slow.
+pub const OPENING: Millis = 120_000;
 /// The three dots of a busy zone change so often.
 pub const BEAT: Millis = 400;
 
@@ -116,7 +118,8 @@ struct Pending {
     was: Phase,
     /// What the tile says meanwhile.
     words: &'static str,
-    since: Millis,
+    /// When it is forgotten.
+    until: Millis,
 }
 
 /// The picker.
@@ -241,7 +244,7 @@ impl Picker {
     pub fn tick(&mut self, now: Millis) {
         self.question = self.question.filter(|question| now < question.since.saturating_add(QUESTION));
         self.moved.retain(|_, moved| now < moved.saturating_add(MOVING));
-        self.pending.retain(|_, pending| now < pending.since.saturating_add(PATIENCE));
+        self.pending.retain(|_, pending| now < pending.until);
         if self.front.take_if(|front| front.is_idle(now)).is_some() {
             self.press = None;
         }
@@ -255,7 +258,7 @@ impl Picker {
             if now < armed { armed } else { question.since.saturating_add(QUESTION) }
         });
         let moved = self.moved.values().map(|moved| moved.saturating_add(MOVING)).min();
-        let pending = self.pending.values().map(|pending| pending.since.saturating_add(PATIENCE)).min();
+        let pending = self.pending.values().map(|pending| pending.until).min();
         let busy = self.link == Link::Up && self.zones().iter().any(|zone| self.is_busy(zone));
         let beat = busy.then(|| (now / BEAT + 1) * BEAT);
         let front = self.front.as_ref().and_then(|front| front.deadline(now));
@@ -370,12 +373,17 @@ impl Picker {
                     self.front = Some(Pad::open(now, zone, pin, seed));
                     return None;
                 }
-                let pending = Pending { was: zone.phase, words: "Start requested", since: now };
+                let pending =
+                    Pending { was: zone.phase, words: "Start requested", until: now.saturating_add(OPENING) };
                 self.pending.insert(name.clone(), pending);
                 Some(Action::Start { zone: name })
             }
             Phase::Paused => {
-                let pending = Pending { was: zone.phase, words: "Resume requested", since: now };
+                let pending = Pending {
+                    was: zone.phase,
+                    words: "Resume requested",
+                    until: now.saturating_add(PATIENCE),
+                };
                 self.pending.insert(name.clone(), pending);
                 Some(Action::Resume { zone: name })
             }
@@ -395,7 +403,8 @@ impl Picker {
         self.question = None;
         let zone = self.zones().get(index)?;
         let name = zone.name.clone();
-        self.pending.insert(name.clone(), Pending { was: zone.phase, words: "Stop requested", since: now });
+        let until = now.saturating_add(PATIENCE);
+        self.pending.insert(name.clone(), Pending { was: zone.phase, words: "Stop requested", until });
         Some(Action::Stop { zone: name })
     }
 

@@ -5,12 +5,12 @@ use control_api::wire::{Call, CallError, Continues, Frames, MAX_CALL, Method, Re
 use control_api::{Cause, Pin, Uplink};
 use desktop_model::geometry::{Point, Size};
 use desktop_model::pad::{self, ARMING, NotOpened, key_rect};
-use desktop_model::picker::{Action, Link, Picker};
+use desktop_model::picker::{Action, Link, OPENING, Picker};
 use desktop_model::pointer::{Contact, PointerEvent, Stage};
 use desktop_model::scale::Scale;
 use desktop_model::status as model;
 
-use super::{LinkEvent, OPENING, PATIENCE, PROBE, RETRY, ZonedLink};
+use super::{LinkEvent, PATIENCE, PROBE, RETRY, ZonedLink};
 use crate::convert;
 
 fn status(policy: &str) -> control_api::Status {

@@ -92,6 +92,7 @@ pub(super) fn pictures() {
         let mut stand = Stand::new(name, Size { width, height }, scale);
         pads(&mut stand, scale);
         cards(&mut stand);
+        longest_words(&mut stand);
     }
 }
 
@@ -182,7 +183,7 @@ fn every_key_is_drawn(stand: &Stand, scale: Scale) {
     }
 }
 
-/// The longest label and the longest sentences.
+/// A card for each cause, with a sentence of `zoned` as long as they come.
 fn cards(stand: &mut Stand) {
     let reason = "The machine's TPM gave nothing out for this zone: what it compared and what was asked of it do not \
                   agree, and zoned says so in a sentence that is as long as they come.";
@@ -202,4 +203,27 @@ fn cards(stand: &mut Stand) {
         let leave = card.leave.rect;
         assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, leave), None);
     }
+}
+
+/// Labels and sentences of full length stay clear of the buttons.
+fn longest_words(stand: &mut Stand) {
+    let mut status = with_pins(PinLogin { chosen: false, tries_left: None, ..PIN });
+    "Office of the northern region AG".clone_into(&mut status.zones[0].label);
+    stand.picker.set_status(LATER, status);
+    let tile = stand.picker.layout().tiles[0];
+    assert_eq!(tap(&mut stand.picker, 200, tile), None);
+    stand.save("long");
+    stand.type_digits(&[1, 2, 3, 4, 5, 6]);
+    assert_eq!(stand.go(), None);
+    stand.type_digits(&[1, 2, 3, 4, 5, 6]);
+    assert!(stand.go().is_some());
+    stand.not_opened(Cause::TpmOwned, &"Words of zoned. ".repeat(30), None);
+    stand.save("card-long");
+    let layout = stand.picker.pad_layout();
+    let below =
+        Rect::from_edges(layout.card.x, layout.card.bottom() + 1, layout.card.right(), layout.leave.y - 1);
+    assert_eq!(ink(stand.scene.plane(), below), 0, "{}: words on the buttons", stand.name);
+    let above = Rect::from_edges(layout.card.x, layout.band.bottom(), layout.card.right(), layout.card.y);
+    assert_eq!(ink(stand.scene.plane(), above), 0, "{}: words on the band", stand.name);
+    assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, layout.leave), None);
 }

@@ -150,7 +150,8 @@ pub(super) fn words(cause: Cause) -> Words {
             CardSign::Warning,
             "has to wait for the TPM",
             "The machine's TPM refuses everything for a while.",
-            "Leave the machine switched on for ten minutes, then try again. Your PIN's tries are not affected.",
+            "Leave the machine switched on and try again in ten minutes, and later if that is too soon: it may take \
+             some hours. Your PIN's tries are not affected.",
             true,
         ),
         Cause::Damaged => card(

@@ -12,7 +12,7 @@ use crate::scale::Scale;
 pub const KEY: i32 = 64;
 
 const MOST_KEY: Size = Size { width: 176, height: 128 };
-const MOST_WORDS: Size = Size { width: 520, height: 360 };
+const MOST_WORDS: Size = Size { width: 520, height: 240 };
 const MOST_CARD: Size = Size { width: 760, height: 640 };
 const BUTTON: Size = Size { width: 240, height: 72 };
 

@@ -1,6 +1,6 @@
 //! What stands in front of the picker: a zone's PIN pad, or the card that says why it was not opened.
 
-use super::{Action, Link, Millis, Pending, Picker, Target, can_start};
+use super::{Action, Link, Millis, PATIENCE, Pending, Picker, Target, can_start};
 use crate::geometry::Point;
 use crate::pad::{self, Cause, NotOpened, Pad, PadLayout, Step};
 use crate::status::Zone;
@@ -13,14 +13,19 @@ impl Picker {
         PadLayout::new(self.layout.display, self.layout.scale)
     }
 
-    /// A zone was opened with its PIN, and starts.
+    /// A zone was opened, and starts.
     pub fn opened(&mut self, now: Millis, zone: &str) {
+        let until = now.saturating_add(PATIENCE);
+        if let Some(pending) = self.pending.get_mut(zone) {
+            // What was to take its time has been done.
+            pending.until = pending.until.min(until);
+        }
         if self.front.take_if(|front| front.is_busy() && front.zone() == zone).is_none() {
             return;
         }
         let was = self.zone_named(zone).map(|zone| zone.phase);
         if let Some(was) = was.filter(|phase| can_start(*phase)) {
-            self.pending.insert(zone.to_owned(), Pending { was, words: "Starting", since: now });
+            self.pending.insert(zone.to_owned(), Pending { was, words: "Starting", until });
         }
     }
 

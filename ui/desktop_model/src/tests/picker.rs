@@ -1,6 +1,6 @@
 use super::{SEED, centre, demo_picker, event, status, tap, tunnel, zone};
 use crate::geometry::Point;
-use crate::picker::{ARMING, Action, Link, MOVING, PATIENCE, QUESTION};
+use crate::picker::{ARMING, Action, Link, MOVING, OPENING, PATIENCE, QUESTION};
 use crate::pointer::Stage;
 use crate::status::{Notice, Phase};
 use crate::view::{Level, Symbol};
@@ -14,8 +14,14 @@ fn a_touch_on_a_stopped_zone_starts_it() {
     assert_eq!((view.tiles[1].phase.as_str(), view.tiles[1].symbol), ("Start requested", Symbol::Busy));
     assert_eq!(view.tiles[0].phase, "Stopped");
     assert_eq!(tap(&mut picker, 200, tile), None, "one request at a time");
-    picker.tick(100 + PATIENCE);
-    assert_eq!(picker.view(100 + PATIENCE).tiles[1].phase, "Stopped");
+    let mut opened = picker.clone();
+    picker.tick(100 + OPENING - 1);
+    assert_eq!(picker.view(100 + OPENING - 1).tiles[1].phase, "Start requested", "the TPM takes its time");
+    picker.tick(100 + OPENING);
+    assert_eq!(picker.view(100 + OPENING).tiles[1].phase, "Stopped");
+    opened.opened(5000, "research");
+    opened.tick(5000 + PATIENCE);
+    assert_eq!(opened.view(5000 + PATIENCE).tiles[1].phase, "Stopped", "it was opened and does not start");
 }
 
 #[test]
