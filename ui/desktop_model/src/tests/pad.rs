@@ -168,6 +168,27 @@ fn a_new_pin_is_typed_twice() {
 }
 
 #[test]
+fn the_pad_follows_what_zoned_learns_of_the_pin() {
+    // At boot nothing is known yet; another client may choose a PIN, too.
+    let mut picker = pad_of(UNCHOSEN);
+    type_digits(&mut picker, LATER, "246802");
+    assert_eq!(go(&mut picker, LATER), None);
+    picker.set_status(LATER, with_pin(UNCHOSEN, Phase::Stopped));
+    assert_eq!(pad(&picker, LATER).headline, "Once more", "nothing new");
+    picker.set_status(LATER, with_pin(CHOSEN, Phase::Stopped));
+    assert_eq!(pad(&picker, LATER).headline, "PIN for OFFICE");
+    type_digits(&mut picker, LATER + ARMING, "111");
+    picker.set_status(LATER, with_pin(PinLogin { tries_left: Some(2), ..CHOSEN }, Phase::Stopped));
+    let shown = pad(&picker, LATER);
+    assert_eq!((shown.message.as_str(), shown.typed), ("2 tries left.", 3));
+    picker.set_status(LATER, with_pin(UNCHOSEN, Phase::Stopped));
+    assert_eq!(
+        (pad(&picker, LATER).headline.as_str(), pad(&picker, LATER).typed),
+        ("Choose a PIN for OFFICE", 0)
+    );
+}
+
+#[test]
 fn digits_end_at_twelve_and_the_back_key_takes_one() {
     let mut picker = pad_of(CHOSEN);
     type_digits(&mut picker, LATER, "12345678901299");
@@ -186,7 +207,7 @@ fn digits_end_at_twelve_and_the_back_key_takes_one() {
 #[test]
 fn what_was_typed_is_gone_after_cancel_idle_a_lost_link_and_a_changed_display_or_zone() {
     type Way = (&'static str, fn(&mut Picker));
-    let ways: [Way; 8] = [
+    let ways: [Way; 9] = [
         ("cancel", |picker| {
             let cancel = picker.pad_layout().cancel;
             assert_eq!(tap(picker, LATER, cancel), None);
@@ -196,6 +217,11 @@ fn what_was_typed_is_gone_after_cancel_idle_a_lost_link_and_a_changed_display_or
         ("silent", |picker| picker.set_link(Link::Silent)),
         ("display", |picker| picker.set_display(DISPLAY, Scale::One)),
         ("started", |picker| picker.set_status(LATER, with_pin(CHOSEN, Phase::Starting))),
+        ("moved", |picker| {
+            let mut status = with_pin(CHOSEN, Phase::Stopped);
+            status.zones.reverse();
+            picker.set_status(LATER, status);
+        }),
         ("gone", |picker| picker.set_status(LATER, status(Vec::new()))),
         ("touch", |picker| {
             let zones = ["office", "research"].map(|name| zone(name, Phase::Stopped, None));
@@ -432,9 +458,16 @@ fn a_zoned_that_goes_away_while_it_checks_leaves_a_card() {
     let shown = card(&picker, LATER);
     assert_eq!(shown.reason, "zoned went away before it answered.");
     assert_eq!(shown.retry, None, "nobody is there to ask");
+    let retry = picker.pad_layout().retry;
+    assert_eq!(tap(&mut picker, LATER + ARMING, retry), None);
+    assert_eq!(card(&picker, LATER + ARMING), shown);
     picker.set_link(Link::Up);
     assert!(card(&picker, LATER).retry.is_some());
 
+    let mut picker = checking();
+    picker.request_failed(LATER, "research", "Zone research is running already.");
+    assert!(pad(&picker, LATER).busy.is_some(), "another zone's request");
+    assert_eq!(picker.view(LATER).bar.subject, "research");
     let mut picker = checking();
     picker.request_failed(LATER, "office", "Zone office is running already.");
     assert_eq!(card(&picker, LATER).reason, "Zone office is running already.");
