@@ -8,7 +8,7 @@ use crate::artifacts::Artifacts;
 use crate::disk::DataDisk;
 use crate::opening::told;
 use crate::world::{
-    BOOT, SOON, World, ensure_running, ensure_stopped, file, set_policy, switch_off, test_machine,
+    BOOT, SOON, START, World, ensure_running, ensure_stopped, file, set_policy, switch_off, test_machine,
     write_disk, zone,
 };
 
@@ -82,6 +82,24 @@ fn zone_reason(machine: &Machine, name: &str) -> anyhow::Result<String> {
     Ok(zone(machine, name)?.state.reason.unwrap_or_default())
 }
 
+/// The recovery key opens a zone on a machine that never saw it. The power is cut then.
+fn recovered(machine: &Machine, key: &str) -> anyhow::Result<()> {
+    let zones = machine.zones();
+    ensure!(zones.status(machine.within(SOON))?.zones.len() == 3, "three zones");
+    // The wrong key differs in one group, and is well-formed.
+    let wrong: String =
+        format!("{}{}", if key.starts_with("000011") { "000022" } else { "000011" }, &key[6..]);
+    for (typed, cause) in [(wrong.as_str(), "wrong_recovery_key"), ("1234", "bad_recovery_key")] {
+        let told = told(zones.recover("kept", typed, "", machine.within(SOON)))?;
+        ensure!(told.cause == cause, "with {cause}: {told:?}");
+    }
+    zones.recover("kept", key, "", machine.within(SOON)).context("recover")?;
+    machine.zones().wait_for_phase("kept", Phase::Running, machine.within(START))?;
+    ensure!(file(machine, "kept", &["get", MINE])? == TEXT, "what was recovered lost what it wrote");
+    ensure!(!machine.serial().tail(usize::MAX).contains(key), "the recovery key is on the console");
+    Ok(())
+}
+
 pub(super) fn own_tpm_only(world: &mut World) -> anyhow::Result<()> {
     let artifacts = &world.artifacts;
     let disk = DataDisk::new(artifacts, "trusted")?;
@@ -90,6 +108,9 @@ pub(super) fn own_tpm_only(world: &mut World) -> anyhow::Result<()> {
     let tpm = artifacts.kept_tpm("trusted-tpm")?;
 
     let machine = boot(artifacts, &disk, Some(tpm.clone()))?;
+    let zones = machine.zones();
+    let key = zones.new_recovery_key(machine.within(SOON))?;
+    zones.note_recovery_key(&key, machine.within(SOON))?;
     for name in ["kept", "other"] {
         ensure_running(&machine, name)?;
         file(&machine, name, &["put", MINE, TEXT])?;
@@ -125,6 +146,14 @@ pub(super) fn own_tpm_only(world: &mut World) -> anyhow::Result<()> {
         ensure_running(&machine, name)?;
         ensure!(file(&machine, name, &["get", MINE])? == TEXT, "{name} lost what it wrote");
     }
+    switch_off(machine)?;
+
+    let other = artifacts.kept_tpm("trusted-tpm-2")?;
+    recovered(&boot(artifacts, &disk, Some(other.clone())).context("another TPM")?, &key)?;
+    // From now on that machine's TPM opens what was recovered in it, and nothing else.
+    let machine = boot(artifacts, &disk, Some(other)).context("the other TPM again")?;
+    ensure_running(&machine, "kept")?;
+    not_opened(&machine, "other", "damaged", &["another TPM", "recovery key"])?;
     switch_off(machine)?;
     std::fs::remove_file(&disk).context("remove the disk")
 }
