@@ -4,14 +4,16 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use control_api::{Factor, Phase};
-use harness::{Machine, TpmConfig};
+use desktop_model::pad::PadLayout;
+use desktop_model::status::Colour as ZoneColour;
+use harness::{Colour, Machine, TpmConfig};
 
 use crate::artifacts::Artifacts;
 use crate::disk::DataDisk;
 use crate::opening::told;
 use crate::world::{
-    BOOT, SOON, START, World, ensure_running, ensure_stopped, file, set_policy, switch_off, test_machine,
-    write_disk, zone,
+    BOOT, SOON, START, World, ensure_running, ensure_stopped, file, layout_of, rectangle, set_policy,
+    switch_off, test_machine, write_disk, zone,
 };
 
 const POLICY: &str = r#"
@@ -94,6 +96,34 @@ fn opens(machine: &Machine, name: &str, pin: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Touches a zone's tile and waits for the pad in its colour.
+fn pad(machine: &Machine, name: &str, tile: usize, colour: &str) -> anyhow::Result<PadLayout> {
+    let layout = layout_of(machine, 3)?;
+    let tile = rectangle(*layout.tiles.get(tile).context("the zone's tile")?)?;
+    machine.tap(tile.x + tile.width / 2, tile.y + tile.height / 2).context("touch the tile")?;
+    let pad = PadLayout::new(layout.display, layout.scale);
+    let (band, [red, green, blue]) = (rectangle(pad.band)?, ZoneColour::named(colour).rgb());
+    machine.look_until(&format!("pad-{name}"), "the pad in the zone's colour", machine.within(SOON), |picture| {
+        // The label stands in it.
+        picture.count(band, |pixel| pixel.distance(Colour(red, green, blue)) <= 12)
+            > u64::from(band.width * band.height / 2)
+    })?;
+    Ok(pad)
+}
+
+/// Types a PIN on the pad with a finger, and sends it.
+fn type_on(machine: &Machine, pad: &PadLayout, pin: &str) -> anyhow::Result<()> {
+    let tap = |rect| {
+        let rect = rectangle(rect)?;
+        machine.tap(rect.x + rect.width / 2, rect.y + rect.height / 2).context("touch a key")
+    };
+    for digit in pin.chars() {
+        let place = digit.to_digit(10).and_then(|digit| pad.places.get(usize::try_from(digit).ok()?));
+        tap(*place.context("a digit")?)?;
+    }
+    tap(pad.go)
+}
+
 /// What is shown before anybody touches anything: `keeper` is asked when `zoned` starts.
 fn shows(machine: &Machine, name: &str, chosen: bool, tries_left: Option<u32>) -> anyhow::Result<()> {
     let what = format!("{name}: chosen {chosen}, {tries_left:?} tries left");
@@ -121,8 +151,11 @@ pub(super) fn counted(world: &mut World) -> anyhow::Result<()> {
     let untyped = told(machine.zones().start("guarded", machine.within(SOON)))?;
     ensure!(untyped.cause == "pin_needed", "a touch alone: {untyped:?}");
     refused(&machine, "guarded", "12345", ("bad_pin", None))?;
-    // The first one is the zone's from then on.
-    opens(&machine, "guarded", PIN)?;
+    // The first one, typed twice on the screen, is the zone's from then on.
+    let keys = pad(&machine, "guarded", 0, "green")?;
+    type_on(&machine, &keys, PIN)?;
+    type_on(&machine, &keys, PIN)?;
+    machine.zones().wait_for_phase("guarded", Phase::Running, machine.within(START))?;
     file(&machine, "guarded", &["put", MINE, TEXT])?;
     ensure_stopped(&machine, "guarded")?;
     opens(&machine, "other", OTHER)?;
@@ -135,8 +168,12 @@ pub(super) fn counted(world: &mut World) -> anyhow::Result<()> {
     let machine = host.boot().context("after a wrong PIN and a power cut")?;
     shows(&machine, "guarded", true, Some(3))?;
     shows(&machine, "other", true, Some(3))?;
-    refused(&machine, "guarded", OTHER, ("wrong_pin", Some(2)))?;
-    opens(&machine, "guarded", PIN)?;
+    let keys = pad(&machine, "guarded", 0, "green")?;
+    type_on(&machine, &keys, OTHER)?;
+    shows(&machine, "guarded", true, Some(2))?;
+    // The pad asks again.
+    type_on(&machine, &keys, PIN)?;
+    machine.zones().wait_for_phase("guarded", Phase::Running, machine.within(START))?;
     ensure!(file(&machine, "guarded", &["get", MINE])? == TEXT, "it lost what it wrote");
     ensure_running(&machine, "free")?;
     drop(machine);
