@@ -193,6 +193,9 @@ pub struct Tunnel {
     pub received_bytes: u64,
     /// Why it is not up, in words.
     pub reason: Option<String>,
+    /// The public half of its key, for the gateway's administrator: base64. The machine makes the key when the zone is
+    /// opened for the first time; a demonstration's is not shown.
+    pub public_key: Option<String>,
 }
 
 /// Something that went wrong, in a sentence for the user.

@@ -8,7 +8,7 @@ use hw_tpm::{Machine, NewPin, OpenTpmError, PinIndex, ProvisionError, SealError,
 use zeroize::Zeroizing;
 use zone_protocol::keeper::{Cause, Factor, PinState, Recovery};
 
-use crate::keys::random;
+use crate::keys::{ZoneKeys, random};
 use crate::pin::{is_pin, stretch};
 use crate::recovery::{BadKeyError, PublicKey, RecoveryKey, WrapError};
 use crate::store::{RecoveryKeys, Store, StoreError, StoredZone};
@@ -240,7 +240,9 @@ impl Hardware {
             None => tpm.seal(secret, self.key, HOST, None)?,
         };
         let tries = pin.map_or(0, |(_, tries)| tries);
-        Ok(self.store.keep_zone(zone, &StoredZone { secret: sealed, salt, tries, made: new.made })?)
+        let public_key = ZoneKeys::of(secret.as_bytes()).tunnel_public();
+        let stored = StoredZone { secret: sealed, salt, public_key, tries, made: new.made };
+        Ok(self.store.keep_zone(zone, &stored)?)
     }
 
     /// Where no PIN is counted.
@@ -418,9 +420,13 @@ impl Secrets for Hardware {
 
     fn pin(&mut self, zone: &str) -> PinState {
         let stored = match self.store.zone(zone) {
-            Ok(Some(stored)) if stored.secret.pin.is_some() => stored,
-            Ok(_) | Err(_) => return PinState::default(),
+            Ok(Some(stored)) => stored,
+            Ok(None) | Err(_) => return PinState::default(),
         };
+        let public_key = Some(stored.public_key);
+        if stored.secret.pin.is_none() {
+            return PinState { public_key, ..PinState::default() };
+        }
         let tries = self.tpm().and_then(|mut tpm| {
             let tries = self.tries(&mut tpm, &stored)?;
             self.tpm = Some(tpm);
@@ -429,7 +435,7 @@ impl Secrets for Hardware {
         if let Err(error) = &tries {
             tracing::warn!(zone, %error, "how many tries are left");
         }
-        PinState { chosen: true, tries_left: tries.unwrap_or(None) }
+        PinState { chosen: true, tries_left: tries.unwrap_or(None), public_key }
     }
 
     fn made(&mut self, zone: &str) -> Result<(), SecretError> {

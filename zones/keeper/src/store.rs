@@ -34,6 +34,8 @@ pub(crate) struct StoredZone {
     pub(crate) secret: Sealed,
     /// What its PIN is stretched with.
     pub(crate) salt: [u8; SALT],
+    /// The public half of its tunnel's key.
+    pub(crate) public_key: [u8; 32],
     /// Wrong PINs in a row that lock it, where it has one.
     pub(crate) tries: u8,
     /// Its own TPM keeps something: from then on it is never made anew.
@@ -202,7 +204,7 @@ mod tests {
     fn stored(made: bool) -> StoredZone {
         let secret =
             Sealed { public: vec![1, 2], private: vec![3; 200], purpose: "for".to_owned(), pin: None };
-        StoredZone { secret, salt: [9; SALT], tries: 5, made }
+        StoredZone { secret, salt: [9; SALT], public_key: [4; 32], tries: 5, made }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use handover::record::{Header, LONGEST, encode};
 use init_protocol::{DISK_KEY_BYTES, FromKeeper as ToInit, MAX_ZONES, ToKeeper as FromInit};
 use ipc::{Channel, ReceiveError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
@@ -222,14 +223,19 @@ impl Tpms {
     }
 
     /// A user wants a zone: its keys are to be there when its TPM starts.
-    fn open(&mut self, slot: u8, number: u32, zone: String, how: How<'_>) {
+    fn open(&mut self, (slot, number): (u8, u32), zone: String, how: How<'_>, tunnel: bool) {
         self.opened.remove(&slot);
         let opened = self.secrets.open(&zone, how);
         let pin = self.secrets.pin(&zone);
+        let mut key = None;
         let answer = match opened {
             Ok((secret, made)) => {
                 let keys = ZoneKeys::of(secret.as_bytes());
                 let until = Instant::now() + OPEN_FOR;
+                match tunnel.then(|| in_memory(&keys.tunnel)).transpose() {
+                    Ok(memory) => key = memory,
+                    Err(error) => tracing::error!(zone, %error, "no memory for its tunnel's key"),
+                }
                 self.opened.insert(slot, Opened { zone, keys, made, until });
                 FromKeeper::Opened { slot, number, pin }
             }
@@ -238,7 +244,8 @@ impl Tpms {
                 FromKeeper::NotOpened { slot, number, cause: error.cause(), reason: sentence(&error), pin }
             }
         };
-        self.answer(&answer, &[]);
+        let descriptors: Vec<_> = key.iter().map(AsFd::as_fd).collect();
+        self.answer(&answer, &descriptors);
     }
 
     fn about_recovery(&mut self, number: u32, answer: RecoveryAnswer) {
@@ -275,13 +282,13 @@ impl Tpms {
     fn zoned_ready(&mut self) {
         match self.zoned.receive::<ToKeeper>() {
             Ok((ToKeeper::Begin { slot, number, start, disk }, _)) => self.begin(slot, number, start, disk),
-            Ok((ToKeeper::Open { slot, number, zone, factor, pin, recovery }, _)) => {
+            Ok((ToKeeper::Open { slot, number, zone, factor, pin, tunnel, recovery }, _)) => {
                 let typed = pin.as_ref().map(|Digits(typed)| typed.as_str());
                 let how = match &recovery {
                     Some(Digits(key)) => How::Recovery { factor, typed, key },
                     None => How::User { factor, typed },
                 };
-                self.open(slot, number, zone, how);
+                self.open((slot, number), zone, how, tunnel);
             }
             Ok((ToKeeper::AskRecovery, _)) => self.about_recovery(0, RecoveryAnswer::State),
             Ok((ToKeeper::NewRecoveryKey { number }, _)) => {
@@ -462,6 +469,16 @@ impl Tpm {
     fn deadline(&self) -> Option<Instant> {
         self.work.as_ref().map(|work| work.deadline)
     }
+}
+
+/// A key in memory that nobody can change: whoever gets it may read it more than once.
+fn in_memory(key: &Key) -> Result<OwnedFd, Errno> {
+    let memory = memfd_create("key", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    if rustix::io::write(&memory, &key[..])? != key.len() {
+        return Err(Errno::NOSPC);
+    }
+    fcntl_add_seals(&memory, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+    Ok(memory)
 }
 
 /// A pipe with something in it, for whoever gets it to read once.

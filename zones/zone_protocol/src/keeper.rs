@@ -57,13 +57,15 @@ pub enum Factor {
     },
 }
 
-/// What is known of a zone's PIN.
+/// What is known of a zone that is not open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinState {
     /// It has one: whatever the policy says now, it is needed once more.
     pub chosen: bool,
     /// Wrong ones until the zone is locked, if the TPM said so.
     pub tries_left: Option<u32>,
+    /// The public half of its tunnel's key, once it was opened for the first time.
+    pub public_key: Option<[u8; 32]>,
 }
 
 /// Whether there is a recovery key.
@@ -144,6 +146,8 @@ pub enum ToKeeper {
         factor: Factor,
         /// What the user typed.
         pin: Option<Digits>,
+        /// Give out the private key of its tunnel, too.
+        tunnel: bool,
         /// The recovery key, in place of what the machine's TPM keeps. The PIN is the zone's new one then.
         recovery: Option<Digits>,
     },
@@ -185,7 +189,8 @@ pub enum ToKeeper {
 /// `keeper` to `zoned`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromKeeper {
-    /// What the zone needs is there.
+    /// What the zone needs is there. With it comes the private key of its tunnel, if that was asked for: 32 bytes in sealed
+    /// memory.
     Opened {
         /// The slot from the request.
         slot: u8,

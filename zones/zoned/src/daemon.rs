@@ -185,6 +185,7 @@ impl Daemon {
             self.tick(zone, now)?;
         }
         self.expire_openings(now);
+        self.forget_keys();
         self.finish_power_off()?;
         self.keep()?;
         for zone in &mut self.zones {
@@ -568,7 +569,10 @@ impl Daemon {
             colour: crate::status::colour(zone.colour).to_owned(),
             state: life,
             login: openings::login(zone, state.pin),
-            tunnel: has_tunnel.then(|| crate::status::tunnel(&facts, &self.uplink_state)),
+            tunnel: has_tunnel.then(|| control_api::Tunnel {
+                public_key: crate::status::public_key(zone, &self.settings, state.pin),
+                ..crate::status::tunnel(&facts, &self.uplink_state)
+            }),
         }
     }
 }

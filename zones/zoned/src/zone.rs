@@ -29,7 +29,9 @@ pub(crate) struct Zone {
     pub(crate) life: Lifecycle,
     /// Its processes, from the start until the last of them is gone.
     pub(crate) run: Option<Run>,
-    /// What `keeper` said of its PIN.
+    /// The private key of its tunnel, from when the zone was opened until it stopped.
+    pub(crate) tunnel_key: Option<OwnedFd>,
+    /// What `keeper` said of it.
     pub(crate) pin: PinState,
     /// What `init` keeps of it.
     pub(crate) kept: Option<Kept>,
@@ -41,7 +43,7 @@ impl Zone {
     /// A stopped zone; `has_tunnel`: the policy gives it one.
     pub(crate) fn new(has_tunnel: bool, now: Instant) -> Self {
         let life = Lifecycle::new(has_tunnel, now);
-        Self { life, run: None, pin: PinState::default(), kept: None, without_tunnel: None }
+        Self { life, run: None, tunnel_key: None, pin: PinState::default(), kept: None, without_tunnel: None }
     }
 
     /// Notes whether its tunnel is missing now.

@@ -102,7 +102,9 @@ fn a_zone_opens_with_its_pin_alone_and_wrong_ones_are_its_own() {
 fn a_zone_is_sealed_anew_as_the_policy_wants_it() {
     let world = World::new();
     let secret = world.open("office", touch(None)).unwrap();
-    assert_eq!(world.keeper().pin("office"), PinState::default());
+    let PinState { chosen, tries_left, public_key } = world.keeper().pin("office");
+    assert_eq!((chosen, tries_left), (false, None));
+    assert_eq!(public_key, Some(ZoneKeys::of(&secret).tunnel_public()));
     let of_touch = std::fs::read(world.file("office.zone")).unwrap();
     assert_eq!(world.open("office", pin(3, ONE)), Ok(secret));
     assert_eq!(world.open("office", pin(3, OTHER)), Err(Cause::WrongPin));

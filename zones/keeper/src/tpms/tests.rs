@@ -47,7 +47,7 @@ impl Secrets for KnownSecrets {
 
     fn pin(&mut self, zone: &str) -> PinState {
         let chosen = zone == "pinned";
-        PinState { chosen, tries_left: chosen.then_some(3) }
+        PinState { chosen, tries_left: chosen.then_some(3), public_key: None }
     }
 
     fn new_recovery_key(&mut self) -> Result<Zeroizing<String>, SecretError> {
@@ -226,9 +226,23 @@ impl Bench {
     fn open(&mut self, number: u32, typed: Option<&str>) -> FromKeeper {
         let pin = typed.map(|typed| Digits(typed.to_owned().into()));
         let factor = Factor::Pin { tries: 3 };
-        let open = ToKeeper::Open { slot: 4, number, zone: "pinned".to_owned(), factor, pin, recovery: None };
+        let zone = "pinned".to_owned();
+        let open = ToKeeper::Open { slot: 4, number, zone, factor, pin, tunnel: true, recovery: None };
         self.zoned.send(&open, &[]).unwrap();
-        self.next_answer().0
+        let (answer, key) = self.next_answer();
+        let key = key.into_iter().next().map(|key| {
+            let mut bytes = [0; 40];
+            // It can be read again, and not be changed.
+            for _ in 0..2 {
+                assert_eq!(rustix::io::pread(&key, &mut bytes, 0), Ok(32));
+            }
+            assert_eq!(rustix::io::pwrite(&key, &[1], 0), Err(Errno::PERM));
+            bytes
+        });
+        let opened = matches!(answer, FromKeeper::Opened { .. });
+        let expected = opened.then(|| *ZoneKeys::of(&[0x6B; 32]).tunnel);
+        assert_eq!(key.map(|key| key[..32].try_into().unwrap()), expected);
+        answer
     }
 
     /// Whether the TPM of the zone "pinned" gets its key when it is started now.
@@ -242,7 +256,7 @@ impl Bench {
 #[test]
 fn what_a_user_opened_serves_one_start_of_that_zone() {
     let mut bench = Bench::new();
-    let pin = PinState { chosen: true, tries_left: Some(3) };
+    let pin = PinState { chosen: true, tries_left: Some(3), public_key: None };
     assert!(!bench.gets_key());
     for (typed, cause, reason) in [
         (None, Cause::PinNeeded, "The zone asks for a PIN. Open the zone with it."),

@@ -3,6 +3,7 @@
 //!
 //! A disposable zone has nothing to open. The recovery key is made and noted here, too: it passes through and is not kept.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use control_api::wire::{CallError, Reply};
@@ -48,7 +49,7 @@ impl Daemon {
         let zones = self.policy().map_or(&[][..], |policy| &policy.zones);
         let asked: Vec<_> = (0_u8..)
             .zip(zones)
-            .filter(|(_, zone)| !zone.disposable)
+            .filter(|(_, zone)| !zone.disposable || matches!(zone.network, policy::Network::Tunnel(_)))
             .map(|(slot, zone)| ToKeeper::AskPin { slot, zone: zone.name.clone() })
             .chain([ToKeeper::AskRecovery])
             .collect();
@@ -76,9 +77,10 @@ impl Daemon {
         if zone.disposable && (brought.pin.is_some() || brought.recovery.is_some()) {
             return Ok(Some(refused(format!("Zone {name} is disposable: there is nothing to open."))));
         }
-        // Those two say by themselves what they refuse.
+        // What runs says by itself what it refuses; a disposable zone is opened for its tunnel's key alone.
         let stands = matches!(phase, Some(Phase::Stopped | Phase::Failed));
-        if zone.disposable || !stands || self.power_off != PowerOff::No {
+        let tunnel = self.wants_key(zone);
+        if (zone.disposable && !tunnel) || !stands || self.power_off != PowerOff::No {
             return self.order(name, Event::Start, now).map(Some);
         }
         if self.openings.contains_key(&index) {
@@ -92,13 +94,28 @@ impl Daemon {
         let number = self.next_opening;
         self.next_opening = number.wrapping_add(1);
         let [pin, recovery] = [brought.pin, brought.recovery].map(|typed| typed.as_ref().map(digits));
-        let open = ToKeeper::Open { slot, number, zone: name.to_owned(), factor, pin, recovery };
+        let open = ToKeeper::Open { slot, number, zone: name.to_owned(), factor, pin, tunnel, recovery };
         if let Err(error) = self.keeper.send(&open, &[]) {
             return Ok(Some(refused(format!("The host's key service takes no orders: {error}."))));
         }
         let deadline = now + PATIENCE;
         self.openings.insert(index, Opening { client, request, number, deadline });
         Ok(None)
+    }
+
+    /// Whether its tunnel's key is not the demonstration's.
+    fn wants_key(&self, zone: &OfPolicy) -> bool {
+        matches!(&zone.network, policy::Network::Tunnel(name) if !self.settings.keys.contains_key(name))
+    }
+
+    /// What stopped needs its tunnel's key no more.
+    pub(super) fn forget_keys(&mut self) {
+        let over = |zone: &&mut crate::zone::Zone| {
+            matches!(zone.life.view().phase, Phase::Stopped | Phase::Failed)
+        };
+        for zone in self.zones.iter_mut().filter(over) {
+            zone.tunnel_key = None;
+        }
     }
 
     /// `keeper` has said what is known of a zone's PIN.
@@ -112,7 +129,7 @@ impl Daemon {
     pub(super) fn opened(
         &mut self,
         (slot, number): (u8, u32),
-        refusal: Option<(keeper::Cause, String)>,
+        outcome: Result<Option<OwnedFd>, (keeper::Cause, String)>,
         pin: PinState,
         now: Instant,
     ) -> anyhow::Result<()> {
@@ -126,11 +143,16 @@ impl Daemon {
         let (client, request) = (opening.client, opening.request);
         self.openings.remove(&index);
         let zone = self.zone_name(index);
-        let reply = match refusal {
+        let reply = match outcome {
             // Nobody waits for the zone any more.
-            None if !self.server.is_connected(client) => return Ok(()),
-            None => self.order(&zone, Event::Start, now)?,
-            Some((cause, reason)) => {
+            Ok(_) if !self.server.is_connected(client) => return Ok(()),
+            Ok(key) => {
+                if let Some(zone) = self.zones.get_mut(index) {
+                    zone.tunnel_key = key;
+                }
+                self.order(&zone, Event::Start, now)?
+            }
+            Err((cause, reason)) => {
                 let of_user = matches!(
                     cause,
                     keeper::Cause::PinNeeded

@@ -41,9 +41,11 @@ impl Daemon {
         let (slot, number, began) = match answer {
             FromKeeper::Ready { slot, number } => (slot, number, Ok(())),
             FromKeeper::Failed { slot, number, reason } => (slot, number, Err(reason)),
-            FromKeeper::Opened { slot, number, pin } => return self.opened((slot, number), None, pin, now),
+            FromKeeper::Opened { slot, number, pin } => {
+                return self.opened((slot, number), Ok(descriptors.into_iter().next()), pin, now);
+            }
             FromKeeper::NotOpened { slot, number, cause, reason, pin } => {
-                return self.opened((slot, number), Some((cause, reason)), pin, now);
+                return self.opened((slot, number), Err((cause, reason)), pin, now);
             }
             FromKeeper::Recovery { number, state, answer } => {
                 self.recovery_told(number, state, answer, now);

@@ -34,7 +34,7 @@ fn a_zone_with_a_pin_starts_once_keeper_has_opened_it() {
         (Cause::WrongPin, control_api::Cause::WrongPin, 0),
         (Cause::LockedOut, control_api::Cause::LockedOut, 1),
     ] {
-        world.refuses = Some((refusal, PinState { chosen: true, tries_left: Some(2) }));
+        world.refuses = Some((refusal, PinState { chosen: true, tries_left: Some(2), public_key: None }));
         assert_eq!(cause(&world.call(open("654321"))), Some((shown, Some(2))));
         world.check_state(1, Phase::Stopped, None);
         assert_eq!(world.zone(1).login, Login { chosen: true, tries_left: Some(2), ..fresh.clone() });
@@ -130,4 +130,32 @@ fn a_recovery_key_passes_through() {
     world.check_state(1, Phase::Starting, None);
     assert_eq!(world.recoveries.len(), 2);
     assert_eq!(world.recoveries[1], Digits("000011".to_owned().into()));
+}
+
+#[test]
+fn a_tunnels_key_comes_from_keeper_and_goes_with_its_zone() {
+    // No demonstration: nothing but keeper has a key.
+    let mut world = World::with_policy("key", &POLICY.replace("demo = true", "demo = false"));
+    let public_key = |world: &mut World| world.zone(0).tunnel.unwrap().public_key;
+    assert_eq!(public_key(&mut world), None);
+    assert_eq!(world.call(Method::Start("office".into())), Reply::Done);
+    assert_eq!(public_key(&mut world).as_deref(), Some("CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk="));
+    let vpnd = world.next_spawn(ZoneProfile::Vpnd, 0);
+    let mut bytes = [0; 40];
+    assert_eq!(rustix::io::read(&vpnd.descriptors["key"], &mut bytes), Ok(32));
+    assert_eq!(bytes[..32], [8; 32]);
+    let vmm = world.next_spawn(ZoneProfile::Vmm, 0);
+    // The next tunnel process of the same run gets it, too, also from the next zoned.
+    world.exited(vpnd.number, ExitCause::Signal(9));
+    let mut world = next_zoned(world, &[(vmm.number, ZoneProfile::Vmm)], &[]);
+    let again = world.next_spawn(ZoneProfile::Vpnd, 0);
+    assert!(again.descriptors.contains_key("key"));
+    assert_eq!(world.call(Method::Kill("office".into())), Reply::Done);
+    world.expect_kill(vmm.number);
+    world.expect_kill(again.number);
+    world.exited(again.number, ExitCause::Signal(9));
+    assert!(world.daemon.zones[0].tunnel_key.is_some());
+    world.exited(vmm.number, ExitCause::Signal(9));
+    world.check_state(0, Phase::Stopped, None);
+    assert!(world.daemon.zones[0].tunnel_key.is_none());
 }
