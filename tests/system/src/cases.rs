@@ -64,6 +64,7 @@ pub const ALL: &[Test] = &[
     Test { name: "killed_tpm_ends_its_zone_and_no_other", kind: System, run: tpm::killed },
     Test { name: "killed_keeper_leaves_zones_and_their_tpms", kind: System, run: tpm::keeper_killed },
     Test { name: "a_disk_opens_with_its_own_tpm_only", kind: Attack, run: trusted::own_tpm_only },
+    Test { name: "a_tunnels_key_is_made_on_the_machine_and_stays", kind: System, run: tunnels::own_key },
     Test {
         name: "wrong_pins_are_counted_for_each_zone_and_across_power_cuts",
         kind: Attack,
