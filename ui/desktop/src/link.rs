@@ -102,8 +102,8 @@ impl ZonedLink {
     pub fn deadline(&self) -> Millis {
         let Some(connections) = &self.connections else { return self.retry_at };
         let silent = connections.calls.overdue_at(PATIENCE).filter(|_| self.state == Link::Up);
-        let opening = connections.openings.overdue_at(OPENING);
-        [silent, opening].into_iter().flatten().fold(connections.probe_at, Millis::min)
+        // An opening that takes too long is noticed with a probe.
+        silent.map_or(connections.probe_at, |at| at.min(connections.probe_at))
     }
 
     /// Asks `zoned` for what the user wants.

@@ -16,7 +16,7 @@
 
 use std::fmt;
 
-use crate::geometry::Rect;
+use crate::geometry::{Point, Rect};
 use crate::picker::{BEAT, Link, Millis};
 use crate::status::{Colour, Login, PinLogin, Zone};
 
@@ -36,7 +36,7 @@ pub const FEWEST_DIGITS: usize = 6;
 pub const MOST_DIGITS: usize = 12;
 /// A pad that nobody touches closes by itself after so long.
 pub const IDLE: Millis = 60_000;
-/// What has just appeared ignores touches for so long: they were meant for what was there before.
+/// What has just appeared ignores touches for so long that may have been meant for what was there before.
 pub const ARMING: Millis = 300;
 
 /// One of the ten places of digits. It prints as nothing: on an unshuffled pad it is the digit.
@@ -107,6 +107,17 @@ enum Remark {
     Different,
 }
 
+/// Touches that begin within [`ARMING`] and count for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shield {
+    /// None: nobody could touch anything just before.
+    Nothing,
+    /// Those on whatever is here: the tile was touched here, perhaps twice.
+    At(Point),
+    /// All: it came by itself.
+    Everything,
+}
+
 /// The pad or the card of one zone.
 #[derive(Clone, Debug)]
 pub(crate) struct Pad {
@@ -121,18 +132,19 @@ pub(crate) struct Pad {
     remark: Remark,
     /// When it appeared in this form.
     since: Millis,
+    shield: Shield,
     touched: Millis,
 }
 
 impl Pad {
-    /// The pad for a zone that asks for a PIN, or the card that says that none helps any more. The digits' places come
-    /// from the seed, where the policy wants them to change.
-    pub(crate) fn open(now: Millis, zone: &Zone, pin: PinLogin, seed: u64) -> Self {
+    /// The pad for a zone that asks for a PIN and was touched at `at`, or the card that says that no PIN helps any more.
+    /// The digits' places come from the seed, where the policy wants them to change.
+    pub(crate) fn open(now: Millis, zone: &Zone, pin: PinLogin, at: Point, seed: u64) -> Self {
         let mut pad = Self::of(now, zone);
         if pin.shuffle {
             pad.order = Order::shuffled(seed);
         }
-        pad.begin(now, pin);
+        pad.begin(now, pin, Shield::At(at));
         pad
     }
 
@@ -158,6 +170,7 @@ impl Pad {
             typed: Digits::default(),
             remark: Remark::Nothing,
             since: now,
+            shield: Shield::Everything,
             touched: now,
         }
     }
@@ -167,9 +180,9 @@ impl Pad {
         &self.zone
     }
 
-    /// Whether touches that begin now count.
-    pub(crate) fn is_armed(&self, now: Millis) -> bool {
-        now >= self.since.saturating_add(ARMING)
+    /// Which touches that begin now count for nothing.
+    pub(crate) fn shield(&self, now: Millis) -> Shield {
+        if now < self.since.saturating_add(ARMING) { self.shield } else { Shield::Nothing }
     }
 
     /// Whether the zone's answer is awaited.
@@ -261,7 +274,7 @@ impl Pad {
         match pin {
             Some(pin) if why.cause == Cause::WrongPin => {
                 // A wrong one shows that there is a right one.
-                self.begin(now, PinLogin { chosen: true, ..pin });
+                self.begin(now, PinLogin { chosen: true, ..pin }, Shield::Nothing);
                 self.remark = Remark::Wrong;
             }
             _ => {
@@ -284,7 +297,7 @@ impl Pad {
             return false;
         }
         if pin.chosen != entering || pin.tries_left == Some(0) {
-            self.begin(now, pin);
+            self.begin(now, pin, Shield::Everything);
         }
         self.pin = Some(pin);
         true
@@ -330,12 +343,13 @@ impl Pad {
         }
     }
 
-    fn begin(&mut self, now: Millis, pin: PinLogin) {
+    fn begin(&mut self, now: Millis, pin: PinLogin, shield: Shield) {
         self.typed.clear();
         self.pin = Some(pin);
         self.remark = Remark::Nothing;
         self.stage = if pin.chosen { Stage::Enter } else { Stage::Choose };
         self.since = now;
+        self.shield = shield;
         self.touched = now;
         if pin.tries_left == Some(0) {
             self.show_card(now, Cause::LockedOut, "");
@@ -346,5 +360,6 @@ impl Pad {
         self.typed.clear();
         self.stage = Stage::Card { cause, reason: reason.to_owned() };
         self.since = now;
+        self.shield = Shield::Everything;
     }
 }

@@ -107,6 +107,13 @@ struct Press {
     inside: bool,
 }
 
+/// Where a touch ended, and the randomness that came with it.
+#[derive(Clone, Copy)]
+struct Touch {
+    at: Point,
+    seed: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Question {
     zone: usize,
@@ -274,7 +281,7 @@ impl Picker {
                 // A second beginning without an end: the end was lost, so the first touch counts for nothing.
                 self.press.take_if(|press| press.contact == event.contact);
                 self.front_down(now, event.at);
-                if self.press.is_none() && self.front.as_ref().is_none_or(|front| front.is_armed(now)) {
+                if self.press.is_none() && !self.is_shielded(now, event.at) {
                     let target = self.target_at(event.at);
                     self.press = target.map(|target| Press { contact: event.contact, target, inside: true });
                 }
@@ -295,7 +302,7 @@ impl Picker {
             Stage::Up => {
                 let press = self.press.take_if(|press| press.contact == event.contact)?;
                 if self.target_at(event.at) == Some(press.target) {
-                    self.touch(now, press.target, seed)
+                    self.touch(now, press.target, Touch { at: event.at, seed })
                 } else {
                     None
                 }
@@ -335,10 +342,10 @@ impl Picker {
         targets
     }
 
-    fn touch(&mut self, now: Millis, target: Target, seed: u64) -> Option<Action> {
+    fn touch(&mut self, now: Millis, target: Target, touch: Touch) -> Option<Action> {
         match target {
-            Target::Front(target) => self.touch_front(now, target, seed),
-            Target::Tile(zone) => self.touch_tile(now, zone, seed),
+            Target::Front(target) => self.touch_front(now, target, touch),
+            Target::Tile(zone) => self.touch_tile(now, zone, touch),
             Target::Stop(zone) => self.touch_stop(now, zone),
             Target::Keep(_) => {
                 self.question = None;
@@ -359,7 +366,7 @@ impl Picker {
         }
     }
 
-    fn touch_tile(&mut self, now: Millis, index: usize, seed: u64) -> Option<Action> {
+    fn touch_tile(&mut self, now: Millis, index: usize, touch: Touch) -> Option<Action> {
         // A touch on another tile also closes a question: it was meant for something else.
         self.question = None;
         let zone = self.zones().get(index)?;
@@ -370,7 +377,7 @@ impl Picker {
         match zone.phase {
             Phase::Stopped | Phase::Failed => {
                 if let Login::Pin(pin) = zone.login {
-                    self.front = Some(Pad::open(now, zone, pin, seed));
+                    self.front = Some(Pad::open(now, zone, pin, touch.at, touch.seed));
                     return None;
                 }
                 let pending =

@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
 
 use control_api::wire::{Call, CallError, Continues, Frames, MAX_CALL, Method, Reply};
 use control_api::{Cause, Pin, Uplink};
@@ -61,6 +62,10 @@ fn connected() -> (Fixture, UnixStream, UnixStream, UnixStream) {
     let (mut monitor, _) = listener.accept().expect("monitor");
     let (calls, _) = listener.accept().expect("calls");
     let (openings, _) = listener.accept().expect("openings");
+    for stream in [&monitor, &calls, &openings] {
+        // A call that does not come is a failure, not a test without end.
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
+    }
     assert_eq!(next_call(&mut monitor), Method::Monitor);
     (Fixture { _folder: folder, listener, link }, monitor, calls, openings)
 }
@@ -156,7 +161,6 @@ fn an_opening_without_an_answer_is_given_up_with_its_connection() {
         send(&mut calls, &Reply::Service(control_api_value()));
         assert_eq!(fixture.link.service(now + 1), []);
     }
-    assert!(fixture.link.deadline() <= 1 + OPENING);
     let given_up = [
         LinkEvent::Failed {
             zone: "office".to_owned(),

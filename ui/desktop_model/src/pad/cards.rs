@@ -102,8 +102,8 @@ pub(super) fn words(cause: Cause) -> Words {
             CardSign::Lock,
             "is locked",
             "Too many wrong PINs were typed. The machine's TPM gives nothing out for this zone any more.",
-            "Only the zone's recovery key opens it now, the right PIN does not. Ask your administrator. Your \
-             other zones are not affected.",
+            "Only the recovery key opens it now and gives it a new PIN, the old PIN does not. Ask your \
+             administrator. Your other zones are not affected.",
             false,
         ),
         Cause::NotApproved => card(
@@ -126,16 +126,16 @@ pub(super) fn words(cause: Cause) -> Words {
             CardSign::Cross,
             "does not open: the TPM was cleared",
             "The machine's TPM has lost what it kept for this zone.",
-            "It cannot be brought back. Only the zone's recovery key opens its data now. If you did not clear \
-             the TPM, tell your administrator.",
+            "It cannot be brought back. Only the recovery key opens the zone now: ask your administrator, and say \
+             so if you did not clear the TPM.",
             false,
         ),
         Cause::TpmForeign => card(
             CardSign::Cross,
             "belongs to another machine",
             "The data disk was set up with another machine's TPM.",
-            "Put the disk back into the machine that it comes from, and start the zone there. Elsewhere only \
-             the zone's recovery key opens its data.",
+            "Put the disk back into the machine that it comes from, and start the zone there. On this one only the \
+             recovery key opens it.",
             false,
         ),
         Cause::TpmOwned => card(
@@ -158,8 +158,8 @@ pub(super) fn words(cause: Cause) -> Words {
             CardSign::Cross,
             "does not open: its data was altered",
             "What the data disk keeps for this zone is damaged, or somebody altered it.",
-            "Put the data disk's own files back from a copy, then try again. If you have none, tell your \
-             administrator.",
+            "Put the data disk's own files back from a copy, then try again. Without a copy the recovery key may \
+             open the zone: ask your administrator.",
             true,
         ),
         Cause::Other => card(

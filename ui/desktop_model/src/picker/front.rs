@@ -1,8 +1,8 @@
 //! What stands in front of the picker: a zone's PIN pad, or the card that says why it was not opened.
 
-use super::{Action, Link, Millis, PATIENCE, Pending, Picker, Target, can_start};
+use super::{Action, Link, Millis, PATIENCE, Pending, Picker, Target, Touch, can_start};
 use crate::geometry::Point;
-use crate::pad::{self, Cause, NotOpened, Pad, PadLayout, Step};
+use crate::pad::{self, Cause, NotOpened, Pad, PadLayout, Shield, Step};
 use crate::status::Zone;
 use crate::view::FrontView;
 
@@ -71,7 +71,16 @@ impl Picker {
         }
     }
 
-    pub(super) fn touch_front(&mut self, now: Millis, target: pad::Target, seed: u64) -> Option<Action> {
+    /// Whether a touch that begins here and now may have been meant for what was there before.
+    pub(super) fn is_shielded(&self, now: Millis, at: Point) -> bool {
+        match self.front.as_ref().map(|front| front.shield(now)) {
+            None | Some(Shield::Nothing) => false,
+            Some(Shield::At(place)) => self.target_at(place) == self.target_at(at),
+            Some(Shield::Everything) => true,
+        }
+    }
+
+    pub(super) fn touch_front(&mut self, now: Millis, target: pad::Target, touch: Touch) -> Option<Action> {
         match self.front.as_mut()?.touch(now, target) {
             Step::Stay => None,
             Step::Close => {
@@ -85,7 +94,7 @@ impl Picker {
                 let front = self.front.take()?;
                 let index = self.zones().iter().position(|zone| zone.name == front.zone())?;
                 if can_start(self.zones().get(index)?.phase) {
-                    self.touch_tile(now, index, seed)
+                    self.touch_tile(now, index, touch)
                 } else {
                     None
                 }

@@ -263,12 +263,35 @@ fn a_finger_keeps_the_pad_open_and_the_pad_asks_for_its_timer() {
 }
 
 #[test]
-fn a_double_touch_on_the_tile_types_nothing() {
-    let mut picker = pad_of(CHOSEN);
+fn a_double_touch_on_the_tile_types_nothing_and_other_keys_take_touches_at_once() {
+    // One zone alone: its tile lies under keys.
+    let mut picker = picker_with(CHOSEN);
+    let mut alone = with_pin(CHOSEN, Phase::Stopped);
+    alone.zones.truncate(1);
+    picker.set_status(0, alone);
+    let five = key_rect(DISPLAY, Scale::One, 5).expect("a digit");
+    let at = picker.layout().tiles[0].intersection(five);
+    assert_eq!(picker.target_at(centre(at)), Some(crate::picker::Target::Tile(0)));
+    assert_eq!(tap(&mut picker, 1000, at), None);
+    assert_eq!(tap(&mut picker, 1001, at), None);
     type_digits(&mut picker, 1000 + ARMING - 1, "5");
     assert_eq!(pad(&picker, 1000 + ARMING - 1).typed, 0);
+    type_digits(&mut picker, 1002, "4");
     type_digits(&mut picker, 1000 + ARMING, "5");
-    assert_eq!(pad(&picker, 1000 + ARMING).typed, 1);
+    assert_eq!(pad(&picker, 1000 + ARMING).typed, 2);
+}
+
+#[test]
+fn after_a_wrong_pin_the_pad_takes_the_next_one_at_once_and_a_card_takes_nothing_at_first() {
+    let mut picker = checking();
+    picker.not_opened(LATER, &not_opened(Cause::WrongPin, Some(3)));
+    type_digits(&mut picker, LATER, "1");
+    assert_eq!(pad(&picker, LATER).typed, 1);
+    let mut picker = checking();
+    picker.not_opened(LATER, &not_opened(Cause::TpmBusy, Some(3)));
+    let leave = picker.pad_layout().leave;
+    assert_eq!(tap(&mut picker, LATER + ARMING - 1, leave), None);
+    assert!(picker.view(LATER + ARMING - 1).front.is_some());
 }
 
 #[test]
