@@ -107,11 +107,16 @@ fn pad(machine: &Machine, name: &str, tile: usize, colour: &str) -> anyhow::Resu
     machine.tap(tile.x + tile.width / 2, tile.y + tile.height / 2).context("touch the tile")?;
     let pad = PadLayout::new(layout.display, layout.scale);
     let (band, [red, green, blue]) = (rectangle(pad.band)?, ZoneColour::named(colour).rgb());
-    machine.look_until(&format!("pad-{name}"), "the pad in the zone's colour", machine.within(SOON), |picture| {
-        // The label stands in it.
-        picture.count(band, |pixel| pixel.distance(Colour(red, green, blue)) <= 12)
-            > u64::from(band.width * band.height / 2)
-    })?;
+    machine.look_until(
+        &format!("pad-{name}"),
+        "the pad in the zone's colour",
+        machine.within(SOON),
+        |picture| {
+            // The label stands in it.
+            picture.count(band, |pixel| pixel.distance(Colour(red, green, blue)) <= 12)
+                > u64::from(band.width * band.height / 2)
+        },
+    )?;
     Ok(pad)
 }
 

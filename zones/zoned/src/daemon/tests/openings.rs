@@ -26,7 +26,11 @@ fn cause(reply: &Reply) -> Option<(control_api::Cause, Option<u32>)> {
 #[test]
 fn a_zone_with_a_pin_starts_once_keeper_has_opened_it() {
     let mut world = world("pin");
-    let fresh = Login { factor: Shown::Pin, chosen: false, shuffle: true, tries_left: None };
+    // Nothing is known yet: one that was never chosen is asked for once.
+    let fresh = Login { factor: Shown::Pin, chosen: true, shuffle: true, tries_left: None };
+    assert_eq!(world.zone(1).login, fresh);
+    world.tell_pin(1, PinState::default());
+    let fresh = Login { chosen: false, ..fresh };
     assert_eq!(world.zone(1).login, fresh);
     assert_eq!(world.zone(0).login, Login::default());
     for (refusal, shown, notices) in [
@@ -89,7 +93,7 @@ fn a_running_zone_with_a_pin_does_not_start_again_by_itself() {
     let mut world = world("pin-restart");
     assert_eq!(world.call(open("123456")), Reply::Done);
     world.next_spawn(ZoneProfile::Vmm, 1);
-    world.daemon.zones[1].pin.chosen = true;
+    world.daemon.zones[1].pin = Some(PinState { chosen: true, ..Default::default() });
     let Reply::Error(CallError::Refused(reason)) = world.call(Method::Restart("vault".into())) else {
         panic!("restarted")
     };
