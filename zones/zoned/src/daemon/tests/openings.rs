@@ -15,12 +15,8 @@ fn open(digits: &str) -> Method {
 }
 
 fn cause(reply: &Reply) -> Option<(control_api::Cause, Option<u32>)> {
-    match reply {
-        Reply::Error(CallError::NotOpened { zone, cause, tries_left, .. }) if zone == "vault" => {
-            Some((*cause, *tries_left))
-        }
-        _ => None,
-    }
+    let Reply::Error(CallError::NotOpened { zone, cause, tries_left, .. }) = reply else { return None };
+    (zone == "vault").then_some((*cause, *tries_left))
 }
 
 #[test]
