@@ -1,4 +1,4 @@
-//! Compiles the picker and embeds its glyphs, so that the binary needs no font at run time.
+//! Compiles the picker with its PIN pad and embeds its glyphs, so that the binary needs no font at run time.
 //!
 //! `BULKHEAD_FONTS` names the folder with `DejaVuSans.ttf` and `DejaVuSans-Bold.ttf`.
 

@@ -152,7 +152,7 @@ fn takes(profile: ZoneProfile, name: &str) -> bool {
             ["config", "events", "firmware", "kernel", "initrd", "net", "agent", "console"].contains(&name)
                 || (0..MAX_DISKS).any(|number| name == format!("disk{number}"))
         }
-        ZoneProfile::Vpnd => ["config", "vhost", "uplink", "status"].contains(&name),
+        ZoneProfile::Vpnd => ["config", "vhost", "uplink", "status", "key"].contains(&name),
         // All that it has is `init`'s.
         ZoneProfile::Swtpm => false,
     }

@@ -15,6 +15,7 @@ mod explain;
 mod finding;
 mod keep;
 mod keys;
+mod login;
 mod policy;
 mod read;
 mod tunnels;

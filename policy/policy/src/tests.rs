@@ -60,6 +60,24 @@ fn a_good_file_is_read_as_written() {
 }
 
 #[test]
+fn a_zone_asks_for_a_pin_where_the_file_says_so_and_nowhere_else() {
+    let check = |lines: &str, expected: Login| {
+        let written = "login = \"pin\"\npin_tries = 8\npin_shuffle = true\n";
+        let text = read("tests/good.toml").replace("keep = [\"/var/lib/app\", \"/srv/a.b_c+d@e-f\"]\n", "");
+        let text = text.replacen(written, lines, 1);
+        let zones = check("f", &text).unwrap().zones;
+        assert_eq!((zones[0].login, zones[1].login), (expected, Login::Touch), "{lines}");
+    };
+    let pin = |tries, shuffle| Login::Pin { tries, shuffle };
+    check("login = \"pin\"\npin_tries = 8\npin_shuffle = true\n", pin(8, true));
+    check("", Login::Touch);
+    check("login = \"touch\"\ndisposable = true\n", Login::Touch);
+    check("login = \"pin\"\n", pin(5, false));
+    check("login = \"pin\"\npin_tries = 3\npin_shuffle = true\n", pin(3, true));
+    check("pin_tries = 16\npin_shuffle = false\nlogin = \"pin\"\ndisposable = false\n", pin(16, false));
+}
+
+#[test]
 fn a_policy_of_another_spelling_is_the_same_policy() {
     let plain = read("tests/good.toml");
     let inline = plain

@@ -42,6 +42,8 @@ pub struct Zone {
     /// Login name of its user inside: `[a-z][a-z0-9-]{0,30}`, none that Debian gives to a user or group of its own;
     /// "user" when the file gives none.
     pub user: String,
+    /// What opens the zone beside the touch.
+    pub login: Login,
     /// The zone's only way out.
     pub network: Network,
 }
@@ -58,6 +60,20 @@ pub enum Colour {
     Purple,
     Brown,
     Grey,
+}
+
+/// What opens a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// The touch alone.
+    Touch,
+    /// A PIN that the machine's TPM compares and whose wrong tries it counts. Never in a disposable zone.
+    Pin {
+        /// Wrong ones in a row until the zone is locked, 3..=16; 5 when the file gives none.
+        tries: u8,
+        /// The pad's digits change places at each use.
+        shuffle: bool,
+    },
 }
 
 /// Where a zone's packets go.

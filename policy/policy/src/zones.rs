@@ -7,8 +7,21 @@ use crate::read::{Field, Place};
 use crate::types::{Colour, Network, Zone};
 use crate::values::{self, NAME};
 
-const KEYS: &[&str] =
-    &["label", "colour", "template", "memory", "vcpus", "disk", "disposable", "keep", "user", "network"];
+const KEYS: &[&str] = &[
+    "label",
+    "colour",
+    "template",
+    "memory",
+    "vcpus",
+    "disk",
+    "disposable",
+    "keep",
+    "user",
+    "login",
+    "pin_tries",
+    "pin_shuffle",
+    "network",
+];
 
 const COLOURS: &[(&str, Colour)] = &[
     ("red", Colour::Red),
@@ -93,6 +106,7 @@ fn zone(
         keep.map_or(Some(Vec::new()), |field| crate::keep::read(report, &field, disposable == Some(true)));
     let user = place.field("user");
     let user = user.map_or(Some(crate::user::DEFAULT.to_owned()), |field| crate::user::read(report, &field));
+    let login = crate::login::read(report, place, disposable == Some(true));
     let network = place.required(report, "network", NETWORK);
     let network = network.and_then(|field| network_of(report, &field, tunnels, taken));
     Some(Zone {
@@ -106,6 +120,7 @@ fn zone(
         disposable: disposable?,
         keep: keep?,
         user: user?,
+        login: login?,
         network: network?,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use policy::{Network, Policy, Tunnel, Zone};
+use policy::{Login, Network, Policy, Tunnel, Zone};
 
 /// Writes the whole policy.
 pub(crate) fn show(out: &mut impl Write, policy: &Policy) -> io::Result<()> {
@@ -35,6 +35,16 @@ fn show_zone(out: &mut impl Write, zone: &Zone) -> io::Result<()> {
         writeln!(out, "  kept beside /home: {}", list(&zone.keep))?;
     }
     writeln!(out, "  user: {}", zone.user)?;
+    match zone.login {
+        Login::Touch => writeln!(out, "  login: a touch")?,
+        Login::Pin { tries, shuffle } => {
+            let places = if shuffle { "change places at each use" } else { "keep their places" };
+            writeln!(
+                out,
+                "  login: a PIN, locked after {tries} wrong ones in a row; the pad's digits {places}"
+            )?;
+        }
+    }
     match &zone.network {
         Network::None => writeln!(out, "  network: none, the zone has no NIC"),
         Network::Tunnel(tunnel) => writeln!(out, "  network: tunnel {tunnel} and nothing else"),

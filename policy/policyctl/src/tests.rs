@@ -35,11 +35,23 @@ fn show_says_what_the_policy_says() {
         "zone office (\"Office\", green)",
         "  network: tunnel office and nothing else",
         "  user: user",
+        "  login: a touch",
         "  network: none, the zone has no NIC",
         "  peer office.gateway.example:51820: 0.0.0.0/0, ::/0, keepalive 25 s",
     ] {
         assert!(out.lines().any(|found| found == line), "{line:?} is missing in {out}");
     }
+}
+
+#[test]
+fn show_and_explain_say_what_a_pin_guards() {
+    let (_, out, _) = policyctl(&["show", "tests/good.toml"]);
+    let line =
+        "  login: a PIN, locked after 8 wrong ones in a row; the pad's digits change places at each use";
+    assert!(out.lines().any(|found| found == line), "{out}");
+    let (code, out, _) = policyctl(&["explain", "tests/good.toml", "zone office pin_tries"]);
+    let line = "tests/good.toml:14: zone.office.pin_tries = 8\n";
+    assert_eq!((code, out.as_str()), (ExitCode::SUCCESS, line));
 }
 
 #[test]

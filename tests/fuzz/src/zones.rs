@@ -53,8 +53,10 @@ fn status() -> Status {
             label: "Office".to_owned(),
             colour: "blue".to_owned(),
             state,
+            login: control_api::Login::default(),
             tunnel: None,
         }],
+        recovery: control_api::Recovery::None,
         notices: vec![Notice { number: 1, process: "zoned".to_owned(), text: "a notice".to_owned() }],
     }
 }

@@ -105,6 +105,14 @@ impl Keys {
         };
         Ok(Self { sites: [site(Site::Office)?, site(Site::Research)?] })
     }
+
+    /// Has a site expect another client; `None`: this is no public key in base64.
+    #[must_use]
+    pub fn with_client(mut self, site: Site, public_key: &str) -> Option<Self> {
+        let key: [u8; 32] = STANDARD.decode(public_key).ok()?.try_into().ok()?;
+        self.sites.get_mut(site.index())?.client = PublicKey::from(key);
+        Some(self)
+    }
 }
 
 struct KeyFile {

@@ -78,6 +78,39 @@ impl Zones<'_> {
         self.0.call(&zones_method("Start"), json!({ "zone": zone }), deadline).map(drop)
     }
 
+    /// Opens a zone with its PIN, and begins to start it.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn open(self, zone: &str, pin: &str, deadline: Instant) -> Result<(), CallError> {
+        self.0.call(&zones_method("Open"), json!({ "zone": zone, "pin": pin }), deadline).map(drop)
+    }
+
+    /// Opens a zone with the recovery key (its new PIN is empty where it asks for none), and begins to start it.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn recover(self, zone: &str, key: &str, pin: &str, deadline: Instant) -> Result<(), CallError> {
+        let parameters = json!({ "zone": zone, "key": key, "pin": pin });
+        self.0.call(&zones_method("Recover"), parameters, deadline).map(drop)
+    }
+
+    /// Makes a recovery key.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn new_recovery_key(self, deadline: Instant) -> Result<String, CallError> {
+        self.0.get(&zones_method("NewRecoveryKey"), json!({}), "key", deadline)
+    }
+
+    /// Says that the recovery key was noted.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn note_recovery_key(self, key: &str, deadline: Instant) -> Result<(), CallError> {
+        self.0.call(&zones_method("NoteRecoveryKey"), json!({ "key": key }), deadline).map(drop)
+    }
+
     /// Begins to stop a zone.
     ///
     /// # Errors

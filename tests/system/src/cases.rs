@@ -18,6 +18,7 @@ mod leaks;
 mod lifecycle;
 mod memory;
 mod odd_host;
+mod pin;
 mod private_disk;
 mod services;
 mod session;
@@ -63,6 +64,12 @@ pub const ALL: &[Test] = &[
     Test { name: "killed_tpm_ends_its_zone_and_no_other", kind: System, run: tpm::killed },
     Test { name: "killed_keeper_leaves_zones_and_their_tpms", kind: System, run: tpm::keeper_killed },
     Test { name: "a_disk_opens_with_its_own_tpm_only", kind: Attack, run: trusted::own_tpm_only },
+    Test { name: "a_tunnels_key_is_made_on_the_machine_and_stays", kind: System, run: tunnels::own_key },
+    Test {
+        name: "wrong_pins_are_counted_for_each_zone_and_across_power_cuts",
+        kind: Attack,
+        run: pin::counted,
+    },
     Test { name: "guest_ends_are_told_apart", kind: System, run: guest_ends::told_apart },
     Test { name: "killed_uplink_comes_back_and_is_named", kind: System, run: services::uplink },
     Test { name: "killed_desktop_comes_back_and_is_named", kind: System, run: services::desktop },

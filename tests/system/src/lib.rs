@@ -14,6 +14,7 @@ pub mod cpio;
 pub mod demo;
 pub mod disk;
 pub mod hostile;
+pub mod opening;
 pub mod plan;
 pub mod records;
 pub mod registry;

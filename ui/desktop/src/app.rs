@@ -9,6 +9,7 @@ use desktop_model::picker::Picker;
 use desktop_model::scale::Scale;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::clock;
 use crate::convert;
@@ -113,7 +114,9 @@ impl App {
         match event {
             LinkEvent::State(state) => self.picker.set_link(state),
             LinkEvent::Status(status) => self.picker.set_status(now, convert::status(status)),
-            LinkEvent::Failed { zone, why } => self.picker.request_failed(&zone, &why),
+            LinkEvent::Opened { zone } => self.picker.opened(now, &zone),
+            LinkEvent::NotOpened(why) => self.picker.not_opened(now, &why),
+            LinkEvent::Failed { zone, why } => self.picker.request_failed(now, &zone, &why),
         }
     }
 
@@ -210,11 +213,19 @@ impl App {
             }
             let Some(Routed::TrustedUi(event)) = outcome.routed else { continue };
             let now = clock::monotonic();
-            let Some(action) = self.picker.pointer(now, event) else { continue };
+            let Some(action) = self.picker.pointer(now, event, seed()) else { continue };
+            // A PIN in it prints as nothing.
             tracing::info!(?action, "asked by the user");
             if let Some(event) = self.link.request(now, action) {
                 self.link_event(now, event);
             }
         }
     }
+}
+
+/// Fresh randomness, for the places of a PIN pad's digits.
+fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    getrandom(&mut bytes, GetRandomFlags::empty()).expect("the kernel never refuses so few random bytes");
+    u64::from_ne_bytes(bytes)
 }

@@ -1,10 +1,46 @@
-//! Wire types of `zoned` to the model's types.
+//! Wire types of `zoned` to the model's types, and a PIN to its wire type.
 
-use control_api::{Notice, Phase, State, Status, Tunnel, Zone};
+use control_api::{Cause, Factor, Login, Notice, Phase, Pin, State, Status, Tunnel, Zone};
+use desktop_model::pad::{self, Digits};
 use desktop_model::status as model;
 
 /// The most of a list that is shown; `zoned` promises fewer.
 const MOST: usize = 64;
+
+// The pad takes exactly what can be a PIN.
+const _: () = assert!(pad::FEWEST_DIGITS == control_api::FEWEST_DIGITS);
+const _: () = assert!(pad::MOST_DIGITS == control_api::MOST_DIGITS);
+
+/// A PIN for the wire.
+#[must_use]
+pub fn pin(digits: &Digits) -> Pin {
+    // A text that grew would leave copies behind.
+    let mut text = String::with_capacity(pad::MOST_DIGITS);
+    text.extend(digits.characters());
+    Pin::new(text)
+}
+
+/// Why a zone was not opened.
+#[must_use]
+pub fn cause(cause: Cause) -> pad::Cause {
+    match cause {
+        Cause::PinNeeded => pad::Cause::PinNeeded,
+        Cause::BadPin => pad::Cause::BadPin,
+        Cause::WrongPin => pad::Cause::WrongPin,
+        Cause::LockedOut => pad::Cause::LockedOut,
+        Cause::NotApproved => pad::Cause::NotApproved,
+        Cause::TpmMissing => pad::Cause::TpmMissing,
+        Cause::TpmCleared => pad::Cause::TpmCleared,
+        Cause::TpmForeign => pad::Cause::TpmForeign,
+        Cause::TpmOwned => pad::Cause::TpmOwned,
+        Cause::TpmBusy => pad::Cause::TpmBusy,
+        Cause::Damaged => pad::Cause::Damaged,
+        // The recovery key is not typed here yet.
+        Cause::BadRecoveryKey | Cause::WrongRecoveryKey | Cause::NoRecovery | Cause::Other => {
+            pad::Cause::Other
+        }
+    }
+}
 
 /// A status as the model knows it.
 #[must_use]
@@ -33,7 +69,16 @@ fn zone(zone: Zone) -> model::Zone {
             Phase::Failed => model::Phase::Failed,
         },
         reason,
+        login: login(zone.login),
         tunnel: zone.tunnel.map(tunnel),
+    }
+}
+
+fn login(login: Login) -> model::Login {
+    let Login { factor, chosen, shuffle, tries_left } = login;
+    match factor {
+        Factor::Touch => model::Login::Touch,
+        Factor::Pin => model::Login::Pin(model::PinLogin { chosen, shuffle, tries_left }),
     }
 }
 

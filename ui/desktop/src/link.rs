@@ -1,17 +1,24 @@
 //! The connection to `zoned`.
 //!
-//! Two Varlink connections: one that monitors, one that calls. Nothing here waits: [`ZonedLink::service`] reads
-//! and writes what is possible now and says what happened. A broken connection is made anew after
-//! [`RETRY`]; a `zoned` that is connected but leaves a call without an answer for [`PATIENCE`] is reported as
-//! silent. To notice that without a user, a small call is sent every [`PROBE`].
+//! Three Varlink connections: one that monitors, one that calls, and one for calls that are answered when the
+//! machine's TPM has spoken, which may take [`OPENING`]. Nothing here waits: [`ZonedLink::service`] reads and writes
+//! what is possible now and says what happened. A broken connection is made anew after [`RETRY`], and all three with it;
+//! a `zoned` that is connected but leaves a call without an answer for [`PATIENCE`] is reported as silent. To notice
+//! that without a user, a small call is sent every [`PROBE`].
+//!
+//! A PIN passes through here once and is never printed.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use control_api::client::Client;
-use control_api::wire::{Method, Reply};
-use desktop_model::picker::{Action, Link, Millis};
+use control_api::client::{Client, ClientError};
+use control_api::wire::{CallError, Method, Reply};
+use desktop_model::pad::NotOpened;
+use desktop_model::picker::{Action, Link, Millis, OPENING};
+
+use crate::convert;
 
 /// A broken connection is tried again after so long.
 pub const RETRY: Millis = 500;
@@ -27,6 +34,13 @@ pub enum LinkEvent {
     State(Link),
     /// A status came.
     Status(control_api::Status),
+    /// A zone was opened, and starts.
+    Opened {
+        /// The zone.
+        zone: String,
+    },
+    /// A zone was not opened.
+    NotOpened(NotOpened),
     /// A request was refused, or could not be sent.
     Failed {
         /// The zone that it was about.
@@ -44,11 +58,18 @@ struct Outstanding {
     since: Millis,
 }
 
+/// A connection that calls, and what waits for an answer on it, oldest first.
+#[derive(Debug)]
+struct Caller {
+    client: Client,
+    outstanding: VecDeque<Outstanding>,
+}
+
 #[derive(Debug)]
 struct Connections {
     monitor: Client,
-    calls: Client,
-    outstanding: VecDeque<Outstanding>,
+    calls: Caller,
+    openings: Caller,
     probe_at: Millis,
 }
 
@@ -70,8 +91,9 @@ impl ZonedLink {
 
     /// Descriptors to wait for, and whether for writing too.
     pub fn descriptors(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
-        let clients =
-            self.connections.iter().flat_map(|connections| [&connections.monitor, &connections.calls]);
+        let clients = self.connections.iter().flat_map(|connections| {
+            [&connections.monitor, &connections.calls.client, &connections.openings.client]
+        });
         clients.map(|client| (client.as_fd(), client.wants_write()))
     }
 
@@ -79,27 +101,27 @@ impl ZonedLink {
     #[must_use]
     pub fn deadline(&self) -> Millis {
         let Some(connections) = &self.connections else { return self.retry_at };
-        let oldest = connections.outstanding.front().filter(|_| self.state == Link::Up);
-        oldest.map_or(connections.probe_at, |call| {
-            call.since.saturating_add(PATIENCE).min(connections.probe_at)
-        })
+        let silent = connections.calls.overdue_at(PATIENCE).filter(|_| self.state == Link::Up);
+        // An opening that takes too long is noticed with a probe.
+        silent.map_or(connections.probe_at, |at| at.min(connections.probe_at))
     }
 
     /// Asks `zoned` for what the user wants.
     pub fn request(&mut self, now: Millis, action: Action) -> Option<LinkEvent> {
-        let (method, zone) = match action {
-            Action::Start { zone } => (Method::Start(zone.clone()), zone),
-            Action::Resume { zone } => (Method::Resume(zone.clone()), zone),
-            Action::Stop { zone } => (Method::Stop(zone.clone()), zone),
+        let (method, zone, opening) = match action {
+            Action::Start { zone } => (Method::Start(zone.clone()), zone, true),
+            Action::Open { zone, pin } => {
+                (Method::Open { zone: zone.clone(), pin: convert::pin(&pin) }, zone, true)
+            }
+            Action::Resume { zone } => (Method::Resume(zone.clone()), zone, false),
+            Action::Stop { zone } => (Method::Stop(zone.clone()), zone, false),
         };
         let Some(connections) = &mut self.connections else {
             return Some(LinkEvent::Failed { zone, why: "zoned cannot be reached".to_owned() });
         };
-        match connections.calls.begin(method) {
-            Ok(()) => {
-                connections.outstanding.push_back(Outstanding { zone: Some(zone), since: now });
-                None
-            }
+        let caller = if opening { &mut connections.openings } else { &mut connections.calls };
+        match caller.begin(now, method, Some(zone.clone())) {
+            Ok(()) => None,
             Err(error) => Some(LinkEvent::Failed { zone, why: error.to_string() }),
         }
     }
@@ -113,19 +135,16 @@ impl ZonedLink {
         let Some(connections) = &mut self.connections else { return events };
         if let Err(why) = connections.service(now, &mut events) {
             tracing::warn!(why, "connection to zoned is lost");
-            let lost = self.connections.take().map(|connections| connections.outstanding).unwrap_or_default();
-            events.extend(lost.into_iter().filter_map(|call| {
-                Some(LinkEvent::Failed {
-                    zone: call.zone?,
-                    why: "zoned went away before it answered".to_owned(),
-                })
+            let lost = self.connections.take().into_iter();
+            let lost = lost.flat_map(|lost| [lost.calls, lost.openings]).flat_map(|lost| lost.outstanding);
+            events.extend(lost.filter_map(|call| {
+                Some(LinkEvent::Failed { zone: call.zone?, why: format!("{why} before it answered.") })
             }));
             self.retry_at = now.saturating_add(RETRY);
             self.enter(Link::Lost, &mut events);
             return events;
         }
-        let silent =
-            connections.outstanding.front().is_some_and(|call| now >= call.since.saturating_add(PATIENCE));
+        let silent = connections.calls.overdue_at(PATIENCE).is_some_and(|at| now >= at);
         self.enter(if silent { Link::Silent } else { Link::Up }, &mut events);
         events
     }
@@ -133,14 +152,10 @@ impl ZonedLink {
     fn connect(&mut self, now: Millis, events: &mut Vec<LinkEvent>) {
         let connect = || -> Result<Connections, Box<dyn std::error::Error>> {
             let mut monitor = Client::connect(&self.path)?;
-            let calls = Client::connect(&self.path)?;
+            let calls = Caller::connect(&self.path)?;
+            let openings = Caller::connect(&self.path)?;
             monitor.begin(Method::Monitor)?;
-            Ok(Connections {
-                monitor,
-                calls,
-                outstanding: VecDeque::new(),
-                probe_at: now.saturating_add(PROBE),
-            })
+            Ok(Connections { monitor, calls, openings, probe_at: now.saturating_add(PROBE) })
         };
         match connect() {
             Ok(connections) => {
@@ -163,35 +178,88 @@ impl ZonedLink {
     }
 }
 
+impl Caller {
+    fn connect(path: &Path) -> io::Result<Self> {
+        Ok(Self { client: Client::connect(path)?, outstanding: VecDeque::new() })
+    }
+
+    fn begin(&mut self, now: Millis, method: Method, zone: Option<String>) -> Result<(), ClientError> {
+        self.client.begin(method)?;
+        self.outstanding.push_back(Outstanding { zone, since: now });
+        Ok(())
+    }
+
+    /// When the oldest call has waited for so long.
+    fn overdue_at(&self, patience: Millis) -> Option<Millis> {
+        self.outstanding.front().map(|call| call.since.saturating_add(patience))
+    }
+
+    /// The answers that are there, each with the zone of its call: they come in the order of the calls.
+    fn answers(&mut self) -> Result<Vec<(Option<String>, Reply)>, String> {
+        self.client.flush().map_err(gone)?;
+        let mut answers = Vec::new();
+        for reply in self.client.read_events().map_err(gone)? {
+            let call = self.outstanding.pop_front().ok_or("zoned answered to nothing")?;
+            answers.push((call.zone, reply));
+        }
+        Ok(answers)
+    }
+}
+
 impl Connections {
-    /// Reads and writes what is possible; an error is the end of both connections.
+    /// Reads and writes what is possible; an error is the end of all connections.
     fn service(&mut self, now: Millis, events: &mut Vec<LinkEvent>) -> Result<(), String> {
-        let broken = |error: control_api::client::ClientError| error.to_string();
-        self.monitor.flush().map_err(broken)?;
-        self.calls.flush().map_err(broken)?;
-        for reply in self.monitor.read_events().map_err(broken)? {
+        self.monitor.flush().map_err(gone)?;
+        for reply in self.monitor.read_events().map_err(gone)? {
             match reply {
                 Reply::Status(status) => events.push(LinkEvent::Status(status)),
-                Reply::Error(error) => return Err(format!("Monitor: {error}")),
-                Reply::Check(_) | Reply::Audit(_) | Reply::Done | Reply::Service(_) => {}
+                Reply::Error(error) => return Err(format!("zoned refused to be watched ({error})")),
+                Reply::Check(_) | Reply::Audit(_) | Reply::Key(_) | Reply::Done | Reply::Service(_) => {}
             }
         }
-        for reply in self.calls.read_events().map_err(broken)? {
-            // Answers come in the order of the calls.
-            let call = self.outstanding.pop_front().ok_or("an answer to nothing")?;
-            if let (Reply::Error(error), Some(zone)) = (reply, call.zone) {
-                events.push(LinkEvent::Failed { zone, why: error.to_string() });
-            }
+        for (zone, reply) in self.calls.answers()? {
+            events.extend(zone.and_then(|zone| failure(zone, reply)));
+        }
+        for (zone, reply) in self.openings.answers()? {
+            let Some(zone) = zone else { continue };
+            let opened = LinkEvent::Opened { zone: zone.clone() };
+            events.push(failure(zone, reply).unwrap_or(opened));
+        }
+        if self.openings.overdue_at(OPENING).is_some_and(|at| now >= at) {
+            // A late answer must not be taken for the answer to another try.
+            return Err("zoned was given up".to_owned());
         }
         if now >= self.probe_at {
             self.probe_at = now.saturating_add(PROBE);
             // One unanswered call is enough to know; more would only fill the socket of a hung zoned.
-            if self.outstanding.is_empty() {
-                self.calls.begin(Method::GetInfo).map_err(broken)?;
-                self.outstanding.push_back(Outstanding { zone: None, since: now });
+            if self.calls.outstanding.is_empty() {
+                self.calls.begin(now, Method::GetInfo, None).map_err(gone)?;
             }
         }
         Ok(())
+    }
+}
+
+/// What a user hears of a connection that ended.
+fn gone(error: ClientError) -> String {
+    tracing::debug!(%error, "connection to zoned");
+    "zoned went away".to_owned()
+}
+
+/// What went wrong with a zone's request, if anything did.
+fn failure(zone: String, reply: Reply) -> Option<LinkEvent> {
+    match reply {
+        Reply::Error(CallError::NotOpened { zone: _, cause, reason, tries_left }) => {
+            let cause = convert::cause(cause);
+            Some(LinkEvent::NotOpened(NotOpened { zone, cause, reason, tries_left }))
+        }
+        Reply::Error(error) => Some(LinkEvent::Failed { zone, why: error.to_string() }),
+        Reply::Status(_)
+        | Reply::Check(_)
+        | Reply::Audit(_)
+        | Reply::Key(_)
+        | Reply::Done
+        | Reply::Service(_) => None,
     }
 }
 

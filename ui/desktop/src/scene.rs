@@ -17,6 +17,8 @@ use slint::{Color, ComponentHandle, Model, ModelRc, PhysicalSize, SharedString, 
 use crate::clock;
 use crate::plane::Plane;
 
+mod front;
+
 #[expect(
     unreachable_pub,
     unused_qualifications,
@@ -38,6 +40,7 @@ pub struct Scene {
     window: Rc<MinimalSoftwareWindow>,
     ui: generated::Picker,
     tiles: Rc<VecModel<generated::Tile>>,
+    keys: Rc<VecModel<generated::Key>>,
     plane: Plane,
 }
 
@@ -72,8 +75,10 @@ impl Scene {
         let ui = generated::Picker::new().map_err(|error| SceneError(error.to_string()))?;
         let tiles = Rc::new(VecModel::default());
         ui.set_tiles(ModelRc::from(Rc::clone(&tiles)));
+        let keys = Rc::new(VecModel::default());
+        ui.set_keys(ModelRc::from(Rc::clone(&keys)));
         ui.show().map_err(|error| SceneError(error.to_string()))?;
-        let mut scene = Self { window, ui, tiles, plane: Plane::new(size) };
+        let mut scene = Self { window, ui, tiles, keys, plane: Plane::new(size) };
         scene.resize(size);
         Ok(scene)
     }
@@ -119,18 +124,10 @@ impl Scene {
         ui.set_uplink_level(level(view.panel.uplink_level));
         ui.set_demo(view.panel.demo);
         self.show_bar(view, &view.bar);
-        while self.tiles.row_count() > view.tiles.len() {
-            self.tiles.remove(self.tiles.row_count() - 1);
-        }
-        for (row, tile) in view.tiles.iter().enumerate() {
-            let tile = tile_data(tile);
-            match self.tiles.row_data(row) {
-                // An unchanged row must not become damage.
-                Some(shown) if shown == tile => {}
-                Some(_) => self.tiles.set_row_data(row, tile),
-                None => self.tiles.push(tile),
-            }
-        }
+        show_rows(&self.tiles, view.tiles.iter().map(tile_data).collect());
+        let (front, keys) = front::data(view.front.as_ref());
+        ui.set_front(front);
+        show_rows(&self.keys, keys);
     }
 
     fn show_bar(&self, view: &View, bar: &BarView) {
@@ -147,6 +144,20 @@ impl Scene {
         ui.set_next(button(bar.pages.as_ref().map(|pages| pages.next), false));
         let pages = bar.pages.as_ref().map(|pages| format!("{}/{}", pages.page, pages.pages));
         ui.set_pages(words(pages.as_deref().unwrap_or_default()));
+    }
+}
+
+fn show_rows<T: Clone + PartialEq + 'static>(model: &VecModel<T>, rows: Vec<T>) {
+    while model.row_count() > rows.len() {
+        model.remove(model.row_count() - 1);
+    }
+    for (number, row) in rows.into_iter().enumerate() {
+        match model.row_data(number) {
+            // An unchanged row must not become damage.
+            Some(shown) if shown == row => {}
+            Some(_) => model.set_row_data(number, row),
+            None => model.push(row),
+        }
     }
 }
 
@@ -216,6 +227,7 @@ fn tile_data(tile: &TileView) -> generated::Tile {
         traffic: words(&tile.traffic),
         moving: tile.moving,
         hint: words(&tile.hint),
+        padlock: tile.padlock,
         pressed: tile.pressed,
         stale: tile.stale,
         asking: question.is_some(),

@@ -2,6 +2,9 @@
 //!
 //! One test function: Slint is built for one thread, and the test harness gives each test its own.
 
+#[path = "picker/pad.rs"]
+mod pad;
+
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
@@ -12,10 +15,21 @@ use desktop_model::geometry::{Point, Rect, Size};
 use desktop_model::picker::{ARMING, Action, Link, Picker};
 use desktop_model::pointer::{Contact, PointerEvent, Stage};
 use desktop_model::scale::Scale;
-use desktop_model::status::{Colour, Notice, Phase, Status, Tunnel, Uplink, Zone};
+use desktop_model::status::{Colour, Login, Notice, Phase, Status, Tunnel, Uplink, Zone};
+
+/// Randomness for a shuffled pad.
+const SEED: u64 = 0x0123_4567_89ab_cdef;
 
 fn zone(name: &str, colour: Colour, phase: Phase, tunnel: Option<Tunnel>) -> Zone {
-    Zone { name: name.to_owned(), label: name.to_owned(), colour, phase, reason: None, tunnel }
+    Zone {
+        name: name.to_owned(),
+        label: name.to_owned(),
+        colour,
+        phase,
+        reason: None,
+        login: Login::Touch,
+        tunnel,
+    }
 }
 
 fn demo(sent: u64, received: u64) -> Status {
@@ -55,8 +69,8 @@ fn centre(rect: Rect) -> Point {
 
 fn tap(picker: &mut Picker, now: u64, rect: Rect) -> Option<Action> {
     let event = |stage| PointerEvent { contact: Contact(0), stage, at: centre(rect) };
-    assert_eq!(picker.pointer(now, event(Stage::Down)), None);
-    picker.pointer(now, event(Stage::Up))
+    assert_eq!(picker.pointer(now, event(Stage::Down), SEED), None);
+    picker.pointer(now, event(Stage::Up), SEED)
 }
 
 /// Pixels of `rect` that differ from its first one: what was drawn on a plain ground.
@@ -271,5 +285,6 @@ fn the_picker_is_drawn_into_memory() {
     pictures_of_reasons();
     pictures_of_long_notices();
     pictures_of_states();
+    pad::pictures();
     every_character_has_a_glyph();
 }

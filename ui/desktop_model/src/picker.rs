@@ -1,6 +1,7 @@
 //! The picker's state.
 //!
-//! A zone's tile under a finger means: start it when it does not run; ask whether to stop it when it does.
+//! A zone's tile under a finger means: start it when it does not run, or ask for its PIN where it has one; ask whether
+//! to stop it when it does.
 //! Only the question's own button stops a zone, and only after [`ARMING`], so that neither a stray nor a double
 //! touch does. A touch counts when it ends on the target on which it began, and only one contact counts at a time.
 
@@ -8,10 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::geometry::{Point, Rect, Size};
 use crate::layout::Layout;
+use crate::pad::{self, Digits, Pad};
 use crate::pointer::{Contact, PointerEvent, Stage};
 use crate::scale::Scale;
-use crate::status::{Phase, Status, Zone};
+use crate::status::{Login, Phase, Status, Zone};
 
+mod front;
 mod render;
 
 /// Milliseconds on a clock that never goes back.
@@ -25,6 +28,8 @@ pub const QUESTION: Millis = 10_000;
 pub const MOVING: Millis = 2_500;
 /// A request without an effect is forgotten after so long.
 pub const PATIENCE: Millis = 10_000;
+/// What needs the machine's TPM is answered within so long: it may be busy with other zones, and it is slow.
+pub const OPENING: Millis = 120_000;
 /// The three dots of a busy zone change so often.
 pub const BEAT: Millis = 400;
 
@@ -35,6 +40,13 @@ pub enum Action {
     Start {
         /// Its name.
         zone: String,
+    },
+    /// Open a zone with its PIN, and start it.
+    Open {
+        /// Its name.
+        zone: String,
+        /// The PIN; the first one that a zone is given is its PIN from then on.
+        pin: Digits,
     },
     /// Let a paused zone go on.
     Resume {
@@ -77,6 +89,8 @@ pub enum Target {
     Previous,
     /// To the next page.
     Next,
+    /// Something of the PIN pad or of a card, which cover everything else.
+    Front(pad::Target),
 }
 
 /// Something that happened in the desktop itself, shown like a notice of `zoned`.
@@ -93,6 +107,13 @@ struct Press {
     inside: bool,
 }
 
+/// Where a touch ended, and the randomness that came with it.
+#[derive(Clone, Copy)]
+struct Touch {
+    at: Point,
+    seed: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Question {
     zone: usize,
@@ -104,7 +125,8 @@ struct Pending {
     was: Phase,
     /// What the tile says meanwhile.
     words: &'static str,
-    since: Millis,
+    /// When it is forgotten.
+    until: Millis,
 }
 
 /// The picker.
@@ -117,6 +139,7 @@ pub struct Picker {
     pending: BTreeMap<String, Pending>,
     question: Option<Question>,
     press: Option<Press>,
+    front: Option<Pad>,
     own_notice: Option<OwnNotice>,
     dismissed: BTreeSet<u64>,
     unix_seconds: u64,
@@ -134,6 +157,7 @@ impl Picker {
             pending: BTreeMap::new(),
             question: None,
             press: None,
+            front: None,
             own_notice: None,
             dismissed: BTreeSet::new(),
             unix_seconds: 0,
@@ -150,6 +174,9 @@ impl Picker {
     pub fn set_display(&mut self, display: Size, scale: Scale) {
         self.press = None;
         self.question = None;
+        if let Some(front) = &mut self.front {
+            front.display_changed();
+        }
         self.layout = Layout::new(display, scale, self.zones().len(), self.layout.page);
     }
 
@@ -166,6 +193,7 @@ impl Picker {
             self.press = None;
             self.pending.clear();
         }
+        self.front.take_if(|front| !front.set_link(link));
         if matches!(link, Link::Connecting | Link::Lost) {
             // A restarted zoned counts its notices from the start again.
             self.dismissed.clear();
@@ -181,6 +209,7 @@ impl Picker {
             // Tiles moved: whatever finger is down was put on something else.
             self.press = None;
             self.question = None;
+            self.front = None;
             self.moved.clear();
             self.pending.clear();
             self.layout =
@@ -201,11 +230,15 @@ impl Picker {
         let stoppable =
             |question: &Question| self.zones().get(question.zone).is_some_and(|zone| can_stop(zone.phase));
         self.question = self.question.filter(stoppable);
+        self.front_status(now);
     }
 
     /// A request was refused or got no answer.
-    pub fn request_failed(&mut self, zone: &str, why: &str) {
+    pub fn request_failed(&mut self, now: Millis, zone: &str, why: &str) {
         self.pending.remove(zone);
+        if self.front_failed(now, zone, why) {
+            return;
+        }
         self.own_notice = Some(OwnNotice { subject: zone.to_owned(), text: why.to_owned() });
     }
 
@@ -218,7 +251,10 @@ impl Picker {
     pub fn tick(&mut self, now: Millis) {
         self.question = self.question.filter(|question| now < question.since.saturating_add(QUESTION));
         self.moved.retain(|_, moved| now < moved.saturating_add(MOVING));
-        self.pending.retain(|_, pending| now < pending.since.saturating_add(PATIENCE));
+        self.pending.retain(|_, pending| now < pending.until);
+        if self.front.take_if(|front| front.is_idle(now)).is_some() {
+            self.press = None;
+        }
     }
 
     /// When the view next changes by itself (not counting the clock).
@@ -229,20 +265,23 @@ impl Picker {
             if now < armed { armed } else { question.since.saturating_add(QUESTION) }
         });
         let moved = self.moved.values().map(|moved| moved.saturating_add(MOVING)).min();
-        let pending = self.pending.values().map(|pending| pending.since.saturating_add(PATIENCE)).min();
+        let pending = self.pending.values().map(|pending| pending.until).min();
         let busy = self.link == Link::Up && self.zones().iter().any(|zone| self.is_busy(zone));
         let beat = busy.then(|| (now / BEAT + 1) * BEAT);
-        [question, moved, pending, beat].into_iter().flatten().min()
+        let front = self.front.as_ref().and_then(|front| front.deadline(now));
+        [question, moved, pending, beat, front].into_iter().flatten().min()
     }
 
-    /// A contact did something; the answer is what the user asked for by it.
-    pub fn pointer(&mut self, now: Millis, event: PointerEvent) -> Option<Action> {
+    /// A contact did something; the answer is what the user asked for by it. The seed is fresh randomness: it
+    /// decides the places of a pad's digits, if the event opens one.
+    pub fn pointer(&mut self, now: Millis, event: PointerEvent, seed: u64) -> Option<Action> {
         self.tick(now);
         match event.stage {
             Stage::Down => {
                 // A second beginning without an end: the end was lost, so the first touch counts for nothing.
                 self.press.take_if(|press| press.contact == event.contact);
-                if self.press.is_none() {
+                self.front_down(now, event.at);
+                if self.press.is_none() && !self.is_shielded(now, event.at) {
                     let target = self.target_at(event.at);
                     self.press = target.map(|target| Press { contact: event.contact, target, inside: true });
                 }
@@ -263,7 +302,7 @@ impl Picker {
             Stage::Up => {
                 let press = self.press.take_if(|press| press.contact == event.contact)?;
                 if self.target_at(event.at) == Some(press.target) {
-                    self.touch(now, press.target)
+                    self.touch(now, press.target, Touch { at: event.at, seed })
                 } else {
                     None
                 }
@@ -281,6 +320,10 @@ impl Picker {
     #[must_use]
     pub fn targets(&self) -> Vec<(Rect, Target)> {
         let layout = &self.layout;
+        if let Some(front) = &self.front {
+            let targets = front.targets(&self.pad_layout(), self.link == Link::Up);
+            return targets.into_iter().map(|(rect, target)| (rect, Target::Front(target))).collect();
+        }
         let mut targets = Vec::new();
         for (zone, tile) in (layout.first_zone..).zip(&layout.tiles) {
             if self.question.is_some_and(|question| question.zone == zone) {
@@ -299,9 +342,10 @@ impl Picker {
         targets
     }
 
-    fn touch(&mut self, now: Millis, target: Target) -> Option<Action> {
+    fn touch(&mut self, now: Millis, target: Target, touch: Touch) -> Option<Action> {
         match target {
-            Target::Tile(zone) => self.touch_tile(now, zone),
+            Target::Front(target) => self.touch_front(now, target, touch),
+            Target::Tile(zone) => self.touch_tile(now, zone, touch),
             Target::Stop(zone) => self.touch_stop(now, zone),
             Target::Keep(_) => {
                 self.question = None;
@@ -322,7 +366,7 @@ impl Picker {
         }
     }
 
-    fn touch_tile(&mut self, now: Millis, index: usize) -> Option<Action> {
+    fn touch_tile(&mut self, now: Millis, index: usize, touch: Touch) -> Option<Action> {
         // A touch on another tile also closes a question: it was meant for something else.
         self.question = None;
         let zone = self.zones().get(index)?;
@@ -332,12 +376,21 @@ impl Picker {
         let name = zone.name.clone();
         match zone.phase {
             Phase::Stopped | Phase::Failed => {
-                let pending = Pending { was: zone.phase, words: "Start requested", since: now };
+                if let Login::Pin(pin) = zone.login {
+                    self.front = Some(Pad::open(now, zone, pin, touch.at, touch.seed));
+                    return None;
+                }
+                let pending =
+                    Pending { was: zone.phase, words: "Start requested", until: now.saturating_add(OPENING) };
                 self.pending.insert(name.clone(), pending);
                 Some(Action::Start { zone: name })
             }
             Phase::Paused => {
-                let pending = Pending { was: zone.phase, words: "Resume requested", since: now };
+                let pending = Pending {
+                    was: zone.phase,
+                    words: "Resume requested",
+                    until: now.saturating_add(PATIENCE),
+                };
                 self.pending.insert(name.clone(), pending);
                 Some(Action::Resume { zone: name })
             }
@@ -357,7 +410,8 @@ impl Picker {
         self.question = None;
         let zone = self.zones().get(index)?;
         let name = zone.name.clone();
-        self.pending.insert(name.clone(), Pending { was: zone.phase, words: "Stop requested", since: now });
+        let until = now.saturating_add(PATIENCE);
+        self.pending.insert(name.clone(), Pending { was: zone.phase, words: "Stop requested", until });
         Some(Action::Stop { zone: name })
     }
 
@@ -388,6 +442,11 @@ impl Picker {
         let notices = self.status.as_ref()?.notices.iter();
         notices.map(|notice| notice.number).filter(|number| !self.dismissed.contains(number)).max()
     }
+}
+
+/// A zone in this phase can be started.
+fn can_start(phase: Phase) -> bool {
+    matches!(phase, Phase::Stopped | Phase::Failed)
 }
 
 /// A zone in this phase can be stopped.

@@ -37,8 +37,31 @@ pub struct Zone {
     pub phase: Phase,
     /// Why it failed, or stopped unasked.
     pub reason: Option<String>,
+    /// What opens it.
+    pub login: Login,
     /// Its tunnel; `None`: the policy gives it no network.
     pub tunnel: Option<Tunnel>,
+}
+
+/// What opens a zone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Login {
+    /// The touch alone.
+    #[default]
+    Touch,
+    /// A PIN.
+    Pin(PinLogin),
+}
+
+/// A zone's PIN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PinLogin {
+    /// It was chosen; `false`: the first one that is given will be it.
+    pub chosen: bool,
+    /// The pad's digits change places at each use.
+    pub shuffle: bool,
+    /// Wrong ones until the zone is locked, if the machine's TPM said so; 0: it is.
+    pub tries_left: Option<u32>,
 }
 
 /// Where a zone is in its life.

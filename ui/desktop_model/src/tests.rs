@@ -4,15 +4,17 @@ use crate::geometry::{Point, Rect, Size};
 use crate::picker::{Action, Picker};
 use crate::pointer::{Contact, PointerEvent, Stage};
 use crate::scale::Scale;
-use crate::status::{Colour, Phase, Status, Tunnel, Uplink, Zone};
+use crate::status::{Colour, Login, Phase, Status, Tunnel, Uplink, Zone};
 
+mod pad;
 mod parts;
 mod picker;
 mod random;
 
 fn zone(name: &str, phase: Phase, tunnel: Option<Tunnel>) -> Zone {
     let colour = Colour::Green;
-    Zone { name: name.to_owned(), label: name.to_uppercase(), colour, phase, reason: None, tunnel }
+    let login = Login::Touch;
+    Zone { name: name.to_owned(), label: name.to_uppercase(), colour, phase, reason: None, login, tunnel }
 }
 
 fn status(zones: Vec<Zone>) -> Status {
@@ -23,6 +25,9 @@ fn status(zones: Vec<Zone>) -> Status {
 fn tunnel(up: bool, sent: u64, received: u64) -> Tunnel {
     Tunnel { up, sent_bytes: sent, received_bytes: received, reason: None }
 }
+
+/// Randomness for pads.
+const SEED: u64 = 0x0123_4567_89ab_cdef;
 
 const DISPLAY: Size = Size { width: 1280, height: 800 };
 
@@ -37,8 +42,8 @@ fn event(contact: u32, stage: Stage, at: Point) -> PointerEvent {
 /// One finger down and up at the centre of `rect`.
 fn tap(picker: &mut Picker, now: u64, rect: Rect) -> Option<Action> {
     let at = centre(rect);
-    assert_eq!(picker.pointer(now, event(7, Stage::Down, at)), None, "a touch acts when it ends");
-    picker.pointer(now, event(7, Stage::Up, at))
+    assert_eq!(picker.pointer(now, event(7, Stage::Down, at), SEED), None, "a touch acts when it ends");
+    picker.pointer(now, event(7, Stage::Up, at), SEED)
 }
 
 fn demo_picker(phase: Phase) -> Picker {

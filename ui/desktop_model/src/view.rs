@@ -1,6 +1,7 @@
 //! What is to be drawn, complete: words, colours and rectangles. Whoever draws it decides nothing.
 
 use crate::geometry::{Rect, Size};
+use crate::pad::CardSign;
 use crate::scale::Scale;
 
 /// The whole picker.
@@ -18,6 +19,8 @@ pub struct View {
     pub empty: Option<String>,
     /// The bar at the bottom.
     pub bar: BarView,
+    /// Over all of it.
+    pub front: Option<FrontView>,
 }
 
 /// The strip on top.
@@ -98,6 +101,8 @@ pub struct TileView {
     pub moving: bool,
     /// What a touch does.
     pub hint: String,
+    /// A padlock in the band: the zone opens with a PIN.
+    pub padlock: bool,
     /// Being touched.
     pub pressed: bool,
     /// Shown from memory: `zoned` cannot be reached.
@@ -155,4 +160,97 @@ pub struct PagesView {
     pub page: usize,
     /// How many there are.
     pub pages: usize,
+}
+
+/// What covers the whole display.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FrontView {
+    /// The PIN pad.
+    Pad(PadView),
+    /// Why a zone was not opened.
+    Card(CardView),
+}
+
+/// The PIN pad. It says how many digits were typed, never which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PadView {
+    /// Width of the frame in the zone's colour.
+    pub frame: i32,
+    /// The band in the zone's colour.
+    pub band: Rect,
+    /// The zone's colour.
+    pub rgb: [u8; 3],
+    /// The zone's name for the user.
+    pub label: String,
+    /// Where headline, dots and message are.
+    pub words: Rect,
+    /// What is asked for.
+    pub headline: String,
+    /// So many digits are needed.
+    pub needed: usize,
+    /// So many were typed.
+    pub typed: usize,
+    /// In place of dots while the PIN is checked: which of the three dots of [`Symbol::Busy`] is bright.
+    pub busy: Option<u8>,
+    /// The sentence below the dots; may be empty.
+    pub message: String,
+    /// How bad it is.
+    pub level: Level,
+    /// The ten digits.
+    pub places: Vec<KeyView>,
+    /// Takes the last digit away; without words.
+    pub back: KeyView,
+    /// Sends the PIN.
+    pub go: KeyView,
+    /// Closes the pad.
+    pub cancel: KeyView,
+}
+
+/// Why a zone was not opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CardView {
+    /// Width of the frame in the zone's colour.
+    pub frame: i32,
+    /// The band in the zone's colour.
+    pub band: Rect,
+    /// The zone's colour.
+    pub rgb: [u8; 3],
+    /// The zone's name for the user.
+    pub label: String,
+    /// Where sign and words are.
+    pub words: Rect,
+    /// The sign.
+    pub sign: CardSign,
+    /// How bad it is.
+    pub level: Level,
+    /// What it is, in a line.
+    pub headline: String,
+    /// What happened.
+    pub reason: String,
+    /// What to do.
+    pub advice: String,
+    /// Closes the card.
+    pub leave: ButtonView,
+    /// Tries once more; absent where that cannot help, or not now.
+    pub retry: Option<ButtonView>,
+}
+
+/// A key of the pad.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyView {
+    /// The key.
+    pub button: ButtonView,
+    /// It does nothing now.
+    pub dull: bool,
+}
+
+/// A button.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ButtonView {
+    /// Where.
+    pub rect: Rect,
+    /// Its words.
+    pub words: String,
+    /// Being touched.
+    pub pressed: bool,
 }

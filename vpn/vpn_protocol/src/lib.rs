@@ -71,8 +71,8 @@ pub struct FromUplink {
 pub struct VpndConfig {
     /// The zone's name, for log lines only.
     pub zone: String,
-    /// The tunnel's X25519 private key.
-    pub private_key: [u8; 32],
+    /// The tunnel's X25519 private key; `None`: it comes in 32 bytes as a descriptor of its own, `key`.
+    pub private_key: Option<[u8; 32]>,
     /// The zone's own addresses inside the tunnel, with prefix length.
     pub addresses: Vec<(IpAddr, u8)>,
     /// DNS servers inside the tunnel, to which the zone's queries are forwarded.

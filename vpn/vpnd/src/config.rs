@@ -34,9 +34,9 @@ pub(crate) fn read(descriptor: OwnedFd) -> Result<VpndConfig, ReadConfigError> {
 }
 
 /// Makes the tunnel's configuration.
-pub(crate) fn tunnel(config: VpndConfig, seed: [u8; 32]) -> Config {
+pub(crate) fn tunnel(config: VpndConfig, private_key: &[u8; 32], seed: [u8; 32]) -> Config {
     Config {
-        private_key: config.private_key,
+        private_key: *private_key,
         // The prefix says which hosts are near the zone; here only its own address matters.
         addresses: config.addresses.into_iter().map(|(address, _prefix)| address).collect(),
         dns: config.dns,

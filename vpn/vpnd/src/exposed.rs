@@ -29,6 +29,6 @@ pub fn serve(
 #[must_use]
 pub fn is_config(descriptor: OwnedFd) -> bool {
     config::read(descriptor).is_ok_and(|read| {
-        tunnel::Tunnel::new(&config::tunnel(read, [1; 32]), std::time::Duration::ZERO).is_ok()
+        tunnel::Tunnel::new(&config::tunnel(read, &[2; 32], [1; 32]), std::time::Duration::ZERO).is_ok()
     })
 }

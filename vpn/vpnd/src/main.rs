@@ -19,12 +19,16 @@ mod ports;
 mod vring;
 mod worker;
 
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use ipc::Channel;
 use jail::inherited::Inherited;
 use vpn_protocol::VpndConfig;
+use zeroize::Zeroizing;
 
 use crate::worker::{Ended, Worker};
 
@@ -33,7 +37,7 @@ fn main() -> ExitCode {
         .with_max_level(tracing::Level::INFO)
         .with_ansi(false)
         .without_time()
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
         .init();
     let mut inherited = Inherited::from_environment();
     let config = match configuration(&mut inherited) {
@@ -61,6 +65,15 @@ fn configuration(inherited: &mut Inherited) -> anyhow::Result<VpndConfig> {
     config::read(descriptor).context("reading the configuration")
 }
 
+/// Reads the private key from its descriptor, which others may read, too.
+fn key(descriptor: OwnedFd) -> io::Result<Zeroizing<[u8; 32]>> {
+    let mut key = Zeroizing::new([0; 32]);
+    let mut file = File::from(descriptor);
+    file.seek(SeekFrom::Start(0))?;
+    file.read_exact(&mut key[..])?;
+    Ok(key)
+}
+
 fn run(inherited: &mut Inherited, config: VpndConfig) -> anyhow::Result<Ended> {
     let vhost = inherited.take("vhost")?.into();
     let uplink = inherited.take("uplink")?;
@@ -68,7 +81,11 @@ fn run(inherited: &mut Inherited, config: VpndConfig) -> anyhow::Result<Ended> {
     let mut seed = [0_u8; 32];
     rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
         .context("drawing random bytes")?;
-    let config = config::tunnel(config, seed);
+    let key = match config.private_key {
+        Some(key) => Zeroizing::new(key),
+        None => key(inherited.take("key")?).context("reading the private key")?,
+    };
+    let config = config::tunnel(config, &key, seed);
     Worker::new(&config, vhost, uplink, status).context("starting the tunnel")?.run()
 }
 

@@ -39,7 +39,7 @@ fn public(private: [u8; 32]) -> PublicKey {
 fn vpnd_config() -> VpndConfig {
     VpndConfig {
         zone: "office".to_owned(),
-        private_key: ZONE_KEY,
+        private_key: Some(ZONE_KEY),
         addresses: vec![(ZONE.into(), 24), ("fd00:11::2".parse().unwrap(), 64)],
         dns: vec![SERVER.into()],
         mtu: 1420,
@@ -73,7 +73,7 @@ impl Vpnd {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         let (status, far) = Channel::pair().unwrap();
         let worker = std::thread::spawn(move || {
-            let config = config::tunnel(vpnd_config(), [1; 32]);
+            let config = config::tunnel(vpnd_config(), &ZONE_KEY, [1; 32]);
             Worker::new(&config, near_vhost, near, far)
                 .and_then(Worker::run)
                 .map_err(|error| format!("{error:#}"))

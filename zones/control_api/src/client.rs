@@ -134,6 +134,7 @@ impl Client {
                     Reply::Status(_)
                     | Reply::Check(_)
                     | Reply::Audit(_)
+                    | Reply::Key(_)
                     | Reply::Done
                     | Reply::Service(_) => Ok(reply),
                 };
@@ -158,7 +159,7 @@ impl Client {
                         }
                     }
                     Reply::Error(error) => return Err(ClientError::Call(error)),
-                    Reply::Check(_) | Reply::Audit(_) | Reply::Done | Reply::Service(_) => {}
+                    Reply::Check(_) | Reply::Audit(_) | Reply::Key(_) | Reply::Done | Reply::Service(_) => {}
                 }
             }
             self.wait(None)?;

@@ -6,7 +6,10 @@
 //! plain thread or a poll loop. It never starts a thread and never waits unless its caller asks for that.
 
 pub mod client;
+mod pin;
 pub mod wire;
+
+pub use pin::{FEWEST_DIGITS, MOST_DIGITS, Pin};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,8 +34,24 @@ pub struct Status {
     pub uplink: Uplink,
     /// Zones in the policy's order.
     pub zones: Vec<Zone>,
+    /// Whether there is a recovery key.
+    pub recovery: Recovery,
     /// What went wrong lately, newest last, at most 16.
     pub notices: Vec<Notice>,
+}
+
+/// Whether there is a recovery key, which opens zones when the machine's TPM cannot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, zlink(rename_all = "snake_case"))]
+#[expect(missing_docs, reason = "the interface's text takes no words on variants")]
+pub enum Recovery {
+    #[default]
+    None,
+    // One was shown; nobody has said that it was noted.
+    Shown,
+    Noted,
 }
 
 /// The NIC.
@@ -57,6 +76,8 @@ pub struct Zone {
     pub colour: String,
     /// Where it is in its life.
     pub state: State,
+    /// What opens it.
+    pub login: Login,
     /// Its tunnel; `None`: the policy gives it no network.
     pub tunnel: Option<Tunnel>,
 }
@@ -74,6 +95,73 @@ pub struct State {
     pub agent: Option<String>,
     /// The user whose session is open in it, as its agent says. A zone without sessions has none.
     pub session: Option<String>,
+}
+
+/// What a user does to open a zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
+pub struct Login {
+    /// What is asked for.
+    pub factor: Factor,
+    /// Its PIN was chosen; `false`: the first one that is given will be it.
+    pub chosen: bool,
+    /// The PIN pad's digits change places at each use.
+    pub shuffle: bool,
+    /// Wrong PINs until the zone is locked, if the machine's TPM said so; 0: it is.
+    pub tries_left: Option<u32>,
+}
+
+/// What a zone asks for beside the touch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, zlink(rename_all = "snake_case"))]
+#[expect(missing_docs, reason = "the interface's text takes no words on variants")]
+pub enum Factor {
+    // Nothing: `Start`.
+    #[default]
+    Touch,
+    // A PIN: `Open`.
+    Pin,
+}
+
+/// Why a zone was not opened: each has its own way forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, zlink(rename_all = "snake_case"))]
+#[expect(missing_docs, reason = "the interface's text takes no words on variants")]
+pub enum Cause {
+    // It asks for a PIN, and none was given.
+    PinNeeded,
+    // The PIN cannot be one.
+    BadPin,
+    // The PIN is another one; the TPM has counted it.
+    WrongPin,
+    // Too many wrong PINs.
+    LockedOut,
+    // The machine's measured state is not approved.
+    NotApproved,
+    // The machine has no TPM.
+    TpmMissing,
+    // The machine's TPM lost what it kept for this system.
+    TpmCleared,
+    // It is another machine's.
+    TpmForeign,
+    // Another system owns it.
+    TpmOwned,
+    // It refuses everything for a while.
+    TpmBusy,
+    // What is kept on the data disk was altered.
+    Damaged,
+    // The digits cannot be a recovery key.
+    BadRecoveryKey,
+    // The recovery key is another one.
+    WrongRecoveryKey,
+    // There was no recovery key when the zone was opened last.
+    NoRecovery,
+    // Anything else: the reason says it.
+    Other,
 }
 
 /// Phase of a zone's life.
@@ -105,6 +193,9 @@ pub struct Tunnel {
     pub received_bytes: u64,
     /// Why it is not up, in words.
     pub reason: Option<String>,
+    /// The public half of its key, for the gateway's administrator: base64. The machine makes the key when the zone is
+    /// opened for the first time; a demonstration's is not shown.
+    pub public_key: Option<String>,
 }
 
 /// Something that went wrong, in a sentence for the user.

@@ -28,8 +28,10 @@ fn status() -> Status {
                 agent: Some("0.0.0".into()),
                 session: Some("user".into()),
             },
+            login: Login { factor: Factor::Pin, chosen: true, shuffle: false, tries_left: Some(3) },
             tunnel: Some(Tunnel { up: true, handshake_age_s: Some(3), ..Tunnel::default() }),
         }],
+        recovery: Recovery::Shown,
         notices: vec![Notice { number: 1, process: "uplink".into(), text: "Uplink died.".into() }],
     }
 }
@@ -40,10 +42,14 @@ fn the_text_describes_exactly_these_types() {
     assert_eq!(text.name().as_str(), INTERFACE);
     let types = [
         Status::CUSTOM_TYPE,
+        Recovery::CUSTOM_TYPE,
         Uplink::CUSTOM_TYPE,
         Zone::CUSTOM_TYPE,
         State::CUSTOM_TYPE,
         Phase::CUSTOM_TYPE,
+        Login::CUSTOM_TYPE,
+        Factor::CUSTOM_TYPE,
+        Cause::CUSTOM_TYPE,
         Tunnel::CUSTOM_TYPE,
         Notice::CUSTOM_TYPE,
         CheckResult::CUSTOM_TYPE,
@@ -55,7 +61,7 @@ fn the_text_describes_exactly_these_types() {
         assert_eq!(found, expected);
     }
     let errors: Vec<String> = text.errors().map(|error| error.name().to_string()).collect();
-    assert_eq!(errors, ["UnknownZone", "NotRunning", "Refused"]);
+    assert_eq!(errors, ["UnknownZone", "NotRunning", "Refused", "NotOpened"]);
 }
 
 #[test]
@@ -86,7 +92,7 @@ fn every_method_of_the_text_is_understood_and_no_other() {
             assert_eq!(Call::decode(message.as_bytes()).unwrap(), Err(expected));
         }
     }
-    assert_eq!(text.methods().count(), 11);
+    assert_eq!(text.methods().count(), 15);
 }
 
 #[test]
@@ -95,6 +101,10 @@ fn calls_go_there_and_back() {
         Method::Status,
         Method::Monitor,
         Method::Start("office".into()),
+        Method::Open { zone: "office".into(), pin: Pin::new("123456".into()) },
+        Method::Recover { zone: "office".into(), key: Pin::new("0".into()), pin: Pin::new("1".into()) },
+        Method::NewRecoveryKey,
+        Method::NoteRecoveryKey(Pin::new("0".into())),
         Method::Stop("office".into()),
         Method::Kill("office".into()),
         Method::Restart("office".into()),
@@ -126,10 +136,23 @@ fn replies_go_there_and_back() {
             next: 2,
             head: AuditHead { position: 1, hash: "0".into() },
         }),
+        Reply::Key(Pin::new("000011".into())),
         Reply::Done,
         Reply::Error(CallError::UnknownZone("x".into())),
         Reply::Error(CallError::NotRunning("x".into())),
         Reply::Error(CallError::Refused("The disk is full.".into())),
+        Reply::Error(CallError::NotOpened {
+            zone: "x".into(),
+            cause: Cause::WrongPin,
+            reason: "Wrong PIN.".into(),
+            tries_left: Some(4),
+        }),
+        Reply::Error(CallError::NotOpened {
+            zone: "x".into(),
+            cause: Cause::TpmMissing,
+            reason: "No TPM.".into(),
+            tries_left: None,
+        }),
         Reply::Error(CallError::InvalidParameter("zone".into())),
         Reply::Error(CallError::MethodNotFound("m".into())),
         Reply::Error(CallError::InterfaceNotFound("i".into())),

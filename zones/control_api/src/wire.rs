@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{AuditPage, CheckResult, INTERFACE, Status};
+use crate::{AuditPage, Cause, CheckResult, INTERFACE, Pin, Status};
 
 /// The largest call that a server reads.
 pub const MAX_CALL: usize = 64 * 1024;
@@ -23,6 +23,26 @@ pub enum Method {
     Monitor,
     /// Begin to start this zone.
     Start(String),
+    /// Open this zone with its PIN, and begin to start it.
+    Open {
+        /// The zone.
+        zone: String,
+        /// Its PIN; the first one that is given is its PIN from then on.
+        pin: Pin,
+    },
+    /// Open this zone with the recovery key, and begin to start it.
+    Recover {
+        /// The zone.
+        zone: String,
+        /// The recovery key's digits.
+        key: Pin,
+        /// Its new PIN; empty where it asks for none.
+        pin: Pin,
+    },
+    /// Make a recovery key.
+    NewRecoveryKey,
+    /// The user has noted it.
+    NoteRecoveryKey(Pin),
     /// Begin to stop this zone: its guest is asked, then the machine ends.
     Stop(String),
     /// End this zone at once, without asking its guest.
@@ -80,6 +100,18 @@ pub enum CallError {
     /// The reason, a sentence.
     #[error("{0}")]
     Refused(String),
+    /// What a zone needs was not given out.
+    #[error("{reason}")]
+    NotOpened {
+        /// The zone.
+        zone: String,
+        /// What stands in the way.
+        cause: Cause,
+        /// A sentence for the user.
+        reason: String,
+        /// Wrong PINs until the zone is locked, where it has a PIN and the TPM said so.
+        tries_left: Option<u32>,
+    },
     /// No interface of this name.
     #[error("there is no interface {0:?}")]
     InterfaceNotFound(String),
@@ -103,6 +135,8 @@ pub enum Reply {
     Check(CheckResult),
     /// To `Audit`.
     Audit(AuditPage),
+    /// To `NewRecoveryKey`.
+    Key(Pin),
     /// To the calls that return nothing.
     Done,
     /// To `org.varlink.service`: parameters as they are.
@@ -162,6 +196,16 @@ impl Call {
             Method::Status => ("org.bulkhead.Zones.Status", None),
             Method::Monitor => ("org.bulkhead.Zones.Monitor", None),
             Method::Start(zone) => ("org.bulkhead.Zones.Start", Some(json!({ "zone": zone }))),
+            Method::Open { zone, pin } => {
+                ("org.bulkhead.Zones.Open", Some(json!({ "zone": zone, "pin": pin })))
+            }
+            Method::Recover { zone, key, pin } => {
+                ("org.bulkhead.Zones.Recover", Some(json!({ "zone": zone, "key": key, "pin": pin })))
+            }
+            Method::NewRecoveryKey => ("org.bulkhead.Zones.NewRecoveryKey", None),
+            Method::NoteRecoveryKey(key) => {
+                ("org.bulkhead.Zones.NoteRecoveryKey", Some(json!({ "key": key })))
+            }
             Method::Stop(zone) => ("org.bulkhead.Zones.Stop", Some(json!({ "zone": zone }))),
             Method::Kill(zone) => ("org.bulkhead.Zones.Kill", Some(json!({ "zone": zone }))),
             Method::Restart(zone) => ("org.bulkhead.Zones.Restart", Some(json!({ "zone": zone }))),
@@ -218,6 +262,14 @@ fn parse_method(name: &str, parameters: Option<&Value>) -> Result<Method, CallEr
         (INTERFACE, "Status") => Ok(Method::Status),
         (INTERFACE, "Monitor") => Ok(Method::Monitor),
         (INTERFACE, "Start") => Ok(Method::Start(text("zone")?)),
+        (INTERFACE, "Open") => Ok(Method::Open { zone: text("zone")?, pin: Pin::new(text("pin")?) }),
+        (INTERFACE, "Recover") => Ok(Method::Recover {
+            zone: text("zone")?,
+            key: Pin::new(text("key")?),
+            pin: Pin::new(text("pin")?),
+        }),
+        (INTERFACE, "NewRecoveryKey") => Ok(Method::NewRecoveryKey),
+        (INTERFACE, "NoteRecoveryKey") => Ok(Method::NoteRecoveryKey(Pin::new(text("key")?))),
         (INTERFACE, "Stop") => Ok(Method::Stop(text("zone")?)),
         (INTERFACE, "Kill") => Ok(Method::Kill(text("zone")?)),
         (INTERFACE, "Restart") => Ok(Method::Restart(text("zone")?)),
@@ -247,6 +299,7 @@ impl Reply {
             Self::Status(status) => (Some(json!({ "status": status })), None),
             Self::Check(result) => (Some(json!({ "result": result })), None),
             Self::Audit(page) => (Some(json!({ "page": page })), None),
+            Self::Key(key) => (Some(json!({ "key": key })), None),
             // Left out, not empty: zlink's clients take nothing else for "returns nothing".
             Self::Done => (None, None),
             Self::Service(parameters) => (Some(parameters.clone()), None),
@@ -279,6 +332,8 @@ impl Reply {
             Self::Check(serde_json::from_value(result).map_err(WireError::Malformed)?)
         } else if let Some(page) = parameters.remove("page") {
             Self::Audit(serde_json::from_value(page).map_err(WireError::Malformed)?)
+        } else if let Some(key) = parameters.remove("key") {
+            Self::Key(serde_json::from_value(key).map_err(WireError::Malformed)?)
         } else if parameters.is_empty() {
             Self::Done
         } else {
@@ -301,6 +356,10 @@ fn error_to_wire(error: &CallError) -> (String, Value) {
         CallError::UnknownZone(zone) => ("org.bulkhead.Zones.UnknownZone".into(), json!({ "zone": zone })),
         CallError::NotRunning(zone) => ("org.bulkhead.Zones.NotRunning".into(), json!({ "zone": zone })),
         CallError::Refused(reason) => ("org.bulkhead.Zones.Refused".into(), json!({ "reason": reason })),
+        CallError::NotOpened { zone, cause, reason, tries_left } => (
+            "org.bulkhead.Zones.NotOpened".into(),
+            json!({ "zone": zone, "cause": cause, "reason": reason, "tries_left": tries_left }),
+        ),
         CallError::InterfaceNotFound(name) => {
             ("org.varlink.service.InterfaceNotFound".into(), json!({ "interface": name }))
         }
@@ -323,6 +382,14 @@ fn error_from_wire(name: &str, parameters: Option<&Value>) -> CallError {
         "org.bulkhead.Zones.UnknownZone" => CallError::UnknownZone(text("zone")),
         "org.bulkhead.Zones.NotRunning" => CallError::NotRunning(text("zone")),
         "org.bulkhead.Zones.Refused" => CallError::Refused(text("reason")),
+        "org.bulkhead.Zones.NotOpened" => CallError::NotOpened {
+            zone: text("zone"),
+            cause: parameters
+                .and_then(|it| Cause::deserialize(it.get("cause")?).ok())
+                .unwrap_or(Cause::Other),
+            reason: text("reason"),
+            tries_left: parameters.and_then(|it| u32::deserialize(it.get("tries_left")?).ok()),
+        },
         "org.varlink.service.InterfaceNotFound" => CallError::InterfaceNotFound(text("interface")),
         "org.varlink.service.MethodNotFound" => CallError::MethodNotFound(text("method")),
         "org.varlink.service.InvalidParameter" => CallError::InvalidParameter(text("parameter")),

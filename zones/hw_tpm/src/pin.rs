@@ -35,8 +35,8 @@ pub struct PinIndex {
 pub struct NewPin<'a> {
     /// The PIN.
     pub pin: &'a Pin,
-    /// The zone's number: each has an index of its own.
-    pub zone: u16,
+    /// Where it is counted: an index of its own for each seal that still counts.
+    pub place: u16,
     /// Wrong tries until it is locked.
     pub limit: u32,
 }
@@ -48,6 +48,14 @@ pub struct Tries {
     pub wrong: u32,
     /// How many lock it.
     pub limit: u32,
+}
+
+impl PinIndex {
+    /// The place of [`NewPin`] that it was made at.
+    #[must_use]
+    pub fn place(&self) -> Option<u16> {
+        self.index.checked_sub(FIRST).and_then(|place| u16::try_from(place).ok())
+    }
 }
 
 impl Tpm {
@@ -82,9 +90,9 @@ impl Tpm {
     }
 }
 
-/// Makes the index of a zone; one that is there is made anew.
+/// Makes an index; one that is there is made anew.
 pub(crate) fn define(tpm: &mut Tpm, new: &NewPin<'_>, owner: &Secret) -> Result<PinIndex, Error> {
-    let number = FIRST + u32::from(new.zone);
+    let number = FIRST + u32::from(new.place);
     let handle = NvIndexTpmHandle::new(number)?;
     let attributes = NvIndexAttributesBuilder::new()
         .with_nv_index_type(NvIndexType::PinFail)

@@ -89,8 +89,9 @@ impl fmt::Debug for Pin {
 }
 
 impl Tpm {
-    /// Seals a zone's secret. With `pin` (and the owner's authorization) the zone's index is made in the TPM, or made anew with
-    /// no wrong tries: every seal of the zone then asks for the new PIN, because an index' name does not tell its PIN.
+    /// Seals a zone's secret. With `pin` (and the owner's authorization) its index is made in the TPM, or made anew with no wrong
+    /// tries: every seal that names it then asks for the new PIN, because an index' name does not tell its PIN. So a seal that
+    /// is to stay good until the next one is kept has another place.
     ///
     /// # Errors
     /// [`SealError`].

@@ -33,6 +33,8 @@ pub struct Machine {
     pub storage_key: Vec<u8>,
     /// The owner's authorization, sealed.
     pub owner: Sealed,
+    /// The TPM has it; `false`: a power cut may have come between ([`Tpm::own`]).
+    pub owned: bool,
 }
 
 /// A TPM that holds this machine's storage key.
@@ -56,18 +58,17 @@ impl Tpm {
         Ok(Self { context, storage_key: handle })
     }
 
-    /// Takes a TPM into use: makes the storage key, and gives the owner a random authorization that is sealed like a zone's secret.
-    /// A storage key that an interrupted try left behind is used. `keep` stores what the machine has to remember before the
-    /// owner's authorization is changed: without it nobody could change anything any more.
+    /// Takes a TPM into use: makes the storage key, and a random authorization of the owner that is sealed like a zone's secret.
+    /// A storage key that an interrupted try left behind is used. The caller keeps what comes back, then calls [`Tpm::own`]: with an
+    /// authorization that nobody remembers nobody could change anything any more.
     ///
     /// # Errors
-    /// The TPM is missing, [`ProvisionError`], or what `keep` says.
-    pub fn provision<E: From<ProvisionError>>(
+    /// [`ProvisionError`].
+    pub fn provision(
         device: &str,
         approval_key: ApprovalKey,
         purpose: &str,
-        keep: impl FnOnce(&Machine) -> Result<(), E>,
-    ) -> Result<(Self, Machine), E> {
+    ) -> Result<(Self, Machine, Secret), ProvisionError> {
         let mut context = connect(device).map_err(|error| match error {
             OpenTpmError::Missing(error) => ProvisionError::Missing(error),
             OpenTpmError::Refused(what, error) => ProvisionError::Refused(what, error),
@@ -80,17 +81,35 @@ impl Tpm {
             tpm.context.tr_get_name(handle.into()).map_err(refused("name its storage key"))?.value().to_vec();
         let owner = tpm.random()?;
         let sealed = seal::create(&mut tpm, &owner, approval_key, purpose, None)
-            .map_err(|error| ProvisionError::Refused("seal the owner's authorization", error))?;
-        let machine = Machine { storage_key, owner: sealed };
-        keep(&machine)?;
-        let session = tpm.session().map_err(refused("begin a session"))?;
-        let auth = Auth::try_from(owner.as_bytes().to_vec()).map_err(refused("take an authorization"))?;
-        let changed = tpm.context.execute_with_session(Some(session), |context| {
-            context.hierarchy_change_auth(tss_esapi::handles::AuthHandle::Owner, auth)
+            .map_err(refused("seal the owner's authorization"))?;
+        Ok((tpm, Machine { storage_key, owner: sealed, owned: false }, owner))
+    }
+
+    /// Gives the owner this authorization, where there is none yet; one that has it already keeps it.
+    ///
+    /// # Errors
+    /// [`ProvisionError`]; it is another system's, for example.
+    pub fn own(&mut self, owner: &Secret) -> Result<(), ProvisionError> {
+        let changed = self.change_owner(None, owner);
+        let foreign = |error: &Error| matches!(kind(error), Some(Kind::BadAuth | Kind::AuthFail));
+        let changed = match changed {
+            Err(error) if foreign(&error) => self.change_owner(Some(owner), owner),
+            other => other,
+        };
+        changed.map_err(owned("take an owner's authorization"))
+    }
+
+    fn change_owner(&mut self, now: Option<&Secret>, next: &Secret) -> Result<(), Error> {
+        let auth = |secret: &Secret| Auth::try_from(secret.as_bytes().to_vec());
+        let next = auth(next)?;
+        self.context.tr_set_auth(ObjectHandle::Owner, now.map(auth).transpose()?.unwrap_or_default())?;
+        let session = self.session()?;
+        let changed = self.context.execute_with_session(Some(session), |context| {
+            context.hierarchy_change_auth(tss_esapi::handles::AuthHandle::Owner, next)
         });
-        tpm.flush(session);
-        changed.map_err(owned("take an owner's authorization"))?;
-        Ok((tpm, machine))
+        self.flush(session);
+        self.context.tr_set_auth(ObjectHandle::Owner, Auth::default())?;
+        changed
     }
 
     /// The last command before the machine goes off or starts anew: without it the TPM counts a power cut.

@@ -2,14 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test, all of it")]
 
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+#[path = "swtpm/hardware.rs"]
+mod hardware;
 
 use approval::{Approval, ApprovalKey, Approver, host_policy};
+use hardware::Hardware;
 use hw_tpm::{Machine, NewPin, OpenTpmError, Pin, ProvisionError, Sealed, Secret, Tpm, Tries, UnsealError};
-use tempfile::TempDir;
 use tss_esapi::handles::{AuthHandle, NvIndexTpmHandle, PcrHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Provision;
@@ -21,85 +19,9 @@ const LIMIT: u32 = 4;
 /// PCRs 11 to 13 of a host that measured nothing.
 const FRESH: [[u8; 32]; 3] = [[0; 32]; 3];
 
-/// A TPM whose power can be cut.
-struct Hardware {
-    state: TempDir,
-    port: u16,
-    process: Child,
-}
-
-impl Hardware {
-    fn new() -> Self {
-        let state = tempfile::tempdir().unwrap();
-        let (port, process) = start(&state);
-        Self { state, port, process }
-    }
-
-    fn device(&self) -> String {
-        format!("swtpm:host=127.0.0.1,port={}", self.port)
-    }
-
-    /// Ends it without a word, and switches it on again.
-    fn power_cut(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        (self.port, self.process) = start(&self.state);
-    }
-
-    /// Somebody else who speaks to it.
-    fn stranger(&self) -> tss_esapi::Context {
-        tss_esapi::Context::new(self.device().parse().unwrap()).unwrap()
-    }
-}
-
-impl Drop for Hardware {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
-
-/// swtpm in the build's folder of tools.
-fn tools() -> PathBuf {
-    PathBuf::from(
-        std::env::var_os("BULKHEAD_TOOLS")
-            .unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../build/tools").into()),
-    )
-}
-
-fn start(state: &TempDir) -> (u16, Child) {
-    let tools = tools();
-    let libraries = tools.join("usr/lib/x86_64-linux-gnu");
-    // Two free ports in a row are what the library wants; who takes one between here and there makes the test fail.
-    let port = (0..100)
-        .find_map(|_| {
-            let first = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
-            TcpListener::bind(("127.0.0.1", first.checked_add(1)?)).ok().map(|_free| first)
-        })
-        .unwrap();
-    let mut process = Command::new(tools.join("lib64/ld-linux-x86-64.so.2"))
-        .arg("--library-path")
-        .arg(format!("{0}:{0}/swtpm", libraries.display()))
-        .arg(tools.join("usr/bin/swtpm"))
-        .args(["socket", "--tpm2", "--flags", "startup-clear,not-need-init"])
-        .args(["--tpmstate", &format!("dir={}", state.path().display())])
-        .args(["--server", &format!("type=tcp,port={port},bindaddr=127.0.0.1")])
-        .args(["--ctrl", &format!("type=tcp,port={},bindaddr=127.0.0.1", port + 1)])
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while tss_esapi::Context::new(format!("swtpm:host=127.0.0.1,port={port}").parse().unwrap()).is_err() {
-        assert!(process.try_wait().unwrap().is_none(), "swtpm ended");
-        assert!(Instant::now() < deadline, "swtpm does not answer");
-    }
-    (port, process)
-}
-
-/// A machine that remembers.
-#[expect(clippy::unnecessary_wraps, reason = "one that cannot says so")]
-fn kept(_machine: &Machine) -> Result<(), ProvisionError> {
-    Ok(())
+/// Somebody else who speaks to a TPM.
+fn stranger(hardware: &Hardware) -> tss_esapi::Context {
+    tss_esapi::Context::new(hardware.device().parse().unwrap()).unwrap()
 }
 
 /// The image's maker.
@@ -129,7 +51,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let (hardware, maker) = (Hardware::new(), Maker::new());
-        let (tpm, machine) = Tpm::provision(&hardware.device(), maker.key(), PURPOSE, kept).unwrap();
+        let (mut tpm, machine, owner) = Tpm::provision(&hardware.device(), maker.key(), PURPOSE).unwrap();
+        tpm.own(&owner).unwrap();
         tpm.shut_down().unwrap();
         Self { hardware, maker, machine }
     }
@@ -145,8 +68,8 @@ impl World {
     fn seal(&self, secret: u8, pin: Option<(u8, u16)>) -> Sealed {
         let mut tpm = self.tpm();
         let owner = self.owner(&mut tpm);
-        let pin = pin.map(|(pin, zone)| (Pin([pin; 32]), zone));
-        let new = pin.as_ref().map(|(pin, zone)| (NewPin { pin, zone: *zone, limit: LIMIT }, &owner));
+        let pin = pin.map(|(pin, place)| (Pin([pin; 32]), place));
+        let new = pin.as_ref().map(|(pin, place)| (NewPin { pin, place: *place, limit: LIMIT }, &owner));
         tpm.seal(&Secret::new([secret; 32]), self.maker.key(), PURPOSE, new).unwrap()
     }
 
@@ -184,7 +107,7 @@ fn a_secret_opens_in_approved_states_only_and_survives_an_update() {
     world.hardware.power_cut();
     assert_eq!(world.unseal(&sealed, None).unwrap(), 7);
 
-    measure(&mut world.hardware.stranger(), PcrHandle::Pcr11, [9; 32]);
+    measure(&mut stranger(&world.hardware), PcrHandle::Pcr11, [9; 32]);
     assert!(matches!(world.unseal(&sealed, None), Err(UnsealError::NotApproved)));
     // The same approval under another's signature, and one that is signed for another purpose.
     let updated = [extended([0; 32], [9; 32]), [0; 32], [0; 32]];
@@ -251,7 +174,7 @@ fn nobody_but_the_owner_makes_a_pin_anew() {
     let world = World::new();
     let sealed = world.seal(1, Some((11, 1)));
     let index = NvIndexTpmHandle::new(sealed.pin.as_ref().unwrap().index).unwrap();
-    let mut stranger = world.hardware.stranger();
+    let mut stranger = stranger(&world.hardware);
     let handle = stranger.tr_from_tpm_public(TpmHandle::NvIndex(index)).unwrap();
     stranger
         .execute_with_session(Some(AuthSession::Password), |context| {
@@ -285,13 +208,35 @@ fn a_tpm_that_is_missing_or_owned_is_said_to_be() {
     assert!(matches!(nowhere, Err(OpenTpmError::Missing(_))));
 
     let hardware = Hardware::new();
-    let mut stranger = hardware.stranger();
+    let mut stranger = stranger(&hardware);
     stranger
         .execute_with_session(Some(AuthSession::Password), |context| {
             context.hierarchy_change_auth(AuthHandle::Owner, Auth::try_from(b"theirs".to_vec()).unwrap())
         })
         .unwrap();
     drop(stranger);
-    let refused = Tpm::provision(&hardware.device(), Maker::new().key(), PURPOSE, kept).err();
+    let refused = Tpm::provision(&hardware.device(), Maker::new().key(), PURPOSE).err();
     assert!(matches!(refused, Some(ProvisionError::Owned)), "{refused:?}");
+}
+
+#[test]
+fn taking_into_use_is_finished_after_a_power_cut() {
+    let (mut hardware, maker) = (Hardware::new(), Maker::new());
+    // The power is cut between the two steps; before that nothing is remembered, and it begins anew.
+    let (_, first, _) = Tpm::provision(&hardware.device(), maker.key(), PURPOSE).unwrap();
+    hardware.power_cut();
+    let (_, machine, _) = Tpm::provision(&hardware.device(), maker.key(), PURPOSE).unwrap();
+    assert_eq!(first.storage_key, machine.storage_key);
+    hardware.power_cut();
+    let world = World { hardware, maker, machine };
+    for _ in 0..2 {
+        let mut tpm = world.tpm();
+        let owner = world.owner(&mut tpm);
+        tpm.own(&owner).unwrap();
+    }
+    let sealed = world.seal(1, Some((11, 1)));
+    assert_eq!(sealed.pin.as_ref().unwrap().place(), Some(1));
+    assert_eq!(world.unseal(&sealed, Some(11)).unwrap(), 1);
+    let stranger = Secret::new([1; 32]);
+    assert!(matches!(world.tpm().own(&stranger), Err(ProvisionError::Owned)));
 }

@@ -1,5 +1,7 @@
 //! What a zone's secret is used for: one key each, so that none of them tells another.
 
+use hpke::kem::X25519HkdfSha256;
+use hpke::{Deserializable, Kem, Serializable};
 use ring::hkdf::{HKDF_SHA256, Prk};
 use zeroize::Zeroizing;
 
@@ -13,6 +15,8 @@ pub(crate) struct ZoneKeys {
     pub(crate) state: Key,
     /// The zone's TPM gives out what it keeps against it.
     pub(crate) auth: Key,
+    /// The private key of its tunnel (X25519).
+    pub(crate) tunnel: Key,
 }
 
 impl ZoneKeys {
@@ -25,7 +29,17 @@ impl ZoneKeys {
             filled.expect("HKDF gives 32 bytes of SHA-256");
             key
         };
-        Self { state: key(b"bulkhead vtpm state"), auth: key(b"bulkhead vtpm authorization") }
+        Self {
+            state: key(b"bulkhead vtpm state"),
+            auth: key(b"bulkhead vtpm authorization"),
+            tunnel: key(b"bulkhead tunnel"),
+        }
+    }
+
+    /// The public half of the tunnel's key.
+    pub(crate) fn tunnel_public(&self) -> [u8; 32] {
+        let private = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(&self.tunnel[..]);
+        X25519HkdfSha256::sk_to_pk(&private.expect("any 32 bytes are a key of X25519")).to_bytes().into()
     }
 }
 
@@ -54,9 +68,9 @@ mod tests {
     #[test]
     fn each_use_has_a_key_of_its_own() {
         let (one, other) = (ZoneKeys::of(&[1; 32]), ZoneKeys::of(&[2; 32]));
-        let keys = [&one.state, &one.auth, &other.state, &other.auth].map(|key| **key);
-        let different: std::collections::BTreeSet<_> = keys.iter().collect();
-        assert_eq!(different.len(), 4);
+        let keys = [&one, &other].map(|keys| [*keys.state, *keys.auth, *keys.tunnel, keys.tunnel_public()]);
+        let different: std::collections::BTreeSet<_> = keys.iter().flatten().collect();
+        assert_eq!(different.len(), 8);
         assert_eq!(*ZoneKeys::of(&[1; 32]).auth, *one.auth);
         assert_ne!(*random::<32>().unwrap(), *random::<32>().unwrap());
     }

@@ -17,6 +17,8 @@
 mod begin;
 mod commands;
 mod keys;
+mod pin;
+mod recovery;
 mod secrets;
 mod store;
 mod tpms;

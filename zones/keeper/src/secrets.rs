@@ -4,10 +4,14 @@
 //! other; while it thinks, everything here waits.
 
 use approval::{Approval, ApprovalKey, HOST};
-use hw_tpm::{Machine, OpenTpmError, ProvisionError, SealError, Secret, Tpm, UnsealError};
+use hw_tpm::{Machine, NewPin, OpenTpmError, PinIndex, ProvisionError, SealError, Secret, Tpm, UnsealError};
+use zeroize::Zeroizing;
+use zone_protocol::keeper::{Cause, Factor, PinState, Recovery};
 
-use crate::keys::random;
-use crate::store::{Store, StoreError, StoredZone};
+use crate::keys::{ZoneKeys, random};
+use crate::pin::{is_pin, stretch};
+use crate::recovery::{BadKeyError, PublicKey, RecoveryKey, WrapError};
+use crate::store::{RecoveryKeys, Store, StoreError, StoredZone};
 
 /// The machine's TPM, through the kernel's resource manager.
 pub(crate) const DEVICE: &str = "device:/dev/tpmrm0";
@@ -27,6 +31,21 @@ pub(crate) enum SecretError {
     /// It opens nothing.
     #[error("{0}. {advice}", advice = unseal_advice(.0))]
     Unseal(#[from] UnsealError),
+    /// What the user typed is no PIN.
+    #[error("a PIN has 6 to 12 digits")]
+    BadPin,
+    /// What the user typed is no recovery key.
+    #[error("{0}")]
+    BadKey(#[from] BadKeyError),
+    /// It is another one.
+    #[error("this is another recovery key")]
+    WrongKey,
+    /// There was no recovery key when the zone was opened for the last time.
+    #[error("the zone was kept for no recovery key")]
+    NoRecovery,
+    /// Nothing was kept for it.
+    #[error("the zone's secret was not kept for the recovery key: {0}")]
+    Wrap(#[from] WrapError),
     /// Our own files.
     #[error("what the host keeps of its TPM cannot be used: {0}; check the data disk")]
     Store(#[from] StoreError),
@@ -40,7 +59,9 @@ fn open_advice(error: &OpenTpmError) -> &'static str {
         OpenTpmError::Missing(_) => {
             "Switch it on in the machine's setup; without it only disposable zones start"
         }
-        OpenTpmError::Cleared | OpenTpmError::Foreign => "Zones open only on the machine that made them",
+        OpenTpmError::Cleared | OpenTpmError::Foreign => {
+            "Zones open only on the machine that made them, or with the recovery key"
+        }
         OpenTpmError::Refused(..) => "Start the machine again",
     }
 }
@@ -48,13 +69,76 @@ fn open_advice(error: &OpenTpmError) -> &'static str {
 fn unseal_advice(error: &UnsealError) -> &'static str {
     match error {
         UnsealError::NotApproved | UnsealError::BadApproval => "Install an image whose maker you trust",
-        UnsealError::NotOurs => "Put the data disk's own files back",
-        UnsealError::WrongPin
-        | UnsealError::LockedOut
-        | UnsealError::PinNeeded
-        | UnsealError::PinGone
-        | UnsealError::Refused(..) => "Start the machine again",
+        UnsealError::NotOurs => "Put the data disk's own files back, or open it with the recovery key",
+        UnsealError::WrongPin => "Try again",
+        UnsealError::LockedOut => "It is asked for instead of the PIN",
+        UnsealError::PinNeeded => "Open the zone with it",
+        UnsealError::PinGone => "Only the recovery key opens it now",
+        UnsealError::Refused(..) => "Start the machine again",
     }
+}
+
+impl SecretError {
+    /// What a user can do about it follows from this.
+    pub(crate) fn cause(&self) -> Cause {
+        match self {
+            Self::Open(OpenTpmError::Missing(_)) | Self::Provision(ProvisionError::Missing(_)) => {
+                Cause::TpmMissing
+            }
+            Self::Open(OpenTpmError::Cleared) => Cause::TpmCleared,
+            Self::Open(OpenTpmError::Foreign) => Cause::TpmForeign,
+            Self::Provision(ProvisionError::Owned) => Cause::TpmOwned,
+            Self::Provision(ProvisionError::LockedOut) => Cause::TpmBusy,
+            Self::Seal(SealError::Owner(error)) => of_unsealing(error),
+            Self::Unseal(error) => of_unsealing(error),
+            Self::BadPin => Cause::BadPin,
+            Self::BadKey(_) => Cause::BadRecoveryKey,
+            Self::WrongKey => Cause::WrongRecoveryKey,
+            Self::NoRecovery => Cause::NoRecovery,
+            Self::Store(StoreError::Damaged(_)) => Cause::Damaged,
+            Self::Open(OpenTpmError::Refused(..))
+            | Self::Provision(ProvisionError::Refused(..))
+            | Self::Seal(SealError::Refused(..))
+            | Self::Store(StoreError::File(..))
+            | Self::Wrap(_)
+            | Self::Random(_) => Cause::Other,
+        }
+    }
+}
+
+fn of_unsealing(error: &UnsealError) -> Cause {
+    match error {
+        UnsealError::NotApproved | UnsealError::BadApproval => Cause::NotApproved,
+        UnsealError::WrongPin => Cause::WrongPin,
+        UnsealError::LockedOut => Cause::LockedOut,
+        UnsealError::PinNeeded => Cause::PinNeeded,
+        UnsealError::NotOurs => Cause::Damaged,
+        UnsealError::PinGone => Cause::TpmCleared,
+        UnsealError::Refused(..) => Cause::Other,
+    }
+}
+
+/// How a zone is to be opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum How<'a> {
+    /// By nobody: one that asks for no PIN.
+    Alone,
+    /// By a user, as the policy wants it. A zone that is sealed otherwise is sealed anew once it opened.
+    User {
+        /// What the policy asks for.
+        factor: Factor,
+        /// What was typed.
+        typed: Option<&'a str>,
+    },
+    /// By a user with the recovery key: it is sealed anew, in the TPM that is there, with the PIN that was typed.
+    Recovery {
+        /// What the policy asks for.
+        factor: Factor,
+        /// The new PIN.
+        typed: Option<&'a str>,
+        /// The recovery key.
+        key: &'a str,
+    },
 }
 
 /// A source of secrets.
@@ -63,7 +147,25 @@ pub(crate) trait Secrets {
     ///
     /// # Errors
     /// [`SecretError`].
-    fn open(&mut self, zone: &str) -> Result<(Secret, bool), SecretError>;
+    fn open(&mut self, zone: &str, how: How<'_>) -> Result<(Secret, bool), SecretError>;
+
+    /// What is known of its PIN.
+    fn pin(&mut self, zone: &str) -> PinState;
+
+    /// A new recovery key, to be shown. It takes the place of an earlier one when its user has noted it ([`Secrets::note`]).
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    fn new_recovery_key(&mut self) -> Result<Zeroizing<String>, SecretError>;
+
+    /// The user typed the recovery key that was shown.
+    ///
+    /// # Errors
+    /// [`SecretError`]; another one was shown.
+    fn note(&mut self, typed: &str) -> Result<(), SecretError>;
+
+    /// Whether there is a recovery key.
+    fn recovery(&mut self) -> Recovery;
 
     /// From now on the zone's own TPM keeps something.
     ///
@@ -91,34 +193,249 @@ impl Hardware {
         if let Some(tpm) = self.tpm.take() {
             return Ok(tpm);
         }
-        if let Some(machine) = self.store.machine()? {
-            return Ok(Tpm::open(&self.device, &machine)?);
+        let Some(machine) = self.store.machine()? else { return self.new_tpm() };
+        let mut tpm = Tpm::open(&self.device, &machine)?;
+        if machine.owned {
+            return Ok(tpm);
         }
-        let keep = |machine: &Machine| Ok::<_, SecretError>(self.store.keep_machine(machine)?);
-        let (tpm, _) = Tpm::provision(&self.device, self.key, HOST, keep)?;
+        let owner = tpm.unseal(&machine.owner, self.key, &self.approvals, None)?;
+        self.own(tpm, machine, &owner)
+    }
+
+    /// Takes the TPM into use, whatever was remembered of another one.
+    fn new_tpm(&self) -> Result<Tpm, SecretError> {
+        let (tpm, machine, owner) = Tpm::provision(&self.device, self.key, HOST)?;
+        self.store.keep_machine(&machine)?;
+        self.own(tpm, machine, &owner)
+    }
+
+    fn own(&self, mut tpm: Tpm, mut machine: Machine, owner: &Secret) -> Result<Tpm, SecretError> {
+        // A power cut before the next line leaves a record that brings the next `keeper` here.
+        tpm.own(owner)?;
+        machine.owned = true;
+        self.store.keep_machine(&machine)?;
         tracing::info!("took the machine's TPM into use");
         Ok(tpm)
     }
 
-    fn secret(&mut self, tpm: &mut Tpm, zone: &str) -> Result<(Secret, bool), SecretError> {
-        if let Some(stored) = self.store.zone(zone)? {
-            let secret = tpm.unseal(&stored.secret, self.key, &self.approvals, None)?;
-            return Ok((secret, stored.made));
+    fn owner(&self, tpm: &mut Tpm) -> Result<Secret, SecretError> {
+        let machine = self.store.machine()?.ok_or(OpenTpmError::Cleared)?;
+        Ok(tpm.unseal(&machine.owner, self.key, &self.approvals, None)?)
+    }
+
+    /// Seals a zone's secret and keeps it. What was sealed before stays good until then: a PIN is counted elsewhere.
+    fn keep(&self, tpm: &mut Tpm, zone: &str, secret: &Secret, new: New<'_>) -> Result<(), SecretError> {
+        let salt = *random()?;
+        let pin = match (new.factor, new.typed) {
+            (Factor::Pin { tries }, Some(typed)) => Some((stretch(typed, &salt), tries)),
+            (Factor::Pin { .. }, None) => return Err(UnsealError::PinNeeded.into()),
+            (Factor::Touch, _) => None,
+        };
+        let sealed = match &pin {
+            Some((pin, tries)) => {
+                let owner = self.owner(tpm)?;
+                let new = NewPin { pin, place: self.free_place()?, limit: u32::from(*tries) };
+                tpm.seal(secret, self.key, HOST, Some((new, &owner)))?
+            }
+            None => tpm.seal(secret, self.key, HOST, None)?,
+        };
+        let tries = pin.map_or(0, |(_, tries)| tries);
+        let public_key = ZoneKeys::of(secret.as_bytes()).tunnel_public();
+        let stored = StoredZone { secret: sealed, salt, public_key, tries, made: new.made };
+        Ok(self.store.keep_zone(zone, &stored)?)
+    }
+
+    /// Where no PIN is counted.
+    fn free_place(&self) -> Result<u16, SecretError> {
+        let zones = self.store.zones()?;
+        let taken: Vec<u16> =
+            zones.iter().filter_map(|zone| zone.secret.pin.as_ref().and_then(PinIndex::place)).collect();
+        let free = (0..u16::MAX).find(|place| !taken.contains(place));
+        Ok(free.expect("the folder has fewer files"))
+    }
+
+    fn secret(&self, tpm: &mut Tpm, zone: &str, how: How<'_>) -> Result<(Secret, bool), SecretError> {
+        let (factor, typed) = match how {
+            How::Alone => (None, None),
+            How::User { factor, typed } | How::Recovery { factor, typed, .. } => (Some(factor), typed),
+        };
+        if typed.is_some_and(|typed| !is_pin(typed)) {
+            return Err(SecretError::BadPin);
         }
-        let secret = Secret::new(*random()?);
-        let sealed = tpm.seal(&secret, self.key, HOST, None)?;
-        self.store.keep_zone(zone, &StoredZone { secret: sealed, made: false })?;
-        Ok((secret, false))
+        if matches!(factor, Some(Factor::Pin { .. })) && typed.is_none() {
+            return Err(UnsealError::PinNeeded.into());
+        }
+        let Some(stored) = self.store.zone(zone)? else {
+            let secret = Secret::new(*random()?);
+            let factor = factor.unwrap_or(Factor::Touch);
+            self.keep(tpm, zone, &secret, New { factor, typed, made: false })?;
+            return Ok((secret, false));
+        };
+        let asks = stored.secret.pin.is_some();
+        let pin = typed.filter(|_| asks).map(|typed| stretch(typed, &stored.salt));
+        let secret = tpm.unseal(&stored.secret, self.key, &self.approvals, pin.as_ref())?;
+        let now = if asks { Factor::Pin { tries: stored.tries } } else { Factor::Touch };
+        if let Some(factor) = factor.filter(|factor| *factor != now) {
+            self.keep(tpm, zone, &secret, New { factor, typed, made: stored.made })?;
+            tracing::info!(zone, ?factor, "sealed anew, as the policy wants it now");
+            if asks
+                && let Err(error) = self.owner(tpm).and_then(|owner| Ok(tpm.forget(&stored.secret, &owner)?))
+            {
+                tracing::warn!(zone, %error, "the TPM goes on counting for a PIN that nobody has any more");
+            }
+        }
+        Ok((secret, stored.made))
+    }
+
+    /// With the recovery key: whatever the machine's TPM says, a zone opens with it. It is sealed anew where that is possible.
+    fn recover(&mut self, zone: &str, new: New<'_>, key: &str) -> Result<(Secret, bool), SecretError> {
+        if new.typed.is_some_and(|typed| !is_pin(typed)) {
+            return Err(SecretError::BadPin);
+        }
+        if matches!(new.factor, Factor::Pin { .. }) && new.typed.is_none() {
+            return Err(UnsealError::PinNeeded.into());
+        }
+        let key = RecoveryKey::parse(key)?;
+        let wrapped = self.store.wrapped(zone)?;
+        if wrapped.is_empty() {
+            return Err(SecretError::NoRecovery);
+        }
+        let secret = wrapped.iter().find_map(|wrapped| key.unwrap(zone, wrapped));
+        let secret = secret.ok_or(SecretError::WrongKey)?;
+        let old = self.store.zone(zone).unwrap_or(None);
+        // A zone that was wrapped has begun, unless its file says that it has not.
+        let made = old.as_ref().is_none_or(|old| old.made);
+        match self.seal_anew(zone, &secret, New { made, ..new }, old) {
+            Ok(()) => tracing::info!(zone, "sealed anew with the recovery key"),
+            Err(error) => tracing::warn!(zone, %error, "opened with the recovery key, and sealed nowhere"),
+        }
+        Ok((secret, made))
+    }
+
+    fn seal_anew(
+        &mut self,
+        zone: &str,
+        secret: &Secret,
+        new: New<'_>,
+        old: Option<StoredZone>,
+    ) -> Result<(), SecretError> {
+        let mut tpm = match self.tpm() {
+            Err(SecretError::Open(OpenTpmError::Cleared | OpenTpmError::Foreign)) => self.new_tpm()?,
+            other => other?,
+        };
+        self.keep(&mut tpm, zone, secret, new)?;
+        if let Some(old) = old.filter(|old| old.secret.pin.is_some()) {
+            let owner = self.owner(&mut tpm)?;
+            tpm.forget(&old.secret, &owner)?;
+        }
+        self.tpm = Some(tpm);
+        Ok(())
+    }
+
+    /// Wraps a zone's secret for every recovery key that somebody may have.
+    fn wrap(&self, zone: &str, secret: &Secret) -> Result<(), SecretError> {
+        let keys = self.store.recovery_keys()?;
+        let wanted: Vec<PublicKey> = keys.noted.into_iter().chain(keys.shown).collect();
+        // What is damaged is made anew.
+        let there = self.store.wrapped(zone).unwrap_or_default();
+        if there.iter().map(|wrapped| wrapped.key).eq(wanted.iter().copied()) {
+            return Ok(());
+        }
+        let wrapped = wanted.iter().map(|key| Ok(key.wrap(zone, secret)?));
+        let wrapped = wrapped.collect::<Result<Vec<_>, SecretError>>()?;
+        Ok(self.store.keep_wrapped(zone, &wrapped)?)
+    }
+
+    fn tries(&self, tpm: &mut Tpm, stored: &StoredZone) -> Result<Option<u32>, SecretError> {
+        let owner = self.owner(tpm)?;
+        let tries = tpm.tries(&stored.secret, &owner)?;
+        Ok(tries.map(|tries| tries.limit.saturating_sub(tries.wrong)))
     }
 }
 
-impl Secrets for Hardware {
-    fn open(&mut self, zone: &str) -> Result<(Secret, bool), SecretError> {
+impl Hardware {
+    fn unseal(&mut self, zone: &str, how: How<'_>) -> Result<(Secret, bool), SecretError> {
         let mut tpm = self.tpm()?;
-        let opened = self.secret(&mut tpm, zone);
-        // After a refusal the connection is made anew: whatever the TPM holds for it is given back.
-        self.tpm = opened.is_ok().then_some(tpm);
+        let opened = self.secret(&mut tpm, zone, how);
+        // After any other refusal the connection is made anew: whatever the TPM holds for it is given back.
+        let good = matches!(
+            opened,
+            Ok(_) | Err(SecretError::Unseal(UnsealError::WrongPin | UnsealError::LockedOut))
+        );
+        self.tpm = good.then_some(tpm);
         opened
+    }
+}
+
+/// What a seal is to be.
+#[derive(Clone, Copy)]
+struct New<'a> {
+    factor: Factor,
+    typed: Option<&'a str>,
+    made: bool,
+}
+
+impl Secrets for Hardware {
+    fn open(&mut self, zone: &str, how: How<'_>) -> Result<(Secret, bool), SecretError> {
+        let opened = match how {
+            How::Recovery { factor, typed, key } => {
+                self.recover(zone, New { factor, typed, made: false }, key)
+            }
+            How::Alone | How::User { .. } => self.unseal(zone, how),
+        };
+        if let Ok((secret, _)) = &opened
+            && let Err(error) = self.wrap(zone, secret)
+        {
+            tracing::error!(zone, %error, "the recovery key does not open it");
+        }
+        opened
+    }
+
+    fn new_recovery_key(&mut self) -> Result<Zeroizing<String>, SecretError> {
+        let key = RecoveryKey::new()?;
+        let keys = self.store.recovery_keys().unwrap_or_default();
+        self.store.keep_recovery_keys(&RecoveryKeys { shown: Some(key.public()), ..keys })?;
+        Ok(key.digits())
+    }
+
+    fn note(&mut self, typed: &str) -> Result<(), SecretError> {
+        let key = RecoveryKey::parse(typed)?.public();
+        let keys = self.store.recovery_keys()?;
+        if keys.noted == Some(key) {
+            return Ok(());
+        }
+        if keys.shown != Some(key) {
+            return Err(SecretError::WrongKey);
+        }
+        Ok(self.store.keep_recovery_keys(&RecoveryKeys { noted: Some(key), shown: None })?)
+    }
+
+    fn recovery(&mut self) -> Recovery {
+        match self.store.recovery_keys() {
+            Ok(RecoveryKeys { noted: Some(_), .. }) => Recovery::Noted,
+            Ok(RecoveryKeys { shown: Some(_), .. }) => Recovery::Shown,
+            Ok(_) | Err(_) => Recovery::None,
+        }
+    }
+
+    fn pin(&mut self, zone: &str) -> PinState {
+        let stored = match self.store.zone(zone) {
+            Ok(Some(stored)) => stored,
+            Ok(None) | Err(_) => return PinState::default(),
+        };
+        let public_key = Some(stored.public_key);
+        if stored.secret.pin.is_none() {
+            return PinState { public_key, ..PinState::default() };
+        }
+        let tries = self.tpm().and_then(|mut tpm| {
+            let tries = self.tries(&mut tpm, &stored)?;
+            self.tpm = Some(tpm);
+            Ok(tries)
+        });
+        if let Err(error) = &tries {
+            tracing::warn!(zone, %error, "how many tries are left");
+        }
+        PinState { chosen: true, tries_left: tries.unwrap_or(None), public_key }
     }
 
     fn made(&mut self, zone: &str) -> Result<(), SecretError> {
@@ -130,3 +447,6 @@ impl Secrets for Hardware {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,15 +9,21 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use hw_tpm::{Machine, Sealed};
-use rustix::fs::{AtFlags, Mode, OFlags, fsync, open, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, fsync, open, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::pin::SALT;
+use crate::recovery::{PublicKey, Wrapped};
+
 /// The file of the machine; zones' names have no dot.
 const MACHINE: &str = "machine.tpm";
-/// The end of a zone's file.
+/// The file of the recovery key's public half.
+const RECOVERY: &str = "recovery.key";
+/// The end of a zone's file, and of the one with its secret wrapped for the recovery key.
 const ZONE: &str = ".zone";
+const WRAPPED: &str = ".recovery";
 /// No such file is longer.
 const LONGEST: u64 = 64 * 1024;
 
@@ -26,8 +32,23 @@ const LONGEST: u64 = 64 * 1024;
 pub(crate) struct StoredZone {
     /// Its secret.
     pub(crate) secret: Sealed,
+    /// What its PIN is stretched with.
+    pub(crate) salt: [u8; SALT],
+    /// The public half of its tunnel's key.
+    pub(crate) public_key: [u8; 32],
+    /// Wrong PINs in a row that lock it, where it has one.
+    pub(crate) tries: u8,
     /// Its own TPM keeps something: from then on it is never made anew.
     pub(crate) made: bool,
+}
+
+/// For whom zones' secrets are wrapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecoveryKeys {
+    /// Its user has noted it.
+    pub(crate) noted: Option<PublicKey>,
+    /// It was shown, and nobody has said that it was noted.
+    pub(crate) shown: Option<PublicKey>,
 }
 
 /// A file of ours cannot be used.
@@ -89,6 +110,57 @@ impl Store {
         self.write(&format!("{zone}{ZONE}"), stored)
     }
 
+    /// For whom zones' secrets are wrapped.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn recovery_keys(&self) -> Result<RecoveryKeys, StoreError> {
+        Ok(self.read(RECOVERY)?.unwrap_or_default())
+    }
+
+    /// Keeps that.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn keep_recovery_keys(&self, keys: &RecoveryKeys) -> Result<(), StoreError> {
+        self.write(RECOVERY, keys)
+    }
+
+    /// A zone's secret, wrapped for each of them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn wrapped(&self, zone: &str) -> Result<Vec<Wrapped>, StoreError> {
+        Ok(self.read(&format!("{zone}{WRAPPED}"))?.unwrap_or_default())
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn keep_wrapped(&self, zone: &str, wrapped: &[Wrapped]) -> Result<(), StoreError> {
+        self.write(&format!("{zone}{WRAPPED}"), &wrapped)
+    }
+
+    /// All zones that were ever opened here. One whose file is damaged is left out: it opens nothing any more.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub(crate) fn zones(&self) -> Result<Vec<StoredZone>, StoreError> {
+        let failed = |error: Errno| StoreError::File("the folder".to_owned(), error.into());
+        let mut zones = Vec::new();
+        for entry in Dir::read_from(&self.folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_str().ok().and_then(|name| name.strip_suffix(ZONE));
+            match name.map(|zone| self.zone(zone)) {
+                Some(Ok(zone)) => zones.extend(zone),
+                Some(Err(StoreError::Damaged(_))) | None => {}
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        Ok(zones)
+    }
+
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StoreError> {
         let failed = |error| StoreError::File(name.to_owned(), error);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -132,7 +204,7 @@ mod tests {
     fn stored(made: bool) -> StoredZone {
         let secret =
             Sealed { public: vec![1, 2], private: vec![3; 200], purpose: "for".to_owned(), pin: None };
-        StoredZone { secret, made }
+        StoredZone { secret, salt: [9; SALT], public_key: [4; 32], tries: 5, made }
     }
 
     #[test]
@@ -140,7 +212,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         assert!(store.machine().unwrap().is_none() && store.zone("office").unwrap().is_none());
-        let machine = Machine { storage_key: vec![7; 34], owner: stored(true).secret };
+        let machine = Machine { storage_key: vec![7; 34], owner: stored(true).secret, owned: true };
         store.keep_machine(&machine).unwrap();
         store.keep_zone("office", &stored(false)).unwrap();
         // A power cut left half a file.
@@ -150,6 +222,7 @@ mod tests {
         assert_eq!(store.machine().unwrap(), Some(machine));
         assert_eq!(store.zone("office").unwrap(), Some(stored(true)));
         assert!(store.zone("vault").unwrap().is_none());
+        assert_eq!(store.zones().unwrap(), [stored(true)]);
     }
 
     #[test]

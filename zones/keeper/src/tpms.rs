@@ -10,6 +10,7 @@ use handover::record::{Header, LONGEST, encode};
 use init_protocol::{DISK_KEY_BYTES, FromKeeper as ToInit, MAX_ZONES, ToKeeper as FromInit};
 use ipc::{Channel, ReceiveError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
@@ -17,12 +18,12 @@ use rustix::net::{
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 use zeroize::Zeroizing;
-use zone_protocol::keeper::{FromKeeper, Start, ToKeeper};
+use zone_protocol::keeper::{Digits, FromKeeper, OPEN_FOR, RecoveryAnswer, Start, ToKeeper};
 use zone_protocol::login::credentials;
 
 use crate::begin::{Begin, Kept, Plan, Progress, To};
 use crate::keys::{Key, ZoneKeys, random};
-use crate::secrets::Secrets;
+use crate::secrets::{How, SecretError, Secrets};
 
 /// How long a virtual TPM may take to begin: it makes its seeds at its first start.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,6 +46,16 @@ pub(crate) struct Tpms {
     secrets: Box<dyn Secrets>,
     image: Image,
     by_slot: BTreeMap<u8, Tpm>,
+    /// What was opened for starts that are to come.
+    opened: BTreeMap<u8, Opened>,
+}
+
+/// What a user opened.
+struct Opened {
+    zone: String,
+    keys: ZoneKeys,
+    made: bool,
+    until: Instant,
 }
 
 /// One.
@@ -98,7 +109,7 @@ impl Tpms {
     ) -> anyhow::Result<Self> {
         init.set_nonblocking().context("the channel from init")?;
         zoned.set_nonblocking().context("the channel to zoned")?;
-        Ok(Self { init, zoned, secrets, image, by_slot: BTreeMap::new() })
+        Ok(Self { init, zoned, secrets, image, by_slot: BTreeMap::new(), opened: BTreeMap::new() })
     }
 
     /// One round: waits, at most `patience`, and does what is to be done.
@@ -115,6 +126,7 @@ impl Tpms {
             }
         }
         let now = Instant::now();
+        self.opened.retain(|_, opened| opened.until > now);
         let late = self.by_slot.iter().filter(|(_, tpm)| tpm.deadline().is_some_and(|at| at <= now));
         for slot in late.map(|(slot, _)| *slot).collect::<Vec<_>>() {
             self.fail(slot, "did not answer in time");
@@ -137,6 +149,7 @@ impl Tpms {
         }
         let now = Instant::now();
         let deadlines = self.by_slot.values().filter_map(Tpm::deadline);
+        let deadlines = deadlines.chain(self.opened.values().map(|opened| opened.until));
         let left = deadlines.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1));
         let timeout = left.chain(patience).min().and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut polled, timeout.as_ref()) {
@@ -175,7 +188,7 @@ impl Tpms {
         self.fail(slot, "was started again");
         self.by_slot.remove(&slot);
         let (mut waits, mut new) = (Some(pipe), None);
-        let auth = self.keys(&zone, disposable).and_then(|(keys, made)| {
+        let auth = self.keys(slot, &zone, disposable).and_then(|(keys, made)| {
             if !made {
                 new = Some(random().map_err(|error| format!("cannot be made: {error}"))?);
             }
@@ -193,23 +206,62 @@ impl Tpms {
     }
 
     /// A zone's keys, and whether its TPM keeps something already; or what follows "the virtual TPM".
-    fn keys(&mut self, zone: &str, disposable: bool) -> Result<(ZoneKeys, bool), String> {
+    fn keys(&mut self, slot: u8, zone: &str, disposable: bool) -> Result<(ZoneKeys, bool), String> {
         if disposable {
             let secret = random().map_err(|error| format!("cannot be made: {error}"))?;
             return Ok((ZoneKeys::of(&secret), false));
         }
-        let opened = self.secrets.open(zone).map_err(|error| format!("does not open: {error}"))?;
-        Ok((ZoneKeys::of(opened.0.as_bytes()), opened.1))
+        match self.opened.remove(&slot) {
+            Some(Opened { zone: of, keys, made, .. }) if of == zone => Ok((keys, made)),
+            // A zone that starts anew at its user's word.
+            Some(_) | None => {
+                let opened = self.secrets.open(zone, How::Alone);
+                let (secret, made) = opened.map_err(|error| format!("does not open: {error}"))?;
+                Ok((ZoneKeys::of(secret.as_bytes()), made))
+            }
+        }
+    }
+
+    /// A user wants a zone: its keys are to be there when its TPM starts.
+    fn open(&mut self, (slot, number): (u8, u32), zone: String, how: How<'_>, tunnel: bool) {
+        self.opened.remove(&slot);
+        let opened = self.secrets.open(&zone, how);
+        let pin = self.secrets.pin(&zone);
+        let mut key = None;
+        let answer = match opened {
+            Ok((secret, made)) => {
+                let keys = ZoneKeys::of(secret.as_bytes());
+                let until = Instant::now() + OPEN_FOR;
+                match tunnel.then(|| in_memory(&keys.tunnel)).transpose() {
+                    Ok(memory) => key = memory,
+                    Err(error) => tracing::error!(zone, %error, "no memory for its tunnel's key"),
+                }
+                self.opened.insert(slot, Opened { zone, keys, made, until });
+                FromKeeper::Opened { slot, number, pin }
+            }
+            Err(error) => {
+                tracing::warn!(zone, %error, "not opened");
+                FromKeeper::NotOpened { slot, number, cause: error.cause(), reason: sentence(&error), pin }
+            }
+        };
+        let descriptors: Vec<_> = key.iter().map(AsFd::as_fd).collect();
+        self.answer(&answer, &descriptors);
+    }
+
+    fn about_recovery(&mut self, number: u32, answer: RecoveryAnswer) {
+        let state = self.secrets.recovery();
+        self.answer(&FromKeeper::Recovery { number, state, answer }, &[]);
     }
 
     /// A TPM that an earlier `keeper` knew: it keeps something, and its zone's disk is open.
     fn adopted(&mut self, zone: String, control: OwnedFd) -> Tpm {
-        let auth = match self.keys(&zone, false) {
-            Ok((keys, true)) => Ok(keys.auth),
+        let opened = self.secrets.open(&zone, How::Alone);
+        let auth = match opened {
+            Ok((secret, true)) => Ok(ZoneKeys::of(secret.as_bytes()).auth),
             Ok((_, false)) => {
                 Err("cannot be begun again: what opens it went with the last keeper".to_owned())
             }
-            Err(reason) => Err(reason),
+            Err(error) => Err(format!("does not open: {error}")),
         };
         Tpm { zone, disposable: false, control, auth, _waits: None, new: None, work: None }
     }
@@ -230,6 +282,34 @@ impl Tpms {
     fn zoned_ready(&mut self) {
         match self.zoned.receive::<ToKeeper>() {
             Ok((ToKeeper::Begin { slot, number, start, disk }, _)) => self.begin(slot, number, start, disk),
+            Ok((ToKeeper::Open { slot, number, zone, factor, pin, tunnel, recovery }, _)) => {
+                let typed = pin.as_ref().map(|Digits(typed)| typed.as_str());
+                let how = match &recovery {
+                    Some(Digits(key)) => How::Recovery { factor, typed, key },
+                    None => How::User { factor, typed },
+                };
+                self.open((slot, number), zone, how, tunnel);
+            }
+            Ok((ToKeeper::AskRecovery, _)) => self.about_recovery(0, RecoveryAnswer::State),
+            Ok((ToKeeper::NewRecoveryKey { number }, _)) => {
+                let made = self.secrets.new_recovery_key();
+                let made = made.map(|digits| RecoveryAnswer::Key(Digits(digits)));
+                self.about_recovery(
+                    number,
+                    made.unwrap_or_else(|error| RecoveryAnswer::Refused(sentence(&error))),
+                );
+            }
+            Ok((ToKeeper::NoteRecoveryKey { number, key: Digits(key) }, _)) => {
+                let noted = self.secrets.note(&key).map(|()| RecoveryAnswer::Noted);
+                self.about_recovery(
+                    number,
+                    noted.unwrap_or_else(|error| RecoveryAnswer::Refused(sentence(&error))),
+                );
+            }
+            Ok((ToKeeper::AskPin { slot, zone }, _)) => {
+                let pin = self.secrets.pin(&zone);
+                self.answer(&FromKeeper::Pin { slot, pin }, &[]);
+            }
             Err(ReceiveError::WouldBlock) => {}
             Err(error) => tracing::warn!(%error, "request of zoned dropped"),
         }
@@ -377,10 +457,28 @@ impl Tpms {
     }
 }
 
+/// An error as a sentence of its own.
+fn sentence(error: &SecretError) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    let capital: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    format!("{capital}{}.", letters.as_str())
+}
+
 impl Tpm {
     fn deadline(&self) -> Option<Instant> {
         self.work.as_ref().map(|work| work.deadline)
     }
+}
+
+/// A key in memory that nobody can change: whoever gets it may read it more than once.
+fn in_memory(key: &Key) -> Result<OwnedFd, Errno> {
+    let memory = memfd_create("key", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    if rustix::io::write(&memory, &key[..])? != key.len() {
+        return Err(Errno::NOSPC);
+    }
+    fcntl_add_seals(&memory, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+    Ok(memory)
 }
 
 /// A pipe with something in it, for whoever gets it to read once.

@@ -8,9 +8,10 @@ mod act;
 mod adopt;
 mod calls;
 mod disks;
+mod openings;
 mod tpms;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,12 @@ pub(crate) struct Daemon {
     notices: Notices,
     shown: Option<Status>,
     next_process: u32,
+    /// What users opened and `keeper` has not answered yet, by zone.
+    openings: BTreeMap<usize, openings::Opening>,
+    /// Who waits for an answer about the recovery key, by request.
+    waiting: BTreeMap<u32, openings::Waiting>,
+    recovery: zone_protocol::keeper::Recovery,
+    next_opening: u32,
     power_off: PowerOff,
     meminfo: OwnedFd,
     /// What an earlier `zoned` left, until all of it was told: nobody is served before.
@@ -147,6 +154,10 @@ impl Daemon {
             notices,
             shown: None,
             next_process: first_process,
+            openings: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            recovery: zone_protocol::keeper::Recovery::None,
+            next_opening: first_process,
             power_off: PowerOff::No,
             meminfo: inherited.meminfo,
             past: Some(adopt::Past::default()),
@@ -173,6 +184,8 @@ impl Daemon {
         for zone in 0..self.zones.len() {
             self.tick(zone, now)?;
         }
+        self.expire_openings(now);
+        self.forget_keys();
         self.finish_power_off()?;
         self.keep()?;
         for zone in &mut self.zones {
@@ -244,7 +257,8 @@ impl Daemon {
         let backlog = (!self.server.backlog().is_empty()).then_some(now);
         let own = patience.map(|patience| now + patience);
         let zones = zones.chain(tunnels);
-        let next = zones.chain(checks).chain(self.server.deadline(now)).chain(backlog).chain(own).min()?;
+        let next = zones.chain(checks).chain(self.server.deadline(now)).chain(backlog).chain(own);
+        let next = next.chain(self.opening_deadline()).min()?;
         let left = next.saturating_duration_since(now);
         // Rounded up to a millisecond: a wait that ends just before the deadline would only run again.
         let left = if left.is_zero() { left } else { left + Duration::from_millis(1) };
@@ -309,7 +323,10 @@ impl Daemon {
             Err(error) => return Err(error).context("receive from init"),
         };
         match (self.past.take(), event) {
-            (Some(past), InitEvent::HandedOver) => self.adopt(past, now),
+            (Some(past), InitEvent::HandedOver) => {
+                self.ask_for_pins();
+                self.adopt(past, now)
+            }
             (
                 Some(mut past),
                 event @ (InitEvent::Stored { .. } | InitEvent::Lives { .. } | InitEvent::Exited { .. }),
@@ -517,6 +534,7 @@ impl Daemon {
             demo: false,
             uplink: crate::status::uplink(&self.uplink_state),
             zones: Vec::new(),
+            recovery: self.recovery(),
             notices: self.notices.list(),
         };
         let Some(policy) = self.policy() else { return status };
@@ -550,7 +568,11 @@ impl Daemon {
             label: zone.label.clone(),
             colour: crate::status::colour(zone.colour).to_owned(),
             state: life,
-            tunnel: has_tunnel.then(|| crate::status::tunnel(&facts, &self.uplink_state)),
+            login: openings::login(zone, state.pin),
+            tunnel: has_tunnel.then(|| control_api::Tunnel {
+                public_key: crate::status::public_key(zone, &self.settings, state.pin),
+                ..crate::status::tunnel(&facts, &self.uplink_state)
+            }),
         }
     }
 }

@@ -44,10 +44,14 @@ impl Server {
             let reply = match method {
                 Method::Status => Reply::Status(status.clone()),
                 Method::Monitor => continue,
-                Method::Start(zone) | Method::Stop(zone) | Method::RunCheck { zone, .. } => {
-                    Reply::Error(CallError::UnknownZone(zone))
-                }
-                Method::Audit { .. }
+                Method::Start(zone)
+                | Method::Open { zone, .. }
+                | Method::Recover { zone, .. }
+                | Method::Stop(zone)
+                | Method::RunCheck { zone, .. } => Reply::Error(CallError::UnknownZone(zone)),
+                Method::NewRecoveryKey
+                | Method::NoteRecoveryKey(_)
+                | Method::Audit { .. }
                 | Method::Kill(_)
                 | Method::Restart(_)
                 | Method::Pause(_)

@@ -59,9 +59,7 @@ pub(crate) enum LaunchError {
     #[error("the data disk is full ({path}); remove files that no zone needs or use a larger disk")]
     DiskFull { path: String },
     /// The policy names a tunnel without a private key here.
-    #[error(
-        "tunnel {0:?} has no private key on this host; add it to demo-keys.toml and build the image again"
-    )]
+    #[error("tunnel {0:?} has no private key on this host; stop the zone and open it again")]
     NoKey(String),
     /// `init` made no disposable disk.
     #[error("the host made no disposable disk: {0}")]
@@ -90,13 +88,22 @@ pub(crate) struct Plan<'a> {
     /// Its place in the policy.
     pub(crate) slot: u8,
     /// Its tunnel and that tunnel's private key, when it has a network.
-    pub(crate) tunnel: Option<(&'a Tunnel, [u8; 32])>,
+    pub(crate) tunnel: Option<(&'a Tunnel, TunnelKey)>,
     /// MiB that zones with a VMM take now.
     pub(crate) memory_taken_mib: u64,
     /// MiB that the host can give now.
     pub(crate) memory_available_mib: u64,
     /// The disk of a disposable zone, in place of a private one.
     pub(crate) disposable: Option<OwnedFd>,
+}
+
+/// The private key of a tunnel.
+#[derive(Debug)]
+pub(crate) enum TunnelKey {
+    /// The demonstration's, which everybody knows.
+    Demo([u8; 32]),
+    /// What `keeper` gave out: `zoned` passes it on and never reads it.
+    Kept(OwnedFd),
 }
 
 /// Named descriptors of one process.
@@ -184,7 +191,7 @@ pub(crate) fn prepare(
             Disk { read_only: true, serial: "template".to_owned(), late: false },
             Disk { read_only: false, serial: "private".to_owned(), late: plan.disposable.is_none() },
         ],
-        network: plan.tunnel.map(|_| mac),
+        network: plan.tunnel.as_ref().map(|_| mac),
         record: None,
     };
     let firmware = File::open(&paths.firmware)
@@ -234,17 +241,24 @@ pub(crate) struct PreparedTunnel {
 /// # Errors
 /// [`LaunchError::Host`].
 pub(crate) fn prepare_tunnel(plan: &Plan<'_>) -> Result<Option<PreparedTunnel>, LaunchError> {
-    let Some((tunnel, private_key)) = plan.tunnel else { return Ok(None) };
+    let Some((tunnel, key)) = &plan.tunnel else { return Ok(None) };
     let (net, vhost) = pair(SocketType::STREAM).map_err(|source| host("sockets", source))?;
     let (datagrams, uplink) = pair(SocketType::SEQPACKET).map_err(|source| host("sockets", source))?;
     let (status, vpnd_status) = channel()?;
+    let (private_key, kept) = match key {
+        TunnelKey::Demo(key) => (Some(*key), None),
+        TunnelKey::Kept(key) => {
+            (None, Some(key.try_clone().map_err(|source| LaunchError::Host { what: "descriptors", source })?))
+        }
+    };
     let config = vpnd_config(plan.zone, tunnel, private_key, mac_address(plan.slot));
-    let vpnd = vec![
+    let mut vpnd = vec![
         ("config".to_owned(), sealed("vpnd-config", &config)?),
         ("vhost".to_owned(), vhost),
         ("uplink".to_owned(), uplink),
         ("status".to_owned(), vpnd_status.into_descriptor()),
     ];
+    vpnd.extend(kept.map(|key| ("key".to_owned(), key)));
     let ends = TunnelEnds { status, datagrams, endpoints: endpoints(tunnel) };
     Ok(Some(PreparedTunnel { net, vpnd, ends }))
 }
@@ -267,15 +281,15 @@ fn mac_address(slot: u8) -> [u8; 6] {
 pub(crate) fn tunnel_of<'a>(
     policy: &'a policy::Policy,
     zone: &Zone,
-    key: impl Fn(&str) -> Option<[u8; 32]>,
-) -> Result<Option<(&'a Tunnel, [u8; 32])>, LaunchError> {
+    key: impl FnOnce(&str) -> Option<TunnelKey>,
+) -> Result<Option<(&'a Tunnel, TunnelKey)>, LaunchError> {
     let Network::Tunnel(name) = &zone.network else { return Ok(None) };
     let tunnel = policy.tunnels.iter().find(|tunnel| tunnel.name == *name);
     let found = tunnel.and_then(|tunnel| Some((tunnel, key(name)?)));
     found.map(Some).ok_or_else(|| LaunchError::NoKey(name.clone()))
 }
 
-fn vpnd_config(zone: &Zone, tunnel: &Tunnel, private_key: [u8; 32], zone_mac: [u8; 6]) -> VpndConfig {
+fn vpnd_config(zone: &Zone, tunnel: &Tunnel, private_key: Option<[u8; 32]>, zone_mac: [u8; 6]) -> VpndConfig {
     let network = |network: &policy::IpNetwork| (network.address, network.prefix);
     VpndConfig {
         zone: zone.name.clone(),

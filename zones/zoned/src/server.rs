@@ -154,6 +154,10 @@ impl Server {
             }
             method @ (Method::Status
             | Method::Start(_)
+            | Method::Open { .. }
+            | Method::Recover { .. }
+            | Method::NewRecoveryKey
+            | Method::NoteRecoveryKey(_)
             | Method::Stop(_)
             | Method::Kill(_)
             | Method::Restart(_)

@@ -3,9 +3,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use control_api::{Notice, Phase, Tunnel, Uplink};
 use policy::Colour;
 use vpn_protocol::{Endpoint, FromUplink, Host, VpndStatus};
+use zone_protocol::keeper::PinState;
+
+use crate::settings::Settings;
 
 /// How long a tunnel may take to come up before its user is told what is wrong.
 pub(crate) const TUNNEL_PATIENCE: Duration = Duration::from_secs(5);
@@ -73,6 +77,20 @@ pub(crate) struct TunnelFacts<'a> {
     pub(crate) waited: Duration,
 }
 
+/// The public half of a tunnel's key, as WireGuard's tools write it. The demonstration's are known.
+pub(crate) fn public_key(
+    zone: &policy::Zone,
+    settings: &Settings,
+    known: Option<PinState>,
+) -> Option<String> {
+    match &zone.network {
+        policy::Network::Tunnel(name) if !settings.keys.contains_key(name) => {
+            known.and_then(|known| known.public_key).map(|key| BASE64_STANDARD.encode(key))
+        }
+        policy::Network::Tunnel(_) | policy::Network::None => None,
+    }
+}
+
 /// A tunnel's state as the user sees it.
 pub(crate) fn tunnel(facts: &TunnelFacts<'_>, uplink: &FromUplink) -> Tunnel {
     let status = facts.status.unwrap_or_default();
@@ -83,6 +101,7 @@ pub(crate) fn tunnel(facts: &TunnelFacts<'_>, uplink: &FromUplink) -> Tunnel {
         sent_bytes: status.sent_bytes,
         received_bytes: status.received_bytes,
         reason: if up { None } else { reason(facts, uplink) },
+        public_key: None,
     }
 }
 

@@ -8,7 +8,7 @@ use control_api::Phase;
 use ipc::{Channel, ReceiveError};
 use vpn_protocol::{Endpoint, VpndStatus};
 use zone_protocol::agent::PORT;
-use zone_protocol::keeper::Start;
+use zone_protocol::keeper::{PinState, Start};
 use zone_protocol::vmm::{Connected, Event};
 
 use crate::agent_link::AgentLink;
@@ -29,6 +29,10 @@ pub(crate) struct Zone {
     pub(crate) life: Lifecycle,
     /// Its processes, from the start until the last of them is gone.
     pub(crate) run: Option<Run>,
+    /// The private key of its tunnel, from when the zone was opened until it stopped.
+    pub(crate) tunnel_key: Option<OwnedFd>,
+    /// What `keeper` said of it.
+    pub(crate) pin: Option<PinState>,
     /// What `init` keeps of it.
     pub(crate) kept: Option<Kept>,
     /// It runs without its tunnel: since when, and how long that was when it was looked at last.
@@ -38,7 +42,8 @@ pub(crate) struct Zone {
 impl Zone {
     /// A stopped zone; `has_tunnel`: the policy gives it one.
     pub(crate) fn new(has_tunnel: bool, now: Instant) -> Self {
-        Self { life: Lifecycle::new(has_tunnel, now), run: None, kept: None, without_tunnel: None }
+        let life = Lifecycle::new(has_tunnel, now);
+        Self { life, run: None, tunnel_key: None, pin: None, kept: None, without_tunnel: None }
     }
 
     /// Notes whether its tunnel is missing now.

@@ -131,7 +131,7 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
         "23: tunnel.office.adress: found an unknown key, allowed the keys address, dns, mtu, peer (did you mean \"address\"?)",
     ]),
     ("unknown_zone_key", &[
-        "7: zone.office.memroy: found an unknown key, allowed the keys label, colour, template, memory, vcpus, disk, disposable, keep, user, network (did you mean \"memory\"?)",
+        "7: zone.office.memroy: found an unknown key, allowed the keys label, colour, template, memory, vcpus, disk, disposable, keep, user, login, pin_tries, pin_shuffle, network (did you mean \"memory\"?)",
     ]),
     ("version", &[
         "2: version: found 0, allowed a whole number from 1 to 4294967295",
@@ -202,6 +202,13 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
     ("zone_label", &[
         "6: zone.office.label: found \"An office with a label that is too long\", allowed 1 to 32 printable ASCII characters",
     ]),
+    ("zone_login", &[
+        "12: zone.office.login: found \"pim\", allowed one of touch, pin (did you mean \"pin\"?)",
+        "21: zone.vault.login: found true, allowed one of touch, pin",
+    ]),
+    ("zone_login_disposable", &[
+        "13: zone.office.login: found \"pin\", allowed \"touch\" in a disposable zone: its disk is empty at each start, a PIN would guard nothing",
+    ]),
     ("zone_memory", &[
         "8: zone.office.memory: found \"32 MiB\", allowed a size from \"64 MiB\" to \"64 GiB\"",
     ]),
@@ -231,6 +238,20 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
     ]),
     ("zone_not_a_table", &[
         "22: zone.lab: found 5, allowed a table",
+    ]),
+    ("zone_pin_shuffle", &[
+        "13: zone.office.pin_shuffle: found \"yes\", allowed true or false",
+    ]),
+    ("zone_pin_touch", &[
+        "13: zone.office.pin_tries: found 5, and the zone asks for no PIN, allowed this key only beside login = \"pin\"",
+        "22: zone.vault.pin_shuffle: found false, and the zone asks for no PIN, allowed this key only beside login = \"pin\"",
+    ]),
+    ("zone_pin_tries", &[
+        "13: zone.office.pin_tries: found 2, allowed a whole number from 3 to 16",
+        "23: zone.vault.pin_tries: found 17, allowed a whole number from 3 to 16",
+    ]),
+    ("zone_pin_tries_text", &[
+        "13: zone.office.pin_tries: found \"5\", allowed a whole number from 3 to 16, without quotes",
     ]),
     ("zone_template", &[
         "7: zone.office.template: found \"../micro\", allowed 1 to 32 characters of a-z, 0-9 and -, the first of a-z",

@@ -119,7 +119,7 @@ fn tunnel(
     let address = |last| IpAddr::from([10, 11, 0, last]);
     let config = VpndConfig {
         zone: "bench".to_owned(),
-        private_key: [0x42; 32],
+        private_key: Some([0x42; 32]),
         addresses: vec![(address(2), 32)],
         dns: vec![address(1)],
         mtu: 1420,

@@ -1,11 +1,18 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
 
-use control_api::Uplink;
 use control_api::wire::{Call, CallError, Continues, Frames, MAX_CALL, Method, Reply};
-use desktop_model::picker::{Action, Link};
+use control_api::{Cause, Pin, Uplink};
+use desktop_model::geometry::{Point, Size};
+use desktop_model::pad::{self, ARMING, NotOpened, key_rect};
+use desktop_model::picker::{Action, Link, OPENING, Picker};
+use desktop_model::pointer::{Contact, PointerEvent, Stage};
+use desktop_model::scale::Scale;
+use desktop_model::status as model;
 
 use super::{LinkEvent, PATIENCE, PROBE, RETRY, ZonedLink};
+use crate::convert;
 
 fn status(policy: &str) -> control_api::Status {
     control_api::Status {
@@ -13,6 +20,7 @@ fn status(policy: &str) -> control_api::Status {
         demo: true,
         uplink: Uplink::default(),
         zones: Vec::new(),
+        recovery: control_api::Recovery::None,
         notices: Vec::new(),
     }
 }
@@ -44,8 +52,8 @@ struct Fixture {
     link: ZonedLink,
 }
 
-/// A link that just connected, and `zoned`'s ends of it: monitor, calls.
-fn connected() -> (Fixture, UnixStream, UnixStream) {
+/// A link that just connected, and `zoned`'s ends of it: monitor, calls, openings.
+fn connected() -> (Fixture, UnixStream, UnixStream, UnixStream) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("zones");
     let listener = UnixListener::bind(&path).expect("a socket");
@@ -53,30 +61,121 @@ fn connected() -> (Fixture, UnixStream, UnixStream) {
     assert_eq!(link.service(0), [LinkEvent::State(Link::Up)]);
     let (mut monitor, _) = listener.accept().expect("monitor");
     let (calls, _) = listener.accept().expect("calls");
+    let (openings, _) = listener.accept().expect("openings");
+    for stream in [&monitor, &calls, &openings] {
+        // A call that does not come is a failure, not a test without end.
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
+    }
     assert_eq!(next_call(&mut monitor), Method::Monitor);
-    (Fixture { _folder: folder, listener, link }, monitor, calls)
+    (Fixture { _folder: folder, listener, link }, monitor, calls, openings)
 }
 
 #[test]
 fn statuses_come_and_requests_go() {
-    let (mut fixture, mut monitor, mut calls) = connected();
+    let (mut fixture, mut monitor, mut calls, mut openings) = connected();
     send(&mut monitor, &Reply::Status(status("one")));
     assert_eq!(fixture.link.service(1), [LinkEvent::Status(status("one"))]);
     assert_eq!(fixture.link.request(2, start("office")), None);
-    assert_eq!(next_call(&mut calls), Method::Start("office".to_owned()));
+    assert_eq!(next_call(&mut openings), Method::Start("office".to_owned()));
     assert_eq!(fixture.link.request(2, Action::Stop { zone: "vault".to_owned() }), None);
     assert_eq!(next_call(&mut calls), Method::Stop("vault".to_owned()));
-    send(&mut calls, &Reply::Done);
     send(&mut calls, &Reply::Error(CallError::Refused("it is starting".to_owned())));
     let failed = LinkEvent::Failed { zone: "vault".to_owned(), why: "it is starting".to_owned() };
     assert_eq!(fixture.link.service(3), [failed]);
 }
 
+/// The picker's action after 135790 was typed on the pad of `office`.
+fn open() -> Action {
+    let (display, scale) = (Size { width: 1280, height: 800 }, Scale::One);
+    let mut picker = Picker::new(display, scale);
+    picker.set_link(Link::Up);
+    let mut status = convert::status(status("one"));
+    status.zones = vec![model::Zone {
+        name: "office".to_owned(),
+        label: "Office".to_owned(),
+        colour: model::Colour::Green,
+        phase: model::Phase::Stopped,
+        reason: None,
+        login: model::Login::Pin(model::PinLogin { chosen: true, ..model::PinLogin::default() }),
+        tunnel: None,
+    }];
+    picker.set_status(0, status);
+    let tile = picker.layout().tiles[0];
+    let keys = [1, 3, 5, 7, 9, 0].map(|digit| key_rect(display, scale, digit).expect("a digit"));
+    let go = picker.pad_layout().go;
+    let touches = [tile].into_iter().chain(keys).chain([go]);
+    let mut actions = (0..).zip(touches).filter_map(|(number, rect)| {
+        let at = Point { x: rect.x + 9, y: rect.y + 9 };
+        let event = |stage| PointerEvent { contact: Contact(0), stage, at };
+        let _ = picker.pointer(number * ARMING, event(Stage::Down), 0);
+        picker.pointer(number * ARMING, event(Stage::Up), 0)
+    });
+    actions.next().expect("the pad asks to open the zone")
+}
+
+#[test]
+fn a_pin_goes_out_as_typed_and_each_answer_comes_back_with_its_zone() {
+    let (mut fixture, _monitor, mut calls, mut openings) = connected();
+    assert_eq!(fixture.link.request(1, open()), None);
+    let sent = Method::Open { zone: "office".to_owned(), pin: Pin::new("135790".to_owned()) };
+    assert_eq!(next_call(&mut openings), sent);
+    assert!(!format!("{:?} {:?}", fixture.link, open()).contains("135790"));
+    let error = |cause, tries_left| {
+        let (zone, reason) = ("office".to_owned(), "The PIN is wrong.".to_owned());
+        Reply::Error(CallError::NotOpened { zone, cause, reason, tries_left })
+    };
+    send(&mut openings, &error(Cause::WrongPin, Some(3)));
+    let wrong = LinkEvent::NotOpened(NotOpened {
+        zone: "office".to_owned(),
+        cause: pad::Cause::WrongPin,
+        reason: "The PIN is wrong.".to_owned(),
+        tries_left: Some(3),
+    });
+    assert_eq!(fixture.link.service(2), [wrong]);
+    assert_eq!(fixture.link.request(3, open()), None);
+    // The TPM takes its time: nobody is called silent for that, and other calls are answered meanwhile.
+    let late = 3 + PATIENCE * 2;
+    assert_eq!(fixture.link.service(late), []);
+    assert_eq!(fixture.link.request(late, Action::Stop { zone: "vault".to_owned() }), None);
+    send(&mut calls, &Reply::Error(CallError::Refused("No.".to_owned())));
+    let refused = LinkEvent::Failed { zone: "vault".to_owned(), why: "No.".to_owned() };
+    assert_eq!(fixture.link.service(late), [refused]);
+    send(&mut openings, &Reply::Done);
+    assert_eq!(fixture.link.service(late + 1), [LinkEvent::Opened { zone: "office".to_owned() }]);
+    assert_eq!(fixture.link.request(late, start("vault")), None);
+    send(&mut openings, &error(Cause::TpmBusy, None));
+    let events = fixture.link.service(late + 2);
+    assert!(
+        matches!(&events[..], [LinkEvent::NotOpened(why)] if why.zone == "vault" && why.tries_left.is_none()),
+        "the zone of the call, whatever the answer says: {events:?}"
+    );
+}
+
+#[test]
+fn an_opening_without_an_answer_is_given_up_with_its_connection() {
+    let (mut fixture, _monitor, mut calls, _openings) = connected();
+    assert_eq!(fixture.link.request(1, open()), None);
+    for now in [PROBE, 2 * PROBE] {
+        assert_eq!(fixture.link.service(now), []);
+        assert_eq!(next_call(&mut calls), Method::GetInfo);
+        send(&mut calls, &Reply::Service(control_api_value()));
+        assert_eq!(fixture.link.service(now + 1), []);
+    }
+    let given_up = [
+        LinkEvent::Failed {
+            zone: "office".to_owned(),
+            why: "zoned was given up before it answered.".to_owned(),
+        },
+        LinkEvent::State(Link::Lost),
+    ];
+    assert_eq!(fixture.link.service(1 + OPENING), given_up);
+}
+
 #[test]
 fn a_crash_of_zoned_fails_what_was_asked_and_the_link_comes_back() {
-    let (mut fixture, monitor, calls) = connected();
+    let (mut fixture, monitor, calls, openings) = connected();
     assert_eq!(fixture.link.request(1, start("office")), None);
-    drop((monitor, calls));
+    drop((monitor, calls, openings));
     let events = fixture.link.service(10);
     assert!(matches!(&events[0], LinkEvent::Failed { zone, .. } if zone == "office"), "{events:?}");
     assert_eq!(events[1..], [LinkEvent::State(Link::Lost)]);
@@ -90,7 +189,7 @@ fn a_crash_of_zoned_fails_what_was_asked_and_the_link_comes_back() {
 
 #[test]
 fn a_hung_zoned_is_silent_until_it_answers() {
-    let (mut fixture, _monitor, mut calls) = connected();
+    let (mut fixture, _monitor, mut calls, _openings) = connected();
     assert_eq!(fixture.link.deadline(), PROBE);
     assert_eq!(fixture.link.service(PROBE), []);
     assert_eq!(fixture.link.deadline(), PROBE + PATIENCE);
@@ -127,7 +226,7 @@ fn a_zoned_that_accepts_nothing_is_not_waited_for() {
 
 #[test]
 fn garbage_from_zoned_is_a_lost_connection_not_a_panic() {
-    let (mut fixture, mut monitor, _calls) = connected();
+    let (mut fixture, mut monitor, _calls, _openings) = connected();
     monitor.write_all(b"{nonsense\0").expect("written");
     assert_eq!(fixture.link.service(1), [LinkEvent::State(Link::Lost)]);
     assert_eq!(fixture.link.service(1 + RETRY), [LinkEvent::State(Link::Up)]);

@@ -2,7 +2,7 @@ use desktop_model::geometry::{Point, Rect, Size};
 use desktop_model::picker::{Action, Link, Picker};
 use desktop_model::pointer::{PointerEvent, Stage};
 use desktop_model::scale::Scale;
-use desktop_model::status::{Colour, Phase, Status, Zone};
+use desktop_model::status::{Colour, Login, Phase, Status, Zone};
 use proptest::prelude::*;
 
 use super::{Routed, Router};
@@ -56,6 +56,7 @@ fn a_finger_on_a_tile_starts_its_zone() {
         colour: Colour::Blue,
         phase: Phase::Stopped,
         reason: None,
+        login: Login::Touch,
         tunnel: None,
     });
     picker.set_status(0, Status { zones: zones.to_vec(), ..Status::default() });
@@ -73,7 +74,7 @@ fn a_finger_on_a_tile_starts_its_zone() {
             decoder.feed(RawEvent { kind, code, value }, &mut events);
         }
         let actions: Vec<Action> =
-            events.into_iter().filter_map(|event| picker.pointer(10, ui(&mut router, 0, event))).collect();
+            events.into_iter().filter_map(|event| picker.pointer(10, ui(&mut router, 0, event), 0)).collect();
         assert_eq!(actions, [Action::Start { zone: (*name).to_owned() }]);
     }
 }

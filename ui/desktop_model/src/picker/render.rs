@@ -1,8 +1,8 @@
 //! The picker as a [`View`].
 
-use super::{ARMING, BEAT, Link, Millis, Picker, Target};
+use super::{ARMING, BEAT, Link, Millis, Picker, Target, can_start};
 use crate::geometry::Rect;
-use crate::status::{Phase, Tunnel, Zone};
+use crate::status::{Login, Phase, PinLogin, Tunnel, Zone};
 use crate::text;
 use crate::view::{BarView, Level, PagesView, PanelView, QuestionView, Symbol, TileView, View};
 
@@ -26,6 +26,7 @@ impl Picker {
             empty: tiles.is_empty().then(|| self.empty_words()),
             tiles,
             bar: self.bar(),
+            front: self.front_view(now),
         }
     }
 
@@ -105,6 +106,7 @@ impl Picker {
             traffic,
             moving: self.link == Link::Up && self.moved.contains_key(&zone.name) && alive(zone),
             hint: self.hint(zone).to_owned(),
+            padlock: matches!(zone.login, Login::Pin(_)) && can_start(zone.phase),
             pressed: self.is_pressed(Target::Tile(index)),
             stale: self.link != Link::Up,
             question,
@@ -114,6 +116,9 @@ impl Picker {
     fn phase_words(&self, zone: &Zone) -> (&'static str, Symbol, Level) {
         if let Some(pending) = self.pending.get(&zone.name) {
             return (pending.words, Symbol::Busy, Level::Attention);
+        }
+        if is_locked(zone) {
+            return ("Locked", Symbol::Failed, Level::Bad);
         }
         match zone.phase {
             Phase::Stopped => ("Stopped", Symbol::Stopped, Level::Quiet),
@@ -130,8 +135,16 @@ impl Picker {
             return "";
         }
         match zone.phase {
-            Phase::Stopped => "Touch to start",
-            Phase::Failed => "Touch to try again",
+            Phase::Stopped | Phase::Failed if is_locked(zone) => "Touch to see what to do",
+            Phase::Stopped | Phase::Failed if zone.login == Login::Touch => {
+                if zone.phase == Phase::Stopped {
+                    "Touch to start"
+                } else {
+                    "Touch to try again"
+                }
+            }
+            Phase::Stopped => "PIN: touch to start",
+            Phase::Failed => "PIN: touch to try again",
             Phase::Paused => "Touch to go on",
             Phase::Starting | Phase::Running => "Touch to stop",
             Phase::Stopping => "",
@@ -165,6 +178,12 @@ impl Picker {
     fn is_pressed(&self, target: Target) -> bool {
         self.press.as_ref().is_some_and(|press| press.inside && press.target == target)
     }
+}
+
+/// Too many wrong PINs: it cannot be started.
+fn is_locked(zone: &Zone) -> bool {
+    let locked = matches!(zone.login, Login::Pin(PinLogin { tries_left: Some(0), .. }));
+    locked && can_start(zone.phase)
 }
 
 /// The zone has processes.

@@ -1,6 +1,6 @@
-use super::{centre, demo_picker, event, status, tap, tunnel, zone};
+use super::{SEED, centre, demo_picker, event, status, tap, tunnel, zone};
 use crate::geometry::Point;
-use crate::picker::{ARMING, Action, Link, MOVING, PATIENCE, QUESTION};
+use crate::picker::{ARMING, Action, Link, MOVING, OPENING, PATIENCE, QUESTION};
 use crate::pointer::Stage;
 use crate::status::{Notice, Phase};
 use crate::view::{Level, Symbol};
@@ -14,8 +14,14 @@ fn a_touch_on_a_stopped_zone_starts_it() {
     assert_eq!((view.tiles[1].phase.as_str(), view.tiles[1].symbol), ("Start requested", Symbol::Busy));
     assert_eq!(view.tiles[0].phase, "Stopped");
     assert_eq!(tap(&mut picker, 200, tile), None, "one request at a time");
-    picker.tick(100 + PATIENCE);
-    assert_eq!(picker.view(100 + PATIENCE).tiles[1].phase, "Stopped");
+    let mut opened = picker.clone();
+    picker.tick(100 + OPENING - 1);
+    assert_eq!(picker.view(100 + OPENING - 1).tiles[1].phase, "Start requested", "the TPM takes its time");
+    picker.tick(100 + OPENING);
+    assert_eq!(picker.view(100 + OPENING).tiles[1].phase, "Stopped");
+    opened.opened(5000, "research");
+    opened.tick(5000 + PATIENCE);
+    assert_eq!(opened.view(5000 + PATIENCE).tiles[1].phase, "Stopped", "it was opened and does not start");
 }
 
 #[test]
@@ -95,25 +101,25 @@ fn a_question_goes_when_its_zone_stops_by_itself() {
 fn sliding_off_a_tile_a_second_finger_and_a_cancel_do_nothing() {
     let mut picker = demo_picker(Phase::Stopped);
     let (first, second) = (centre(picker.layout().tiles[0]), centre(picker.layout().tiles[1]));
-    assert_eq!(picker.pointer(0, event(1, Stage::Down, first)), None);
+    assert_eq!(picker.pointer(0, event(1, Stage::Down, first), SEED), None);
     assert!(picker.view(0).tiles[0].pressed);
-    assert_eq!(picker.pointer(1, event(1, Stage::Move, second)), None);
+    assert_eq!(picker.pointer(1, event(1, Stage::Move, second), SEED), None);
     assert!(!picker.view(1).tiles[0].pressed && !picker.view(1).tiles[1].pressed);
-    assert_eq!(picker.pointer(2, event(1, Stage::Up, second)), None);
+    assert_eq!(picker.pointer(2, event(1, Stage::Up, second), SEED), None);
 
-    assert_eq!(picker.pointer(3, event(1, Stage::Down, first)), None);
-    assert_eq!(picker.pointer(4, event(2, Stage::Down, second)), None);
-    assert_eq!(picker.pointer(5, event(2, Stage::Up, second)), None);
-    assert_eq!(picker.pointer(6, event(1, Stage::Cancel, first)), None);
-    assert_eq!(picker.pointer(7, event(1, Stage::Up, first)), None);
+    assert_eq!(picker.pointer(3, event(1, Stage::Down, first), SEED), None);
+    assert_eq!(picker.pointer(4, event(2, Stage::Down, second), SEED), None);
+    assert_eq!(picker.pointer(5, event(2, Stage::Up, second), SEED), None);
+    assert_eq!(picker.pointer(6, event(1, Stage::Cancel, first), SEED), None);
+    assert_eq!(picker.pointer(7, event(1, Stage::Up, first), SEED), None);
 
-    assert_eq!(picker.pointer(7, event(1, Stage::Down, first)), None);
-    assert_eq!(picker.pointer(7, event(1, Stage::Down, Point::default())), None);
-    assert_eq!(picker.pointer(7, event(1, Stage::Up, first)), None, "the first touch never ended");
+    assert_eq!(picker.pointer(7, event(1, Stage::Down, first), SEED), None);
+    assert_eq!(picker.pointer(7, event(1, Stage::Down, Point::default()), SEED), None);
+    assert_eq!(picker.pointer(7, event(1, Stage::Up, first), SEED), None, "the first touch never ended");
 
     let background = Point { x: 2, y: picker.layout().panel.bottom() + 2 };
-    assert_eq!(picker.pointer(8, event(1, Stage::Down, background)), None);
-    assert_eq!(picker.pointer(9, event(1, Stage::Up, first)), None);
+    assert_eq!(picker.pointer(8, event(1, Stage::Down, background), SEED), None);
+    assert_eq!(picker.pointer(9, event(1, Stage::Up, first), SEED), None);
 }
 
 #[test]
@@ -187,7 +193,7 @@ fn notices_show_the_newest_and_are_dismissed_one_by_one() {
     picker.set_link(Link::Up);
     picker.set_status(4, with);
     assert_eq!(picker.view(4).bar.subject, "vmm office", "a new zoned may mean something else by 9");
-    picker.request_failed("office", "zoned refused: no such template");
+    picker.request_failed(5, "office", "zoned refused: no such template");
     assert_eq!(picker.view(5).bar.text, "zoned refused: no such template");
 }
 

@@ -5,15 +5,21 @@ use proptest::prelude::*;
 use super::{event, status, tunnel, zone};
 use crate::geometry::{Point, Size};
 use crate::layout::TARGET;
+use crate::pad::{self, Cause, FEWEST_DIGITS, MOST_DIGITS, NotOpened};
 use crate::picker::{ARMING, Action, Link, Picker, Target};
 use crate::pointer::Stage;
 use crate::scale::Scale;
-use crate::status::{Notice, Phase};
+use crate::status::{Login, Notice, Phase, PinLogin};
+use crate::view::FrontView;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Pointer(u32, Stage, Where),
-    Status(Vec<(Phase, u64)>, u64),
+    Pointer(u32, Stage, Where, u64),
+    /// A whole touch, so that PINs get typed.
+    Tap(usize),
+    Status(Vec<(Phase, u64, Login)>, u64),
+    Opened(usize),
+    NotOpened(usize, Cause, Option<u32>),
     Link(Link),
     Display(i32, i32, Scale),
     Failed,
@@ -33,7 +39,13 @@ fn an_op() -> impl Strategy<Value = Op> {
     ];
     let place = prop_oneof![
         (-20..2100, -20..2100).prop_map(|(x, y)| Where::Point(x, y)),
-        (0..12usize).prop_map(Where::Target),
+        (0..14usize).prop_map(Where::Target),
+    ];
+    let tries = || proptest::option::of(0..4u32);
+    let login = prop_oneof![
+        1 => Just(Login::Touch),
+        2 => (any::<bool>(), any::<bool>(), tries())
+            .prop_map(|(chosen, shuffle, tries_left)| Login::Pin(PinLogin { chosen, shuffle, tries_left })),
     ];
     let phase = prop_oneof![
         Just(Phase::Stopped),
@@ -48,8 +60,13 @@ fn an_op() -> impl Strategy<Value = Op> {
     ];
     let scale = prop_oneof![Just(Scale::One), Just(Scale::OneAndHalf), Just(Scale::Two)];
     prop_oneof![
-        20 => (0..3u32, stage, place).prop_map(|(contact, stage, at)| Op::Pointer(contact, stage, at)),
-        4 => (proptest::collection::vec((phase, 0..5000u64), 0..12), 0..9u64)
+        20 => (0..3u32, stage, place, any::<u64>())
+            .prop_map(|(contact, stage, at, seed)| Op::Pointer(contact, stage, at, seed)),
+        30 => (0..14usize).prop_map(Op::Tap),
+        2 => (0..4usize).prop_map(Op::Opened),
+        3 => (0..4usize, proptest::sample::select(Cause::ALL.to_vec()), tries())
+            .prop_map(|(zone, cause, tries)| Op::NotOpened(zone, cause, tries)),
+        3 => (proptest::collection::vec((phase, 0..5000u64, login), 0..12), 0..9u64)
             .prop_map(|(zones, notice)| Op::Status(zones, notice)),
         2 => link.prop_map(Op::Link),
         1 => (960..2048i32, 960..2048i32, scale)
@@ -73,13 +90,23 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
     let mut now = 0;
     for op in ops {
         match op {
-            Op::Pointer(contact, stage, place) => {
-                pointer(&mut picker, &mut witness, now, contact, stage, place)?;
+            Op::Pointer(contact, stage, place, seed) => {
+                pointer(&mut picker, &mut witness, now, (contact, stage, seed), place)?;
+            }
+            Op::Tap(target) => {
+                for stage in [Stage::Down, Stage::Up] {
+                    pointer(&mut picker, &mut witness, now, (9, stage, 7), Where::Target(target))?;
+                }
+            }
+            Op::Opened(zone) => picker.opened(now, &format!("zone{zone}")),
+            Op::NotOpened(zone, cause, tries_left) => {
+                let (zone, reason) = (format!("zone{zone}"), "Said by zoned.".to_owned());
+                picker.not_opened(now, &NotOpened { zone, cause, reason, tries_left });
             }
             Op::Status(zones, notice) => {
-                let zones = (0..).zip(zones).map(|(index, (phase, bytes))| {
+                let zones = (0..).zip(zones).map(|(index, (phase, bytes, login))| {
                     let net = (index % 3 != 2).then(|| tunnel(bytes % 2 == 0, bytes, bytes / 2));
-                    zone(&format!("zone{index}"), phase, net)
+                    crate::status::Zone { login, ..zone(&format!("zone{index}"), phase, net) }
                 });
                 let mut status = status(zones.collect());
                 status.notices = (0..notice)
@@ -89,7 +116,7 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
             }
             Op::Link(link) => picker.set_link(link),
             Op::Display(width, height, scale) => picker.set_display(Size { width, height }, scale),
-            Op::Failed => picker.request_failed("zone0", "refused"),
+            Op::Failed => picker.request_failed(now, "zone0", "refused"),
             Op::Pass(by) => {
                 now += by;
                 picker.tick(now);
@@ -104,8 +131,7 @@ fn pointer(
     picker: &mut Picker,
     witness: &mut Witness,
     now: u64,
-    contact: u32,
-    stage: Stage,
+    (contact, stage, seed): (u32, Stage, u64),
     place: Where,
 ) -> Result<(), TestCaseError> {
     let targets = picker.targets();
@@ -115,10 +141,12 @@ fn pointer(
         Where::Target(_) => Point::default(),
     };
     let target = picker.target_at(at);
+    let front = picker.view(now).front;
+    let asked = asking(picker, now);
     let names: Vec<String> = picker.view(now).tiles.iter().map(|tile| tile.label.to_lowercase()).collect();
     let first = picker.layout().first_zone;
     let began = witness.down.iter().rev().find(|(held, _)| *held == contact).and_then(|(_, target)| *target);
-    let action = picker.pointer(now, event(contact, stage, at));
+    let action = picker.pointer(now, event(contact, stage, at), seed);
     match stage {
         Stage::Down => witness.down.push((contact, target)),
         Stage::Up | Stage::Cancel => witness.down.retain(|(held, _)| *held != contact),
@@ -129,6 +157,7 @@ fn pointer(
         prop_assert_eq!(began, target, "began and ended on different targets");
         match (action, target) {
             (Action::Start { zone }, Some(Target::Tile(index))) => {
+                prop_assert!(!picker.view(now).tiles[index - first].padlock, "started without its PIN");
                 prop_assert_eq!(&zone, &names[index - first]);
             }
             (Action::Resume { zone }, Some(Target::Tile(index))) => {
@@ -138,14 +167,27 @@ fn pointer(
                 prop_assert_eq!(&zone, &names[index - first]);
                 prop_assert!(witness.asked_at.is_some_and(|asked| now >= asked + ARMING), "stopped unarmed");
             }
+            (Action::Open { pin, .. }, Some(Target::Front(pad::Target::Go))) => {
+                prop_assert!((FEWEST_DIGITS..=MOST_DIGITS).contains(&pin.characters().count()));
+                let busy = |view| matches!(view, Some(FrontView::Pad(pad)) if pad.busy.is_some());
+                prop_assert!(!busy(front) && busy(picker.view(now).front), "asked twice");
+            }
+            (Action::Start { .. }, Some(Target::Front(pad::Target::Retry))) => {
+                prop_assert!(matches!(front, Some(FrontView::Card(_))));
+            }
             (action, target) => prop_assert!(false, "{action:?} by a touch on {target:?}"),
         }
     }
-    let asking = picker.view(now).tiles.iter().any(|tile| tile.question.is_some());
-    if asking && stage == Stage::Up && matches!(target, Some(Target::Tile(_))) {
+    let asking = asking(picker, now);
+    if asking.is_some() && asking != asked {
         witness.asked_at = Some(now);
     }
     Ok(())
+}
+
+/// The zone of the stop question.
+fn asking(picker: &Picker, now: u64) -> Option<usize> {
+    picker.view(now).tiles.iter().find(|tile| tile.question.is_some()).map(|tile| tile.zone)
 }
 
 fn assert_invariants(picker: &Picker, now: u64) -> Result<(), TestCaseError> {
@@ -156,11 +198,21 @@ fn assert_invariants(picker: &Picker, now: u64) -> Result<(), TestCaseError> {
     for (index, (rect, target)) in targets.iter().enumerate() {
         prop_assert!(screen.encloses(*rect), "{target:?} {rect:?} is off {screen:?}");
         prop_assert!(rect.width >= least && rect.height >= least, "{target:?} {rect:?} is too small");
+        if matches!(target, Target::Front(_)) {
+            let least = layout.scale.of(pad::KEY);
+            prop_assert!(rect.width >= least && rect.height >= least, "{target:?} {rect:?} is too small");
+        }
         for (other, _) in &targets[index + 1..] {
             prop_assert!(rect.intersection(*other).is_empty(), "{target:?} {rect:?} overlaps {other:?}");
         }
     }
     let view = picker.view(now);
+    prop_assert_eq!(
+        view.front.is_some(),
+        targets.iter().any(|(_, target)| matches!(target, Target::Front(_)))
+            || matches!(&view.front, Some(FrontView::Pad(pad)) if pad.busy.is_some()),
+        "the front takes all touches"
+    );
     prop_assert!(view.tiles.iter().filter(|tile| tile.question.is_some()).count() <= 1);
     prop_assert!(view.tiles.iter().filter(|tile| tile.pressed).count() <= 1);
     prop_assert!(view.tiles.iter().all(|tile| screen.encloses(tile.rect)));
@@ -170,7 +222,7 @@ fn assert_invariants(picker: &Picker, now: u64) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn property_the_rules_hold_under_random_operations(ops in proptest::collection::vec(an_op(), 1..80)) {
+    fn property_the_rules_hold_under_random_operations(ops in proptest::collection::vec(an_op(), 1..120)) {
         run(ops)?;
     }
 }

@@ -11,8 +11,8 @@ use approval::{
     Approver, Digest, FIRMWARE as OF_FIRMWARE, extended, firmware_policy, sha256, template_policy,
     template_purpose,
 };
-use hw_tpm::Secret;
-use zone_protocol::keeper::Measured;
+use hw_tpm::{Secret, UnsealError};
+use zone_protocol::keeper::{Cause, Factor, Measured, PinState, Recovery};
 
 use super::*;
 use crate::secrets::SecretError;
@@ -29,11 +29,37 @@ struct KnownSecrets {
 }
 
 impl Secrets for KnownSecrets {
-    fn open(&mut self, zone: &str) -> Result<(Secret, bool), SecretError> {
+    fn open(&mut self, zone: &str, how: How<'_>) -> Result<(Secret, bool), SecretError> {
+        match (zone, how) {
+            ("pinned", How::Alone | How::User { typed: None, .. }) => {
+                return Err(UnsealError::PinNeeded.into());
+            }
+            ("pinned", How::User { typed, .. }) if typed != Some("123456") => {
+                return Err(UnsealError::WrongPin.into());
+            }
+            _ => {}
+        }
         if zone == "keyless" {
             return Err(SecretError::Random(std::io::ErrorKind::NotFound.into()));
         }
         Ok((Secret::new([0x6B; 32]), self.made.borrow().iter().any(|made| made == zone)))
+    }
+
+    fn pin(&mut self, zone: &str) -> PinState {
+        let chosen = zone == "pinned";
+        PinState { chosen, tries_left: chosen.then_some(3), public_key: None }
+    }
+
+    fn new_recovery_key(&mut self) -> Result<Zeroizing<String>, SecretError> {
+        Ok("000011".to_owned().into())
+    }
+
+    fn note(&mut self, typed: &str) -> Result<(), SecretError> {
+        if typed == "000011" { Ok(()) } else { Err(SecretError::WrongKey) }
+    }
+
+    fn recovery(&mut self) -> Recovery {
+        Recovery::Shown
     }
 
     fn made(&mut self, zone: &str) -> Result<(), SecretError> {
@@ -128,7 +154,7 @@ impl Bench {
     fn failed(&self) -> Option<(u8, u32, String)> {
         match self.answer() {
             Some((FromKeeper::Failed { slot, number, reason }, _)) => Some((slot, number, reason)),
-            Some((FromKeeper::Ready { .. }, _)) | None => None,
+            Some(_) | None => None,
         }
     }
 }
@@ -193,6 +219,91 @@ fn what_goes_wrong_is_said_once_and_to_whom_it_concerns() {
     control.write_all(&[1, 2, 3]).unwrap();
     bench.settle();
     assert!(bench.answer().is_none());
+}
+
+impl Bench {
+    /// A user opens the zone "pinned"; the answer.
+    fn open(&mut self, number: u32, typed: Option<&str>) -> FromKeeper {
+        let pin = typed.map(|typed| Digits(typed.to_owned().into()));
+        let factor = Factor::Pin { tries: 3 };
+        let zone = "pinned".to_owned();
+        let open = ToKeeper::Open { slot: 4, number, zone, factor, pin, tunnel: true, recovery: None };
+        self.zoned.send(&open, &[]).unwrap();
+        let (answer, key) = self.next_answer();
+        let key = key.into_iter().next().map(|key| {
+            let mut bytes = [0; 40];
+            // It can be read again, and not be changed.
+            for _ in 0..2 {
+                assert_eq!(rustix::io::pread(&key, &mut bytes, 0), Ok(32));
+            }
+            assert_eq!(rustix::io::pwrite(&key, &[1], 0), Err(Errno::PERM));
+            bytes
+        });
+        let opened = matches!(answer, FromKeeper::Opened { .. });
+        let expected = opened.then(|| *ZoneKeys::of(&[0x6B; 32]).tunnel);
+        assert_eq!(key.map(|key| key[..32].try_into().unwrap()), expected);
+        answer
+    }
+
+    /// Whether the TPM of the zone "pinned" gets its key when it is started now.
+    fn gets_key(&mut self) -> bool {
+        let (_control, key) = self.started(4, "pinned");
+        rustix::io::ioctl_fionbio(&key, true).unwrap();
+        rustix::io::read(&key, &mut [0; 64]) == Ok(32)
+    }
+}
+
+#[test]
+fn what_a_user_opened_serves_one_start_of_that_zone() {
+    let mut bench = Bench::new();
+    let pin = PinState { chosen: true, tries_left: Some(3), public_key: None };
+    assert!(!bench.gets_key());
+    for (typed, cause, reason) in [
+        (None, Cause::PinNeeded, "The zone asks for a PIN. Open the zone with it."),
+        (Some("654321"), Cause::WrongPin, "Wrong PIN. Try again."),
+    ] {
+        let refused = FromKeeper::NotOpened { slot: 4, number: 6, cause, reason: reason.to_owned(), pin };
+        assert_eq!(bench.open(6, typed), refused);
+        assert!(!bench.gets_key());
+    }
+    assert_eq!(bench.open(7, Some("123456")), FromKeeper::Opened { slot: 4, number: 7, pin });
+    assert!(bench.gets_key());
+    assert!(!bench.gets_key());
+    // A wrong PIN closes what a right one opened, and so does time.
+    bench.open(8, Some("123456"));
+    bench.open(9, Some("654321"));
+    assert!(!bench.gets_key());
+    bench.open(8, Some("123456"));
+    bench.tpms.opened.get_mut(&4).unwrap().until = Instant::now();
+    bench.settle();
+    assert!(!bench.gets_key());
+    // Another zone in its place has nothing of it.
+    bench.open(8, Some("123456"));
+    bench.tpms.opened.get_mut(&4).unwrap().zone = "other".to_owned();
+    assert!(!bench.gets_key());
+    bench.zoned.send(&ToKeeper::AskPin { slot: 4, zone: "pinned".to_owned() }, &[]).unwrap();
+    assert_eq!(bench.next_answer().0, FromKeeper::Pin { slot: 4, pin });
+}
+
+#[test]
+fn a_recovery_key_is_made_and_noted() {
+    let mut bench = Bench::new();
+    let state = Recovery::Shown;
+    for (asked, answer) in [
+        (ToKeeper::AskRecovery, RecoveryAnswer::State),
+        (ToKeeper::NewRecoveryKey { number: 0 }, RecoveryAnswer::Key(Digits("000011".to_owned().into()))),
+        (
+            ToKeeper::NoteRecoveryKey { number: 0, key: Digits("000022".to_owned().into()) },
+            RecoveryAnswer::Refused("This is another recovery key.".to_owned()),
+        ),
+        (
+            ToKeeper::NoteRecoveryKey { number: 0, key: Digits("000011".to_owned().into()) },
+            RecoveryAnswer::Noted,
+        ),
+    ] {
+        bench.zoned.send(&asked, &[]).unwrap();
+        assert_eq!(bench.next_answer().0, FromKeeper::Recovery { number: 0, state, answer });
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use zone_protocol::agent::Ask;
 use zone_protocol::vmm::Command;
 
 use super::Daemon;
-use crate::launch::{Descriptors, LaunchError, Plan, prepare, prepare_tunnel, tunnel_of};
+use crate::launch::{Descriptors, LaunchError, Plan, TunnelKey, prepare, prepare_tunnel, tunnel_of};
 use crate::lifecycle::{Action, Event, Refusal, Role};
 use crate::settings::Settings;
 use crate::zone::{Run, Zone};
@@ -248,6 +248,13 @@ impl Daemon {
     }
 }
 
+/// The demonstration's key of a tunnel, or the one that came when its zone was opened.
+pub(super) fn key_of(settings: &Settings, zone: &Zone, tunnel: &str) -> Option<TunnelKey> {
+    let demo = settings.keys.get(tunnel).map(|key| TunnelKey::Demo(*key));
+    // Without descriptors nothing starts anyway.
+    demo.or_else(|| zone.tunnel_key.as_ref()?.try_clone().ok().map(TunnelKey::Kept))
+}
+
 /// What a start of the zone at `index` is made from; `None`: the policy has no such zone.
 fn plan<'a>(
     settings: &'a Settings,
@@ -264,7 +271,7 @@ fn plan<'a>(
     Ok(Some(Plan {
         zone,
         slot: u8::try_from(index).expect("settings admit no more zones than slots"),
-        tunnel: tunnel_of(policy, zone, |name| settings.keys.get(name).copied())?,
+        tunnel: tunnel_of(policy, zone, |name| key_of(settings, zones.get(index)?, name))?,
         memory_taken_mib: running.map(|(zone, _)| crate::launch::memory_of(zone)).sum(),
         memory_available_mib: available,
         disposable,

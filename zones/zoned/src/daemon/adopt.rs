@@ -16,12 +16,16 @@ use vpn_protocol::VpndStatus;
 use zone_protocol::keeper::Start;
 
 use super::Daemon;
+use super::act::key_of;
 use crate::launch::{endpoints, tunnel_of};
 use crate::lifecycle::{Event, Lifecycle, Role, SavedLife};
 use crate::zone::{Run, Zone};
 
 /// Version of [`Saved`]: another one is not understood.
 const VERSION: u8 = 2;
+
+/// The name of the descriptor with the private key of a zone's tunnel.
+const TUNNEL_KEY: &str = "tunnel_key";
 
 /// A running zone, as the next `zoned` reads it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -168,17 +172,24 @@ impl Daemon {
             past.is(vpnd, ZoneProfile::Vpnd, slot, &zone.name)?;
         }
         past.is(saved.tpm, ZoneProfile::Swtpm, slot, &zone.name)?;
-        let key = |name: &str| self.settings.keys.get(name).copied();
+        let (mut descriptors, mut tunnel_key) = (descriptors, None);
+        if let Some(place) = descriptors.iter().position(|(name, _)| name == TUNNEL_KEY) {
+            tunnel_key = Some(descriptors.swap_remove(place).1);
+        }
+        let mut adopted = Zone::new(matches!(zone.network, policy::Network::Tunnel(_)), now);
+        adopted.tunnel_key = tunnel_key;
+        let key = |name: &str| key_of(&self.settings, &adopted, name);
         let tunnel = tunnel_of(policy, zone, key).map_err(|error| error.to_string())?;
+        let has_tunnel = tunnel.is_some();
         let (peers, tpm) = (tunnel.map(|(tunnel, _)| endpoints(tunnel)), (saved.tpm, saved.start));
         let mut run = Run::adopted(descriptors, saved.vmm, saved.vpnd, tpm, peers)?;
         let place = self.zones.get_mut(index).ok_or("the policy has no such zone")?;
-        let mut adopted = Zone::new(tunnel.is_some(), now);
-        adopted.life = Lifecycle::restore(saved.life, tunnel.is_some(), now);
+        adopted.life = Lifecycle::restore(saved.life, has_tunnel, now);
         adopted.kept = Some(Kept { state: state.to_owned(), generation: run.generation });
         // It tells its state only when that changes.
         run.vpnd_status = VpndStatus { up: saved.tunnel_up, ..VpndStatus::default() };
         adopted.run = Some(run);
+        adopted.pin = place.pin;
         *place = adopted;
         Ok(())
     }
@@ -203,7 +214,8 @@ impl Daemon {
             if zone.kept.as_ref() == Some(&kept) {
                 continue;
             }
-            let descriptors = run.descriptors();
+            let mut descriptors = run.descriptors();
+            descriptors.extend(zone.tunnel_key.iter().map(|key| (TUNNEL_KEY, key.as_fd())));
             let names = descriptors.iter().map(|(name, _)| (*name).to_owned()).collect();
             let carried: Vec<BorrowedFd<'_>> = descriptors.iter().map(|(_, fd)| fd.as_fd()).collect();
             match self.init.send(&Request::Store { slot, state, names }, &carried) {

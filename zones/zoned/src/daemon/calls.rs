@@ -8,6 +8,7 @@ use control_api::wire::{CallError, Method, Reply};
 use rustix::event::PollFlags;
 use zone_protocol::agent::{Answer, Ask};
 
+use super::openings::Brought;
 use super::{Daemon, PowerOff};
 use crate::agent_link::LinkError;
 use crate::lifecycle::{Event, Refusal};
@@ -31,10 +32,43 @@ impl Daemon {
         let request = crate::audit::request(&method);
         let reply = match method {
             Method::Status => Reply::Status(self.status()),
-            Method::Start(zone) => self.order(&zone, Event::Start, now)?,
+            Method::Start(zone) => {
+                match self.open((client, request), &zone, Brought::default(), now)? {
+                    Some(reply) => reply,
+                    // The answer comes later.
+                    None => return Ok(()),
+                }
+            }
+            Method::Open { zone, pin } => {
+                let brought = Brought { pin: Some(pin), recovery: None };
+                match self.open((client, request), &zone, brought, now)? {
+                    Some(reply) => reply,
+                    None => return Ok(()),
+                }
+            }
+            Method::Recover { zone, key, pin } => {
+                let pin = Some(pin).filter(|pin| !pin.digits().is_empty());
+                match self.open((client, request), &zone, Brought { pin, recovery: Some(key) }, now)? {
+                    Some(reply) => reply,
+                    None => return Ok(()),
+                }
+            }
+            Method::NewRecoveryKey => match self.ask_about_recovery((client, request), None, now) {
+                Some(reply) => reply,
+                None => return Ok(()),
+            },
+            Method::NoteRecoveryKey(key) => {
+                match self.ask_about_recovery((client, request), Some(&key), now) {
+                    Some(reply) => reply,
+                    None => return Ok(()),
+                }
+            }
             Method::Stop(zone) => self.order(&zone, Event::Stop, now)?,
             Method::Kill(zone) => self.order(&zone, Event::Kill, now)?,
-            Method::Restart(zone) => self.order(&zone, Event::Restart, now)?,
+            Method::Restart(zone) => match self.restart((client, request), &zone, now)? {
+                Some(reply) => reply,
+                None => return Ok(()),
+            },
             Method::Pause(zone) => self.order(&zone, Event::Pause, now)?,
             Method::Resume(zone) => self.order(&zone, Event::Resume, now)?,
             Method::RunCheck { zone, check, arguments } => {
@@ -61,14 +95,36 @@ impl Daemon {
         Ok(())
     }
 
-    fn index_of(&self, zone: &str) -> Result<usize, CallError> {
+    pub(super) fn index_of(&self, zone: &str) -> Result<usize, CallError> {
         let zones = self.policy().map_or(&[][..], |policy| &policy.zones);
         let index = zones.iter().position(|candidate| candidate.name == zone);
         index.ok_or_else(|| CallError::UnknownZone(zone.to_owned()))
     }
 
+    /// One that does not run is opened; one that runs starts again without its user, so it cannot ask for a PIN.
+    fn restart(
+        &mut self,
+        from: (ClientId, &'static str),
+        zone: &str,
+        now: Instant,
+    ) -> anyhow::Result<Option<Reply>> {
+        let index = match self.index_of(zone) {
+            Ok(index) => index,
+            Err(error) => return Ok(Some(Reply::Error(error))),
+        };
+        let phase = self.life(index).map(|life| life.phase);
+        if matches!(phase, Some(Phase::Stopped | Phase::Failed)) {
+            return self.open(from, zone, Brought::default(), now);
+        }
+        if self.zones.get(index).is_some_and(|zone| zone.pin.is_some_and(|pin| pin.chosen)) {
+            let why = format!("Zone {zone} asks for its PIN at each start. Stop it, then open it.");
+            return Ok(Some(refused(why)));
+        }
+        self.order(zone, Event::Restart, now).map(Some)
+    }
+
     /// What a user wants of a zone.
-    fn order(&mut self, zone: &str, event: Event, now: Instant) -> anyhow::Result<Reply> {
+    pub(super) fn order(&mut self, zone: &str, event: Event, now: Instant) -> anyhow::Result<Reply> {
         let index = match self.index_of(zone) {
             Ok(index) => index,
             Err(error) => return Ok(Reply::Error(error)),
@@ -179,6 +235,6 @@ impl Daemon {
     }
 }
 
-fn refused(reason: String) -> Reply {
+pub(super) fn refused(reason: String) -> Reply {
     Reply::Error(CallError::Refused(reason))
 }

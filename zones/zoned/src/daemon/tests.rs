@@ -19,6 +19,7 @@ use super::*;
 use crate::launch::tests::{Data, FIRMWARE, POLICY};
 use world::*;
 
+mod openings;
 mod world;
 
 #[test]
@@ -74,7 +75,7 @@ fn a_zone_whose_disk_does_not_open_does_not_start() {
     let events = vmm.channel("events");
     events.send(&VmmEvent::TpmWanted, &[]).unwrap();
     world.settle();
-    let (ToKeeper::Begin { slot, number, .. }, _) = world.keeper.receive().unwrap();
+    let ToKeeper::Begin { slot, number, .. } = world.next_asked() else { panic!("not begun") };
     let (data, record) = rustix::pipe::pipe().unwrap();
     world.keeper.send(&FromKeeper::Ready { slot, number }, &[data.as_fd(), record.as_fd()]).unwrap();
     world.settle();
@@ -101,7 +102,7 @@ fn a_machine_gets_its_tpm_at_the_start_and_at_each_reset() {
     for is_first in [true, false] {
         events.send(&VmmEvent::TpmWanted, &[]).unwrap();
         world.settle();
-        let (ToKeeper::Begin { slot, number, start, disk }, _) = world.keeper.receive().unwrap();
+        let ToKeeper::Begin { slot, number, start, disk } = world.next_asked() else { panic!("not begun") };
         assert_eq!((slot, world.tpms.get(&number), disk), (1, Some(&1), is_first));
         starts.push(start);
         let (data, far_end) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -141,7 +142,7 @@ fn a_machine_gets_its_tpm_at_the_start_and_at_each_reset() {
     assert_eq!((&starts[0].template[..], &starts[0].approval[..]), ("micro", &b"approved"[..]));
     events.send(&VmmEvent::TpmWanted, &[]).unwrap();
     world.settle();
-    let (ToKeeper::Begin { slot, number, .. }, _) = world.keeper.receive().unwrap();
+    let ToKeeper::Begin { slot, number, .. } = world.next_asked() else { panic!("not begun") };
     let reason = "answered INIT with 0x9".to_owned();
     world.keeper.send(&FromKeeper::Failed { slot, number, reason }, &[]).unwrap();
     world.settle();
@@ -257,8 +258,8 @@ fn next_zoned(mut world: World, lives: &[(u32, ZoneProfile)], gone: &[u32]) -> W
         Inherited { init: init_end, uplink: uplink_end, keeper: keeper_end, varlink, meminfo, audit };
     let daemon = Daemon::new(world.daemon.paths.clone(), inherited, 200).unwrap();
     let World { socket, data, stored, audit_file, tpms, .. } = world;
-    let orders = VecDeque::new();
-    let mut next = World { daemon, init, uplink, keeper, tpms, orders, socket, data, stored, audit_file };
+    let mut next = World::around(daemon, (init, uplink, keeper), (socket, data, audit_file));
+    (next.stored, next.tpms) = (stored, tpms);
     next.settle();
     next
 }
@@ -675,6 +676,7 @@ mod independent {
         assert_eq!(INTERFACE, "org.bulkhead.Zones");
         while !client.is_finished() {
             world.daemon.turn(Some(Duration::from_millis(20))).unwrap();
+            world.keep();
         }
         client.join().unwrap();
         world.check_state(1, Phase::Starting, None);

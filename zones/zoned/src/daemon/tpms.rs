@@ -38,17 +38,34 @@ impl Daemon {
             }
             Err(error) => return Err(error).context("receive from keeper (init keeps both ends open)"),
         };
-        let (FromKeeper::Ready { slot, number } | FromKeeper::Failed { slot, number, .. }) = &answer;
-        let zone = usize::from(*slot);
+        let (slot, number, began) = match answer {
+            FromKeeper::Ready { slot, number } => (slot, number, Ok(())),
+            FromKeeper::Failed { slot, number, reason } => (slot, number, Err(reason)),
+            FromKeeper::Opened { slot, number, pin } => {
+                return self.opened((slot, number), Ok(descriptors.into_iter().next()), pin, now);
+            }
+            FromKeeper::NotOpened { slot, number, cause, reason, pin } => {
+                return self.opened((slot, number), Err((cause, reason)), pin, now);
+            }
+            FromKeeper::Recovery { number, state, answer } => {
+                self.recovery_told(number, state, answer, now);
+                return Ok(());
+            }
+            FromKeeper::Pin { slot, pin } => {
+                self.pin_told(slot, pin);
+                return Ok(());
+            }
+        };
+        let zone = usize::from(slot);
         // An answer for an earlier run is too late, and a machine that does not wait needs none.
-        let awaited = self.run_mut(zone).is_some_and(|run| run.tpm.0 == *number)
+        let awaited = self.run_mut(zone).is_some_and(|run| run.tpm.0 == number)
             && self.zones.get(zone).is_some_and(|zone| zone.life.waits_for_tpm());
         if !awaited {
             tracing::info!(zone = self.zone_name(zone), "late answer about a TPM");
             return Ok(());
         }
-        match answer {
-            FromKeeper::Ready { .. } => {
+        match began {
+            Ok(()) => {
                 let Ok([data, record]) = <[OwnedFd; 2]>::try_from(descriptors) else {
                     return self.event(zone, Event::TpmFailed("came without its channels".to_owned()), now);
                 };
@@ -62,7 +79,7 @@ impl Daemon {
                 let refused = self.ask_for_disk(zone).err().map(Event::DiskRefused);
                 refused.map_or(Ok(()), |event| self.event(zone, event, now))
             }
-            FromKeeper::Failed { reason, .. } => self.event(zone, Event::TpmFailed(reason), now),
+            Err(reason) => self.event(zone, Event::TpmFailed(reason), now),
         }
     }
 

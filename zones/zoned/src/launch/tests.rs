@@ -84,7 +84,7 @@ fn policy() -> VerifiedPolicy {
 
 fn plan(policy: &Policy, zone: usize) -> Plan<'_> {
     let slot = u8::try_from(zone).unwrap();
-    let tunnel = tunnel_of(policy, &policy.zones[zone], |_| Some([7; 32])).unwrap();
+    let tunnel = tunnel_of(policy, &policy.zones[zone], |_| Some(TunnelKey::Demo([7; 32]))).unwrap();
     Plan {
         zone: &policy.zones[zone],
         slot,
@@ -127,7 +127,7 @@ fn a_zone_with_a_tunnel_gets_everything() {
     assert_eq!(prepared.start.measured.command_line, sha256(config.command_line.as_bytes()));
     assert!(config.disks[0].read_only && !config.disks[1].read_only);
     let tunnel: VpndConfig = read(find(vpnd, "config"));
-    assert_eq!(tunnel.private_key, [7; 32]);
+    assert_eq!(tunnel.private_key, Some([7; 32]));
     assert_eq!(Some(tunnel.zone_mac), config.network);
     assert_eq!(tunnel.addresses, [("10.11.0.2".parse().unwrap(), 32)]);
     let ends = prepared.ends.tunnel.as_ref().unwrap();
@@ -309,8 +309,7 @@ fn a_full_disk_is_told_apart() {
 fn a_tunnel_without_key_does_not_start() {
     let policy = policy();
     let error = tunnel_of(&policy, &policy.zones[0], |_| None).unwrap_err();
-    let expected = "tunnel \"office\" has no private key on this host; add it to demo-keys.toml and build the image \
-                    again";
+    let expected = "tunnel \"office\" has no private key on this host; stop the zone and open it again";
     assert_eq!(error.to_string(), expected);
     assert!(tunnel_of(&policy, &policy.zones[1], |_| None).unwrap().is_none());
 }

@@ -47,6 +47,7 @@ fn status(policy: &str) -> Status {
         demo: false,
         uplink: Uplink::default(),
         zones: Vec::new(),
+        recovery: control_api::Recovery::None,
         notices: Vec::new(),
     }
 }

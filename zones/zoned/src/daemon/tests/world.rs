@@ -1,5 +1,9 @@
 //! The fake world around the daemon: everything that it speaks to, at the other ends of its descriptors.
 
+use zone_protocol::keeper::{
+    Cause, Digits, Factor, FromKeeper, PinState, Recovery, RecoveryAnswer, ToKeeper,
+};
+
 use super::*;
 
 /// State, names and descriptors.
@@ -10,6 +14,14 @@ pub(super) struct World {
     pub(super) init: Channel,
     pub(super) uplink: Channel,
     pub(super) keeper: Channel,
+    /// What `keeper` was asked beside openings, which it grants.
+    pub(super) asked: VecDeque<ToKeeper>,
+    /// It does not answer openings.
+    pub(super) silent: bool,
+    /// How `keeper` answers an opening that it does not grant, and what it was asked.
+    pub(super) refuses: Option<(Cause, PinState)>,
+    pub(super) openings: Vec<(String, Factor, Option<Digits>)>,
+    pub(super) recoveries: Vec<Digits>,
     /// The zones' virtual TPMs that were asked for and are not gone, with their slots.
     pub(super) tpms: BTreeMap<u32, u8>,
     pub(super) orders: VecDeque<(Request, Vec<OwnedFd>)>,
@@ -73,8 +85,93 @@ impl World {
         let inherited =
             Inherited { init: init_end, uplink: uplink_end, keeper: keeper_end, varlink, meminfo, audit };
         let daemon = Daemon::new(paths, inherited, 100).unwrap();
-        let (stored, tpms, orders) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
-        Self { daemon, init, uplink, keeper, tpms, orders, socket, data, stored, audit_file }
+        Self::around(daemon, (init, uplink, keeper), (socket, data, audit_file))
+    }
+
+    pub(super) fn around(
+        daemon: Daemon,
+        (init, uplink, keeper): (Channel, Channel, Channel),
+        (socket, data, audit_file): (PathBuf, Data, OwnedFd),
+    ) -> Self {
+        Self {
+            daemon,
+            init,
+            uplink,
+            keeper,
+            asked: VecDeque::new(),
+            silent: false,
+            refuses: None,
+            openings: Vec::new(),
+            recoveries: Vec::new(),
+            tpms: BTreeMap::new(),
+            orders: VecDeque::new(),
+            socket,
+            data,
+            stored: BTreeMap::new(),
+            audit_file,
+        }
+    }
+
+    /// What `keeper` is asked next, beside openings.
+    pub(super) fn next_asked(&mut self) -> ToKeeper {
+        self.asked.pop_front().unwrap()
+    }
+
+    /// What `keeper` knows of a zone.
+    pub(super) fn tell_pin(&mut self, slot: u8, pin: PinState) {
+        self.keeper.send(&FromKeeper::Pin { slot, pin }, &[]).unwrap();
+        self.settle();
+    }
+
+    /// Does what `keeper` is asked; whether there was something to answer.
+    pub(super) fn keep(&mut self) -> bool {
+        let mut answered = false;
+        while let Ok((asked, _)) = self.keeper.receive::<ToKeeper>() {
+            match asked {
+                ToKeeper::AskPin { .. } | ToKeeper::AskRecovery => {}
+                ToKeeper::NewRecoveryKey { number } => {
+                    let answer = RecoveryAnswer::Key(Digits("000011".to_owned().into()));
+                    let told = FromKeeper::Recovery { number, state: Recovery::Shown, answer };
+                    self.keeper.send(&told, &[]).unwrap();
+                    answered = true;
+                }
+                ToKeeper::NoteRecoveryKey { number, key: Digits(key) } => {
+                    let (state, answer) = match key.as_str() {
+                        "000011" => (Recovery::Noted, RecoveryAnswer::Noted),
+                        _ => (Recovery::Shown, RecoveryAnswer::Refused("Another one.".to_owned())),
+                    };
+                    self.keeper.send(&FromKeeper::Recovery { number, state, answer }, &[]).unwrap();
+                    answered = true;
+                }
+                ToKeeper::Open { slot, number, zone, factor, pin: typed, tunnel, recovery } => {
+                    self.recoveries.extend(recovery);
+                    self.openings.push((zone, factor, typed));
+                    if self.silent {
+                        continue;
+                    }
+                    let answer = match self.refuses {
+                        Some((cause, pin)) => {
+                            FromKeeper::NotOpened { slot, number, cause, reason: "No.".into(), pin }
+                        }
+                        None => {
+                            let public_key = Some([9; 32]);
+                            FromKeeper::Opened {
+                                slot,
+                                number,
+                                pin: PinState { public_key, ..Default::default() },
+                            }
+                        }
+                    };
+                    let (key, into_key) = rustix::pipe::pipe().unwrap();
+                    rustix::io::write(&into_key, &[8; 32]).unwrap();
+                    let key = tunnel.then_some(key.as_fd());
+                    self.keeper.send(&answer, key.as_slice()).unwrap();
+                    answered = true;
+                }
+                other @ ToKeeper::Begin { .. } => self.asked.push_back(other),
+            }
+        }
+        answered
     }
 
     /// Lets the daemon do all that it has to do now.
@@ -83,7 +180,8 @@ impl World {
             for _ in 0..12 {
                 self.daemon.turn(Some(Duration::ZERO)).unwrap();
             }
-            if !self.collect() {
+            let (ended, answered) = (self.collect(), self.keep());
+            if !ended && !answered {
                 return;
             }
         }

@@ -1,0 +1,229 @@
+//! The PIN pad and the cards, drawn.
+
+use desktop::scene::Scene;
+use desktop_model::geometry::{Point, Rect, Size};
+use desktop_model::pad::{ARMING, Cause, NotOpened};
+use desktop_model::picker::{Action, Picker};
+use desktop_model::pointer::{Contact, PointerEvent, Stage};
+use desktop_model::scale::Scale;
+use desktop_model::status::{Login, Phase, PinLogin, Status};
+use desktop_model::view::FrontView;
+
+use super::{SEED, centre, demo, ink, picker_of, save, tap};
+
+const DISPLAYS: [(&str, i32, i32, Scale); 5] = [
+    ("1280x800", 1280, 800, Scale::One),
+    ("800x1280", 800, 1280, Scale::One),
+    ("1920x1200", 1920, 1200, Scale::Two),
+    ("1920x1080", 1920, 1080, Scale::OneAndHalf),
+    ("480x320", 480, 320, Scale::One),
+];
+
+/// Late enough that what the first touch brought takes touches.
+const LATER: u64 = 200 + ARMING;
+
+const PIN: PinLogin = PinLogin { chosen: true, shuffle: false, tries_left: Some(5) };
+
+fn with_pins(pin: PinLogin) -> Status {
+    let mut status = demo(0, 0);
+    status.zones[0].phase = Phase::Stopped;
+    status.zones[0].login = Login::Pin(pin);
+    status.zones[1].phase = Phase::Failed;
+    status.zones[1].login = Login::Pin(PinLogin { tries_left: Some(0), ..PIN });
+    status.notices.clear();
+    status
+}
+
+/// One display with its scene and a picker on it.
+struct Stand {
+    name: String,
+    picker: Picker,
+    scene: Scene,
+}
+
+impl Stand {
+    fn new(name: &str, display: Size, scale: Scale) -> Self {
+        let picker = picker_of(display, scale);
+        Self { name: name.to_owned(), picker, scene: Scene::new(display).expect("Slint starts") }
+    }
+
+    /// The pad of the first zone, at [`LATER`].
+    fn open(&mut self, pin: PinLogin) {
+        self.picker.set_status(200, with_pins(PinLogin { tries_left: None, ..pin }));
+        self.picker.set_status(200, with_pins(pin));
+        let tile = self.picker.layout().tiles[0];
+        assert_eq!(tap(&mut self.picker, 200, tile), None);
+    }
+
+    fn type_digits(&mut self, places: &[usize]) {
+        for place in places {
+            let key = self.picker.pad_layout().places[*place];
+            assert_eq!(tap(&mut self.picker, LATER + 2 * ARMING, key), None);
+        }
+    }
+
+    fn go(&mut self) -> Option<Action> {
+        let go = self.picker.pad_layout().go;
+        tap(&mut self.picker, LATER + 2 * ARMING, go)
+    }
+
+    fn cancel(&mut self) {
+        let cancel = self.picker.pad_layout().cancel;
+        assert_eq!(tap(&mut self.picker, LATER + 2 * ARMING, cancel), None);
+    }
+
+    fn save(&mut self, what: &str) {
+        let _ = self.scene.draw(&self.picker.view(LATER + 2 * ARMING));
+        save(self.scene.plane(), &format!("pad-{what}-{}", self.name));
+    }
+
+    fn not_opened(&mut self, cause: Cause, reason: &str, tries_left: Option<u32>) {
+        let (zone, reason) = ("Office".to_owned(), reason.to_owned());
+        self.picker.not_opened(LATER, &NotOpened { zone, cause, reason, tries_left });
+    }
+
+    fn colour_at(&self, x: i32, y: i32) -> [u8; 3] {
+        self.scene.plane().at(Point { x, y }).rgb()
+    }
+}
+
+pub(super) fn pictures() {
+    for (name, width, height, scale) in DISPLAYS {
+        let mut stand = Stand::new(name, Size { width, height }, scale);
+        pads(&mut stand, scale);
+        cards(&mut stand);
+        longest_words(&mut stand);
+    }
+}
+
+fn pads(stand: &mut Stand, scale: Scale) {
+    stand.picker.set_status(200, with_pins(PIN));
+    stand.save("tiles");
+    let beneath = stand.scene.plane().pixels().to_vec();
+    stand.open(PIN);
+    stand.save("empty");
+    in_the_zones_colour(stand);
+    every_key_is_drawn(stand, scale);
+    let layout = stand.picker.pad_layout();
+    let dots = |stand: &Stand| ink(stand.scene.plane(), layout.words);
+    let empty = dots(stand);
+    stand.type_digits(&[1, 2, 3, 4, 5, 6, 7]);
+    stand.save("typed");
+    assert!(dots(stand) > empty, "{}: dots fill", stand.name);
+
+    let held = centre(layout.places[5]);
+    let event = |stage| PointerEvent { contact: Contact(3), stage, at: held };
+    let _ = stand.picker.pointer(LATER + 2 * ARMING, event(Stage::Down), SEED);
+    stand.save("pressed");
+    let _ = stand.picker.pointer(LATER + 2 * ARMING, event(Stage::Cancel), SEED);
+
+    assert!(matches!(stand.go(), Some(Action::Open { .. })));
+    stand.save("checking");
+    stand.not_opened(Cause::WrongPin, "The PIN is wrong.", Some(3));
+    stand.save("wrong");
+    stand.type_digits(&[1, 2, 3, 4, 5, 6]);
+    let _ = stand.go();
+    stand.not_opened(Cause::WrongPin, "The PIN is wrong.", Some(1));
+    stand.save("last");
+    stand.cancel();
+
+    stand.picker.set_status(LATER, with_pins(PIN));
+    let _ = stand.scene.draw(&stand.picker.view(LATER));
+    assert!(stand.scene.plane().pixels() == beneath, "{}: a closed pad leaves nothing", stand.name);
+
+    stand.open(PinLogin { shuffle: true, ..PIN });
+    stand.save("shuffled");
+    stand.cancel();
+
+    stand.open(PinLogin { chosen: false, tries_left: None, ..PIN });
+    stand.save("choose");
+    stand.type_digits(&[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
+    assert_eq!(stand.go(), None);
+    stand.save("again");
+    stand.type_digits(&[2, 2, 2, 2, 2, 2]);
+    assert_eq!(stand.go(), None);
+    stand.save("different");
+    stand.cancel();
+}
+
+/// Frame and band are the zone's; the tiles are nowhere to be seen.
+fn in_the_zones_colour(stand: &Stand) {
+    let layout = stand.picker.pad_layout();
+    let Some(FrontView::Pad(pad)) = stand.picker.view(LATER).front else { panic!("no pad") };
+    for (x, y) in [
+        (layout.display.width / 2, 2),
+        (1, layout.display.height - 2),
+        (layout.display.width - 2, layout.display.height / 2),
+        (layout.display.width / 2, layout.display.height - 1),
+    ] {
+        assert_eq!(stand.colour_at(x, y), pad.rgb, "{} at {x}, {y}", stand.name);
+    }
+    let others: Vec<[u8; 3]> = stand.picker.view(LATER).tiles.iter().skip(1).map(|tile| tile.rgb).collect();
+    assert!(
+        stand.scene.plane().pixels().iter().all(|pixel| !others.contains(&pixel.rgb())),
+        "{}: another zone shines through",
+        stand.name
+    );
+}
+
+/// A glyph that was not embedded leaves no ink.
+fn every_key_is_drawn(stand: &Stand, scale: Scale) {
+    let layout = stand.picker.pad_layout();
+    let mut keys = layout.places.to_vec();
+    keys.extend([layout.back, layout.go, layout.cancel]);
+    for (number, key) in keys.iter().enumerate() {
+        let middle = Rect {
+            x: centre(*key).x - scale.of(20),
+            y: centre(*key).y - scale.of(20),
+            width: scale.of(40),
+            height: scale.of(40),
+        };
+        let drawn = ink(stand.scene.plane(), middle);
+        assert!(drawn > 40, "{}: key {number} has {drawn} pixels of ink", stand.name);
+    }
+}
+
+/// A card for each cause, with a sentence of `zoned` as long as they come.
+fn cards(stand: &mut Stand) {
+    let reason = "The machine's TPM gave nothing out for this zone: what it compared and what was asked of it do not \
+                  agree, and zoned says so in a sentence that is as long as they come.";
+    for cause in Cause::ALL {
+        if cause == Cause::WrongPin {
+            continue;
+        }
+        stand.open(PIN);
+        stand.type_digits(&[1, 2, 3, 4, 5, 6]);
+        let _ = stand.go();
+        stand.not_opened(cause, reason, None);
+        stand.save(&format!("card-{cause:?}").to_lowercase());
+        let Some(FrontView::Card(card)) = stand.picker.view(LATER).front else { panic!("no card") };
+        for button in [Some(card.leave.rect), card.retry.map(|retry| retry.rect)].into_iter().flatten() {
+            assert!(ink(stand.scene.plane(), button.inset(8)) > 100, "{}: {cause:?}", stand.name);
+        }
+        let leave = card.leave.rect;
+        assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, leave), None);
+    }
+}
+
+/// Labels and sentences of full length stay clear of the buttons.
+fn longest_words(stand: &mut Stand) {
+    let mut status = with_pins(PinLogin { chosen: false, tries_left: None, ..PIN });
+    "Office of the northern region AG".clone_into(&mut status.zones[0].label);
+    stand.picker.set_status(LATER, status);
+    let tile = stand.picker.layout().tiles[0];
+    assert_eq!(tap(&mut stand.picker, 200, tile), None);
+    stand.save("long");
+    stand.type_digits(&[1, 2, 3, 4, 5, 6]);
+    assert_eq!(stand.go(), None);
+    stand.type_digits(&[1, 2, 3, 4, 5, 6]);
+    assert!(stand.go().is_some());
+    stand.not_opened(Cause::TpmOwned, &"Words of zoned. ".repeat(30), None);
+    stand.save("card-long");
+    let layout = stand.picker.pad_layout();
+    let below =
+        Rect::from_edges(layout.card.x, layout.card.bottom() + 1, layout.card.right(), layout.leave.y - 1);
+    assert_eq!(ink(stand.scene.plane(), below), 0, "{}: words on the buttons", stand.name);
+    let above = Rect::from_edges(layout.card.x, layout.band.bottom(), layout.card.right(), layout.card.y);
+    assert_eq!(ink(stand.scene.plane(), above), 0, "{}: words on the band", stand.name);
+    assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, layout.leave), None);
+}

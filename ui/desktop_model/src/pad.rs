@@ -1,0 +1,365 @@
+//! The PIN pad, and the card that says why a zone was not opened: each covers the whole display.
+//!
+//! ```text
+//!  touch, PIN chosen -> Enter --------------------> Busy -> closed: the zone starts
+//!  touch, none yet  --> Choose -> Again -> (equal) -> Busy
+//!                          ^        |                  |
+//!                          +--------+ (different)      +-> Enter (wrong PIN), Card (any other cause)
+//! ```
+//!
+//! Typed digits are in [`Digits`] alone: wiped on cancel, when they are sent, after [`IDLE`] without a touch, and when
+//! the link, the display or the zone changes. What is drawn tells how many there are and never which; a place's number
+//! and the order of the digits print as nothing. While a PIN is checked nothing can be touched.
+//!
+//! This is trusted UI: only [`crate::pointer::PointerEvent`]s reach it, no key, no text, and nothing of a zone but its
+//! label, colour and state as `zoned` tells them.
+
+use std::fmt;
+
+use crate::geometry::{Point, Rect};
+use crate::picker::{BEAT, Link, Millis};
+use crate::status::{Colour, Login, PinLogin, Zone};
+
+mod cards;
+mod digits;
+mod layout;
+mod render;
+
+pub use cards::{CardSign, Cause};
+pub use digits::Digits;
+use digits::Order;
+pub use layout::{KEY, PadLayout, key_rect};
+
+/// The fewest digits of a PIN.
+pub const FEWEST_DIGITS: usize = 6;
+/// The most digits of a PIN.
+pub const MOST_DIGITS: usize = 12;
+/// A pad that nobody touches closes by itself after so long.
+pub const IDLE: Millis = 60_000;
+/// What has just appeared ignores touches for so long that may have been meant for what was there before.
+pub const ARMING: Millis = 300;
+
+/// One of the ten places of digits. It prints as nothing: on an unshuffled pad it is the digit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Place(usize);
+
+impl fmt::Debug for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Place(..)")
+    }
+}
+
+/// Something of the pad or the card that can be touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A digit's place.
+    Place(Place),
+    /// Takes the last digit away.
+    Back,
+    /// Sends the PIN, or goes on to its repetition.
+    Go,
+    /// Closes the pad.
+    Cancel,
+    /// Closes the card.
+    Leave,
+    /// Tries to open the zone once more.
+    Retry,
+}
+
+/// A zone was not opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotOpened {
+    /// The zone.
+    pub zone: String,
+    /// What stands in the way.
+    pub cause: Cause,
+    /// A sentence; may be empty.
+    pub reason: String,
+    /// Wrong PINs until the zone is locked, if the machine's TPM said so.
+    pub tries_left: Option<u32>,
+}
+
+/// What follows from a touch.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Stay,
+    Close,
+    /// Open the zone with this PIN.
+    Open(Digits),
+    /// As if the zone's tile were touched.
+    Retry,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    Enter,
+    Choose,
+    Again { first: Digits },
+    Busy { setting: bool },
+    Card { cause: Cause, reason: String },
+}
+
+/// What was wrong with the last try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remark {
+    Nothing,
+    Wrong,
+    Different,
+}
+
+/// Touches that begin within [`ARMING`] and count for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shield {
+    /// None: nobody could touch anything just before.
+    Nothing,
+    /// Those on whatever is here: the tile was touched here, perhaps twice.
+    At(Point),
+    /// All: it came by itself.
+    Everything,
+}
+
+/// The pad or the card of one zone.
+#[derive(Clone, Debug)]
+pub(crate) struct Pad {
+    zone: String,
+    label: String,
+    colour: Colour,
+    /// `None`: the zone asks for no PIN.
+    pin: Option<PinLogin>,
+    order: Order,
+    stage: Stage,
+    typed: Digits,
+    remark: Remark,
+    /// When it appeared in this form.
+    since: Millis,
+    shield: Shield,
+    touched: Millis,
+}
+
+impl Pad {
+    /// The pad for a zone that asks for a PIN and was touched at `at`, or the card that says that no PIN helps any more.
+    /// The digits' places come from the seed, where the policy wants them to change.
+    pub(crate) fn open(now: Millis, zone: &Zone, pin: PinLogin, at: Point, seed: u64) -> Self {
+        let mut pad = Self::of(now, zone);
+        if pin.shuffle {
+            pad.order = Order::shuffled(seed);
+        }
+        pad.begin(now, pin, Shield::At(at));
+        pad
+    }
+
+    /// The card that says why a zone was not opened.
+    pub(crate) fn card(now: Millis, zone: &Zone, why: &NotOpened) -> Self {
+        let mut pad = Self::of(now, zone);
+        pad.show_card(now, why.cause, &why.reason);
+        pad
+    }
+
+    fn of(now: Millis, zone: &Zone) -> Self {
+        let pin = match zone.login {
+            Login::Touch => None,
+            Login::Pin(pin) => Some(pin),
+        };
+        Self {
+            zone: zone.name.clone(),
+            label: zone.label.clone(),
+            colour: zone.colour,
+            pin,
+            order: Order::PLAIN,
+            stage: Stage::Enter,
+            typed: Digits::default(),
+            remark: Remark::Nothing,
+            since: now,
+            shield: Shield::Everything,
+            touched: now,
+        }
+    }
+
+    /// The zone that it is about.
+    pub(crate) fn zone(&self) -> &str {
+        &self.zone
+    }
+
+    /// Which touches that begin now count for nothing.
+    pub(crate) fn shield(&self, now: Millis) -> Shield {
+        if now < self.since.saturating_add(ARMING) { self.shield } else { Shield::Nothing }
+    }
+
+    /// Whether the zone's answer is awaited.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self.stage, Stage::Busy { .. })
+    }
+
+    /// Everything that can be touched now. `online`: requests can be made.
+    pub(crate) fn targets(&self, layout: &PadLayout, online: bool) -> Vec<(Rect, Target)> {
+        match &self.stage {
+            Stage::Busy { .. } => Vec::new(),
+            Stage::Card { cause, .. } => {
+                let mut targets = vec![(layout.leave, Target::Leave)];
+                if cards::words(*cause).retry && online {
+                    targets.push((layout.retry, Target::Retry));
+                }
+                targets
+            }
+            Stage::Enter | Stage::Choose | Stage::Again { .. } => {
+                let places = layout.places.iter().enumerate();
+                let mut targets: Vec<_> =
+                    places.map(|(place, rect)| (*rect, Target::Place(Place(place)))).collect();
+                targets.push((layout.back, Target::Back));
+                targets.push((layout.go, Target::Go));
+                targets.push((layout.cancel, Target::Cancel));
+                targets
+            }
+        }
+    }
+
+    /// A finger is on it: somebody is there.
+    pub(crate) fn touched(&mut self, now: Millis) {
+        self.touched = now;
+    }
+
+    /// A target was touched.
+    pub(crate) fn touch(&mut self, now: Millis, target: Target) -> Step {
+        self.touched = now;
+        match (target, &self.stage) {
+            (Target::Leave, Stage::Card { .. }) => Step::Close,
+            (Target::Retry, Stage::Card { .. }) => Step::Retry,
+            (_, Stage::Busy { .. } | Stage::Card { .. }) | (Target::Leave | Target::Retry, _) => Step::Stay,
+            (Target::Cancel, _) => Step::Close,
+            (Target::Place(Place(place)), _) => {
+                if let Some(digit) = self.order.digit(place) {
+                    self.typed.push(digit);
+                }
+                Step::Stay
+            }
+            (Target::Back, _) => {
+                self.typed.pop();
+                Step::Stay
+            }
+            (Target::Go, _) if self.typed.is_enough() => self.go(),
+            (Target::Go, _) => Step::Stay,
+        }
+    }
+
+    fn go(&mut self) -> Step {
+        self.remark = Remark::Nothing;
+        let typed = self.typed.take();
+        match std::mem::replace(&mut self.stage, Stage::Choose) {
+            Stage::Choose => {
+                self.stage = Stage::Again { first: typed };
+                Step::Stay
+            }
+            Stage::Again { first } if first != typed => {
+                self.remark = Remark::Different;
+                Step::Stay
+            }
+            Stage::Again { .. } => {
+                self.stage = Stage::Busy { setting: true };
+                Step::Open(typed)
+            }
+            Stage::Enter => {
+                self.stage = Stage::Busy { setting: false };
+                Step::Open(typed)
+            }
+            stage @ (Stage::Busy { .. } | Stage::Card { .. }) => {
+                self.stage = stage;
+                Step::Stay
+            }
+        }
+    }
+
+    /// The PIN was not taken, or nothing was asked for one.
+    pub(crate) fn not_opened(&mut self, now: Millis, why: &NotOpened) {
+        let pin = self.pin.map(|pin| PinLogin { tries_left: why.tries_left.or(pin.tries_left), ..pin });
+        match pin {
+            Some(pin) if why.cause == Cause::WrongPin => {
+                // A wrong one shows that there is a right one.
+                self.begin(now, PinLogin { chosen: true, ..pin }, Shield::Nothing);
+                self.remark = Remark::Wrong;
+            }
+            _ => {
+                self.pin = pin;
+                self.show_card(now, why.cause, &why.reason);
+            }
+        }
+    }
+
+    /// How the zone is now. `false`: there is nothing to ask any more.
+    #[must_use]
+    pub(crate) fn set_zone(&mut self, now: Millis, zone: &Zone, startable: bool) -> bool {
+        let entering = match self.stage {
+            Stage::Busy { .. } | Stage::Card { .. } => return true,
+            Stage::Enter => true,
+            Stage::Choose | Stage::Again { .. } => false,
+        };
+        let Login::Pin(pin) = zone.login else { return false };
+        if !startable {
+            return false;
+        }
+        if pin.chosen != entering || pin.tries_left == Some(0) {
+            self.begin(now, pin, Shield::Everything);
+        }
+        self.pin = Some(pin);
+        true
+    }
+
+    /// The link to `zoned` is in another state. `false`: close the pad.
+    #[must_use]
+    pub(crate) fn set_link(&mut self, link: Link) -> bool {
+        match (&self.stage, link) {
+            (Stage::Busy { .. }, Link::Lost | Link::Connecting) => {
+                self.show_card(self.since, Cause::Other, "zoned went away before it answered.");
+                true
+            }
+            // A silent zoned may still answer.
+            (Stage::Busy { .. } | Stage::Card { .. }, _) | (_, Link::Up) => true,
+            (_, Link::Silent | Link::Lost | Link::Connecting) => false,
+        }
+    }
+
+    /// Everything moved: what was typed is forgotten.
+    pub(crate) fn display_changed(&mut self) {
+        self.typed.clear();
+        if matches!(self.stage, Stage::Again { .. }) {
+            self.stage = Stage::Choose;
+        }
+    }
+
+    /// Whether nobody has touched it for too long.
+    pub(crate) fn is_idle(&self, now: Millis) -> bool {
+        self.idle_at().is_some_and(|at| now >= at)
+    }
+
+    /// When it next changes by itself.
+    pub(crate) fn deadline(&self, now: Millis) -> Option<Millis> {
+        let beat = self.is_busy().then(|| (now / BEAT + 1) * BEAT);
+        beat.or(self.idle_at())
+    }
+
+    fn idle_at(&self) -> Option<Millis> {
+        match self.stage {
+            Stage::Busy { .. } | Stage::Card { .. } => None,
+            Stage::Enter | Stage::Choose | Stage::Again { .. } => Some(self.touched.saturating_add(IDLE)),
+        }
+    }
+
+    fn begin(&mut self, now: Millis, pin: PinLogin, shield: Shield) {
+        self.typed.clear();
+        self.pin = Some(pin);
+        self.remark = Remark::Nothing;
+        self.stage = if pin.chosen { Stage::Enter } else { Stage::Choose };
+        self.since = now;
+        self.shield = shield;
+        self.touched = now;
+        if pin.tries_left == Some(0) {
+            self.show_card(now, Cause::LockedOut, "");
+        }
+    }
+
+    fn show_card(&mut self, now: Millis, cause: Cause, reason: &str) {
+        self.typed.clear();
+        self.stage = Stage::Card { cause, reason: reason.to_owned() };
+        self.since = now;
+        self.shield = Shield::Everything;
+    }
+}

@@ -1,0 +1,174 @@
+//! Why a zone was not opened, and what its user can do about it.
+
+/// Why a zone was not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It asks for a PIN, and none was given.
+    PinNeeded,
+    /// The PIN cannot be one.
+    BadPin,
+    /// The PIN is another one; it was counted.
+    WrongPin,
+    /// Too many wrong PINs.
+    LockedOut,
+    /// The machine's measured state is not approved.
+    NotApproved,
+    /// The machine has no TPM.
+    TpmMissing,
+    /// The machine's TPM lost what it kept for this system.
+    TpmCleared,
+    /// It is another machine's.
+    TpmForeign,
+    /// Another system owns it.
+    TpmOwned,
+    /// It refuses everything for a while.
+    TpmBusy,
+    /// What is kept on the data disk was altered.
+    Damaged,
+    /// Anything else: the reason says it.
+    Other,
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 12] = [
+        Self::PinNeeded,
+        Self::BadPin,
+        Self::WrongPin,
+        Self::LockedOut,
+        Self::NotApproved,
+        Self::TpmMissing,
+        Self::TpmCleared,
+        Self::TpmForeign,
+        Self::TpmOwned,
+        Self::TpmBusy,
+        Self::Damaged,
+        Self::Other,
+    ];
+}
+
+/// The sign of a card; each has its own shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CardSign {
+    /// A padlock: a PIN is in question.
+    Lock,
+    /// An exclamation mark: something can be done here and now.
+    Warning,
+    /// A cross: this machine does not open the zone.
+    Cross,
+}
+
+/// A card's own words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Words {
+    pub(super) sign: CardSign,
+    /// After the zone's label.
+    pub(super) headline: &'static str,
+    /// What happened, when `zoned` gave no sentence.
+    pub(super) reason: &'static str,
+    /// What to do.
+    pub(super) advice: &'static str,
+    /// Trying again may help.
+    pub(super) retry: bool,
+}
+
+/// The words for a cause.
+pub(super) fn words(cause: Cause) -> Words {
+    let card = |sign, headline, reason, advice, retry| Words { sign, headline, reason, advice, retry };
+    match cause {
+        Cause::PinNeeded => card(
+            CardSign::Lock,
+            "asks for its PIN",
+            "The zone opens only with its PIN, and none was given.",
+            "Try again and type the PIN.",
+            true,
+        ),
+        Cause::BadPin => card(
+            CardSign::Lock,
+            "did not take this PIN",
+            "What was typed cannot be a PIN.",
+            "Try again with a PIN of 6 to 12 digits. This did not count as a wrong one.",
+            true,
+        ),
+        // The pad itself says it; a card comes only when the pad was closed meanwhile.
+        Cause::WrongPin => card(
+            CardSign::Lock,
+            "was not opened",
+            "The PIN was wrong.",
+            "Try again with the right PIN.",
+            true,
+        ),
+        Cause::LockedOut => card(
+            CardSign::Lock,
+            "is locked",
+            "Too many wrong PINs were typed. The machine's TPM gives nothing out for this zone any more.",
+            "Only the recovery key opens it now and gives it a new PIN, the old PIN does not. Ask your \
+             administrator. Your other zones are not affected.",
+            false,
+        ),
+        Cause::NotApproved => card(
+            CardSign::Cross,
+            "does not open: this machine was changed",
+            "Firmware, kernel or template are not what the maker of the image approved.",
+            "If you have just updated, install the whole signed update. If you have not, somebody else may have \
+             changed this machine: switch it off, type no PIN, and tell your administrator.",
+            false,
+        ),
+        Cause::TpmMissing => card(
+            CardSign::Cross,
+            "does not open: no TPM",
+            "The machine shows no TPM.",
+            "Switch the TPM on in the machine's setup (it may be called security device, PTT or fTPM). Then \
+             start the machine again.",
+            false,
+        ),
+        Cause::TpmCleared => card(
+            CardSign::Cross,
+            "does not open: the TPM was cleared",
+            "The machine's TPM has lost what it kept for this zone.",
+            "It cannot be brought back. Only the recovery key opens the zone now: ask your administrator, and say \
+             so if you did not clear the TPM.",
+            false,
+        ),
+        Cause::TpmForeign => card(
+            CardSign::Cross,
+            "belongs to another machine",
+            "The data disk was set up with another machine's TPM.",
+            "Put the disk back into the machine that it comes from, and start the zone there. On this one only the \
+             recovery key opens it.",
+            false,
+        ),
+        Cause::TpmOwned => card(
+            CardSign::Cross,
+            "does not open: the TPM is taken",
+            "Another system owns the machine's TPM and has set its passwords.",
+            "Let that system give the TPM up, then start the machine again. Clearing the TPM in the machine's \
+             setup would free it too, but destroys all that it keeps, for that system and for this one.",
+            false,
+        ),
+        Cause::TpmBusy => card(
+            CardSign::Warning,
+            "has to wait for the TPM",
+            "The machine's TPM refuses everything for a while.",
+            "Leave the machine switched on and try again in ten minutes, and later if that is too soon: it may take \
+             some hours. Your PIN's tries are not affected.",
+            true,
+        ),
+        Cause::Damaged => card(
+            CardSign::Cross,
+            "does not open: its data was altered",
+            "What the data disk keeps for this zone is damaged, or somebody altered it.",
+            "Put the data disk's own files back from a copy, then try again. Without a copy the recovery key may \
+             open the zone: ask your administrator.",
+            true,
+        ),
+        Cause::Other => card(
+            CardSign::Warning,
+            "was not opened",
+            "The host gave no reason.",
+            "Try again. If it happens again, start the machine again, and tell your administrator what stands \
+             here.",
+            true,
+        ),
+    }
+}

@@ -1,0 +1,119 @@
+//! The pad and the card as views.
+
+use super::{CardSign, Cause, FEWEST_DIGITS, Pad, PadLayout, Place, Remark, Stage, Target, cards};
+use crate::geometry::Rect;
+use crate::picker::{BEAT, Millis};
+use crate::text;
+use crate::view::{ButtonView, CardView, FrontView, KeyView, Level, PadView};
+
+/// Longest texts from outside that are drawn; the drawing wraps and elides.
+const LABEL: usize = 48;
+const SENTENCE: usize = 300;
+
+impl Pad {
+    /// What is to be drawn. `pressed`: what is being touched; `online`: requests can be made.
+    pub(crate) fn view(
+        &self,
+        now: Millis,
+        layout: &PadLayout,
+        pressed: Option<Target>,
+        online: bool,
+    ) -> FrontView {
+        let button = |rect: Rect, words: &str, target: Target| ButtonView {
+            rect,
+            words: words.to_owned(),
+            pressed: pressed == Some(target),
+        };
+        let label = text::ascii(&self.label, LABEL);
+        if let Stage::Card { cause, reason } = &self.stage {
+            let words = cards::words(*cause);
+            let reason = if reason.trim().is_empty() { words.reason } else { reason };
+            return FrontView::Card(CardView {
+                frame: layout.frame,
+                band: layout.band,
+                rgb: self.colour.rgb(),
+                headline: format!("{label} {}", words.headline),
+                label,
+                words: layout.card,
+                sign: words.sign,
+                level: sign_level(*cause, words.sign),
+                reason: text::ascii(reason, SENTENCE),
+                advice: words.advice.to_owned(),
+                leave: button(layout.leave, "Back", Target::Leave),
+                retry: (words.retry && online).then(|| button(layout.retry, "Try again", Target::Retry)),
+            });
+        }
+        let busy = self.is_busy();
+        let key = |rect, words: String, target: Target, dull: bool| KeyView {
+            button: ButtonView { rect, words, pressed: pressed == Some(target) && !dull },
+            dull,
+        };
+        let places = layout.places.iter().enumerate().map(|(place, rect)| {
+            let digit = self.order.digit(place).map(|digit| digit.to_string()).unwrap_or_default();
+            key(*rect, digit, Target::Place(Place(place)), busy)
+        });
+        let (message, level) = self.message();
+        let go = match self.stage {
+            Stage::Choose => "Next",
+            Stage::Again { .. } | Stage::Busy { setting: true } => "Set",
+            Stage::Enter | Stage::Busy { setting: false } | Stage::Card { .. } => "Open",
+        };
+        FrontView::Pad(PadView {
+            frame: layout.frame,
+            band: layout.band,
+            rgb: self.colour.rgb(),
+            words: layout.words,
+            headline: self.headline(&label),
+            label,
+            needed: FEWEST_DIGITS,
+            typed: self.typed.count(),
+            busy: busy.then(|| u8::try_from(now / BEAT % 3).unwrap_or_default()),
+            message,
+            level,
+            places: places.collect(),
+            back: key(layout.back, String::new(), Target::Back, busy || self.typed.count() == 0),
+            go: key(layout.go, go.to_owned(), Target::Go, busy || !self.typed.is_enough()),
+            cancel: key(layout.cancel, "Cancel".to_owned(), Target::Cancel, busy),
+        })
+    }
+
+    fn headline(&self, label: &str) -> String {
+        match self.stage {
+            Stage::Enter | Stage::Card { .. } => format!("PIN for {label}"),
+            Stage::Choose => format!("Choose a PIN for {label}"),
+            Stage::Again { .. } => "Once more".to_owned(),
+            Stage::Busy { setting: false } => "Checking the PIN ...".to_owned(),
+            Stage::Busy { setting: true } => "Setting the PIN ...".to_owned(),
+        }
+    }
+
+    fn message(&self) -> (String, Level) {
+        let quiet = |text: &str| (text.to_owned(), Level::Quiet);
+        match (&self.stage, self.remark) {
+            (Stage::Busy { .. } | Stage::Card { .. }, _) => quiet(""),
+            (Stage::Choose, Remark::Different) => {
+                ("The two were not the same. Choose again.".to_owned(), Level::Attention)
+            }
+            (Stage::Choose, _) => quiet("6 to 12 digits. You type them at each start of this zone."),
+            (Stage::Again { .. }, _) => quiet("The same digits again."),
+            (Stage::Enter, remark) => {
+                let wrong = if remark == Remark::Wrong { "Wrong PIN. " } else { "" };
+                let level = if remark == Remark::Wrong { Level::Bad } else { Level::Quiet };
+                match self.pin.and_then(|pin| pin.tries_left) {
+                    None => (wrong.trim_end().to_owned(), level),
+                    Some(1) => {
+                        (format!("{wrong}1 try left: one more wrong PIN locks this zone."), Level::Attention)
+                    }
+                    Some(tries) => (format!("{wrong}{tries} tries left."), level),
+                }
+            }
+        }
+    }
+}
+
+fn sign_level(cause: Cause, sign: CardSign) -> Level {
+    match (cause, sign) {
+        (Cause::LockedOut, _) | (_, CardSign::Cross) => Level::Bad,
+        (_, CardSign::Lock | CardSign::Warning) => Level::Attention,
+    }
+}

@@ -1,0 +1,134 @@
+//! What stands in front of the picker: a zone's PIN pad, or the card that says why it was not opened.
+
+use super::{Action, Link, Millis, PATIENCE, Pending, Picker, Target, Touch, can_start};
+use crate::geometry::Point;
+use crate::pad::{self, Cause, NotOpened, Pad, PadLayout, Shield, Step};
+use crate::status::Zone;
+use crate::view::FrontView;
+
+impl Picker {
+    /// Where the pad's keys and the card's words are.
+    #[must_use]
+    pub fn pad_layout(&self) -> PadLayout {
+        PadLayout::new(self.layout.display, self.layout.scale)
+    }
+
+    /// A zone was opened, and starts.
+    pub fn opened(&mut self, now: Millis, zone: &str) {
+        let until = now.saturating_add(PATIENCE);
+        if let Some(pending) = self.pending.get_mut(zone) {
+            // What was to take its time has been done.
+            pending.until = pending.until.min(until);
+        }
+        if self.front.take_if(|front| front.is_busy() && front.zone() == zone).is_none() {
+            return;
+        }
+        let was = self.zone_named(zone).map(|zone| zone.phase);
+        if let Some(was) = was.filter(|phase| can_start(*phase)) {
+            self.pending.insert(zone.to_owned(), Pending { was, words: "Starting", until });
+        }
+    }
+
+    /// A zone was not opened. Its user is told on the whole display, unless another zone's pad or card is there.
+    pub fn not_opened(&mut self, now: Millis, why: &NotOpened) {
+        self.pending.remove(&why.zone);
+        match &mut self.front {
+            Some(front) if front.is_busy() && front.zone() == why.zone => front.not_opened(now, why),
+            Some(_) => self.notice(&why.zone, &why.reason),
+            None => {
+                let Some(zone) = self.zone_named(&why.zone) else {
+                    return self.notice(&why.zone, &why.reason);
+                };
+                self.front = Some(Pad::card(now, zone, why));
+                // Whatever finger is down was put on something else.
+                self.press = None;
+                self.question = None;
+            }
+        }
+    }
+
+    pub(super) fn front_view(&self, now: Millis) -> Option<FrontView> {
+        let pressed = self
+            .press
+            .as_ref()
+            .filter(|press| press.inside)
+            .and_then(|press| if let Target::Front(target) = press.target { Some(target) } else { None });
+        let front = self.front.as_ref()?;
+        Some(front.view(now, &self.pad_layout(), pressed, self.link == Link::Up))
+    }
+
+    /// A finger came down while another one is on a digit: who types fast lifts the first after the second.
+    pub(super) fn front_down(&mut self, now: Millis, at: Point) {
+        let Some(front) = &mut self.front else { return };
+        front.touched(now);
+        let is_place = |target: Target| matches!(target, Target::Front(pad::Target::Place(_)));
+        if self.target_at(at).is_some_and(is_place)
+            && let Some(first) = self.press.take_if(|press| press.inside && is_place(press.target))
+            && let (Target::Front(target), Some(front)) = (first.target, &mut self.front)
+        {
+            // A digit asks for nothing.
+            let _ = front.touch(now, target);
+        }
+    }
+
+    /// Whether a touch that begins here and now may have been meant for what was there before.
+    pub(super) fn is_shielded(&self, now: Millis, at: Point) -> bool {
+        match self.front.as_ref().map(|front| front.shield(now)) {
+            None | Some(Shield::Nothing) => false,
+            Some(Shield::At(place)) => self.target_at(place) == self.target_at(at),
+            Some(Shield::Everything) => true,
+        }
+    }
+
+    pub(super) fn touch_front(&mut self, now: Millis, target: pad::Target, touch: Touch) -> Option<Action> {
+        match self.front.as_mut()?.touch(now, target) {
+            Step::Stay => None,
+            Step::Close => {
+                self.front = None;
+                None
+            }
+            Step::Open(pin) => {
+                self.front.as_ref().map(|front| Action::Open { zone: front.zone().to_owned(), pin })
+            }
+            Step::Retry => {
+                let front = self.front.take()?;
+                let index = self.zones().iter().position(|zone| zone.name == front.zone())?;
+                if can_start(self.zones().get(index)?.phase) {
+                    self.touch_tile(now, index, touch)
+                } else {
+                    None
+                }
+            }
+        }
+    }
+
+    /// The zone that the front is about may be another one now.
+    pub(super) fn front_status(&mut self, now: Millis) {
+        let zone = self.front.as_ref().and_then(|front| self.zone_named(front.zone())).cloned();
+        let stays =
+            |front: &mut Pad| zone.is_some_and(|zone| front.set_zone(now, &zone, can_start(zone.phase)));
+        if self.front.as_mut().is_some_and(|front| !stays(front)) {
+            self.front = None;
+            self.press = None;
+        }
+    }
+
+    /// Whether the pad says it that the request failed.
+    pub(super) fn front_failed(&mut self, now: Millis, zone: &str, why: &str) -> bool {
+        let Some(front) = self.front.as_mut().filter(|front| front.is_busy() && front.zone() == zone) else {
+            return false;
+        };
+        let why = NotOpened {
+            zone: zone.to_owned(),
+            cause: Cause::Other,
+            reason: why.to_owned(),
+            tries_left: None,
+        };
+        front.not_opened(now, &why);
+        true
+    }
+
+    fn zone_named(&self, name: &str) -> Option<&Zone> {
+        self.zones().iter().find(|zone| zone.name == name)
+    }
+}
