@@ -1,9 +1,14 @@
-//! A guest does to its TPM whatever root can: its zone's disk still opens, and nobody reads what the TPM keeps.
+//! A guest does to its TPM whatever root can: its zone's disk still opens, and nobody reads what the TPM keeps; commands that are
+//! none harm nobody.
+
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use control_api::Phase;
 use harness::Machine;
 
-use crate::world::{SOON, World, ensure_running, ensure_stopped, file};
+use crate::plan::Dice;
+use crate::world::{SOON, START, World, ensure_running, ensure_stopped, file, process_of, service_of, zone};
 
 const ZONE: &str = "vault";
 /// Must not notice.
@@ -29,6 +34,9 @@ const PASSWORD: &[u8] = b"mine";
 
 /// Responses that are awaited.
 const SUCCESS: u32 = 0;
+/// `TPM_RC_RETRY`, `TPM_RC_LOCKOUT`.
+const RETRY: u32 = 0x922;
+const LOCKED_OUT: u32 = 0x921;
 
 /// Attributes of indices that the guest makes: OWNERWRITE, AUTHWRITE, OWNERREAD, AUTHREAD, and perhaps NO_DA.
 const ATTRIBUTES: u32 = 1 << 1 | 1 << 2 | 1 << 17 | 1 << 18;
@@ -70,8 +78,17 @@ fn read(by: u32, index: u32, password: &[u8], size: u8) -> Vec<u8> {
     command(0x14E, &[by, index], &[password], &[0, size, 0, 0])
 }
 
-/// Sends commands from inside; their response codes.
+/// Sends commands from inside; their response codes. A TPM may ask for a command to be sent again (the first use of an object
+/// whose wrong passwords are counted).
 fn send(machine: &Machine, commands: &[Vec<u8>]) -> anyhow::Result<Vec<u32>> {
+    let mut codes = send_once(machine, commands)?;
+    for (code, command) in codes.iter_mut().zip(commands).filter(|(code, _)| **code == RETRY) {
+        *code = *send_once(machine, std::slice::from_ref(command))?.first().context("one response")?;
+    }
+    Ok(codes)
+}
+
+fn send_once(machine: &Machine, commands: &[Vec<u8>]) -> anyhow::Result<Vec<u32>> {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut codes = Vec::new();
     // A check's arguments have a limit.
@@ -185,8 +202,7 @@ fn destroy(machine: &Machine) -> anyhow::Result<()> {
     succeed(machine, "write", &[written])?;
     let guesses = vec![read(counted, counted, b"wrong", 8); 40];
     let Some(last) = send(machine, &guesses)?.pop() else { bail!("no guess was answered") };
-    // TPM_RC_LOCKOUT.
-    ensure!(last == 0x921, "forty wrong passwords lock nothing: {last:#x}");
+    ensure!(last == LOCKED_OUT, "forty wrong passwords lock nothing: {last:#x}");
 
     // Sessions until there is no more room for one: hmac, not salted, not bound.
     let parameters = [&sized(&[7; 16])[..], &[0, 0], &[0], &[0, 0x10], &[0, 0x0B]].concat();
@@ -217,5 +233,75 @@ pub(super) fn destroyed(world: &mut World) -> anyhow::Result<()> {
     ensure_running(machine, ZONE).context("after all that")?;
     ensure!(file(machine, ZONE, &["get", MINE])? == TEXT, "the guest lost what it wrote, at a start");
     ensure_running(machine, OTHER)?;
+    Ok(())
+}
+
+/// Batches of malformed commands in a sample, and how long a soak goes on.
+const BATCHES: u32 = 8;
+const SOAK: Duration = Duration::from_mins(10);
+/// Lines that all of it may add to the host's log: a guest cannot flood it.
+const MOST_LINES: usize = 100;
+
+/// Something like a command. The guest's kernel refuses some by itself: those whose size is more than there is.
+fn malformed(dice: &mut Dice) -> Vec<u8> {
+    // Every code that the specification knows, and some that it does not.
+    let code =
+        if dice.pick(&[true, true, true, false]) { 0x11F + dice.number() % 0x7A } else { dice.number() };
+    let length = dice.number() % dice.pick(&[8, 64, 512, 3000]);
+    let mut body: Vec<u8> = (0..length).map(|_| u8::try_from(dice.number() % 256).unwrap_or(0)).collect();
+    if dice.pick(&[true, false]) {
+        // A handle that there may be, and a password session.
+        let handle = dice.pick(&[OWNER, LOCKOUT, ENDORSEMENT, PLATFORM, RECORD, KEPT, 0, 11, 0x8000_0000]);
+        let session = [0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0];
+        body = [&handle.to_be_bytes()[..], &session, &body].concat();
+    }
+    let whole = u32::try_from(10 + body.len()).unwrap_or(u32::MAX);
+    let size = dice.pick(&[whole, whole, whole, whole, 0, 9, 10, whole - 1, whole + 1, u32::MAX]);
+    let tag = dice.pick(&[0x8001_u16, 0x8002, 0x8002, 0x8003, 0, 0xFFFF]);
+    let mut bytes = [&tag.to_be_bytes()[..], &size.to_be_bytes(), &code.to_be_bytes(), &body].concat();
+    if dice.pick(&[false, false, false, true]) {
+        let rest = usize::try_from(dice.number()).unwrap_or(0) % (bytes.len() + 1);
+        bytes.truncate(rest.max(1));
+    }
+    bytes
+}
+
+pub(super) fn survives(world: &mut World) -> anyhow::Result<()> {
+    let (mut dice, seed, soak) = (world.plan.dice(), world.plan.seed, world.plan.soak);
+    let machine = world.machine()?;
+    for name in [ZONE, OTHER] {
+        ensure_running(machine, name)?;
+    }
+    let others = || -> anyhow::Result<[i32; 4]> {
+        let (vmm, tpm) = (process_of(machine, "vmm", OTHER)?, process_of(machine, "swtpm", OTHER)?);
+        Ok([vmm, tpm, service_of(machine, "keeper")?, service_of(machine, "zoned")?])
+    };
+    let (before, place, began) = (others()?, machine.serial().end(), Instant::now());
+    let mut sent = 0;
+    for batch in 0.. {
+        if if soak { began.elapsed() >= SOAK } else { batch >= BATCHES } {
+            break;
+        }
+        let commands: Vec<String> = (0..32)
+            .map(|_| malformed(&mut dice).iter().map(|byte| format!("{byte:02x}")).collect())
+            .collect();
+        let arguments: Vec<&str> = ["raw"].into_iter().chain(commands.iter().map(String::as_str)).collect();
+        let said = machine.zones().run_check(ZONE, "tpm", &arguments, machine.within(START))?;
+        ensure!(said.passed, "batch {batch} of seed {seed}: {}", said.output);
+        sent += commands.len();
+        // It is a TPM all the same.
+        let shown = machine.zones().run_check(ZONE, "tpm", &[], machine.within(SOON))?;
+        ensure!(shown.passed, "after batch {batch} of seed {seed}: {}", shown.output);
+    }
+    ensure!(others()? == before, "a process beside the zone was started again");
+    for name in [ZONE, OTHER] {
+        ensure!(zone(machine, name)?.state.phase == Phase::Running, "{name} does not run any more");
+    }
+    let lines = machine.serial().since(place).lines().count();
+    ensure!(lines <= MOST_LINES, "{sent} malformed commands wrote {lines} lines into the log");
+    // Whatever they did to the zone's TPM, the next start is as always.
+    ensure_stopped(machine, ZONE)?;
+    ensure_running(machine, ZONE)?;
+    world.remark(format!("{sent} commands, seed {seed}"));
     Ok(())
 }
