@@ -73,6 +73,7 @@ impl Daemon {
             Err(error) => return Ok(Some(Reply::Error(error))),
         };
         let phase = self.life(index).map(|life| life.phase);
+        let impossible = self.is_impossible(index);
         let Some(zone) = self.policy().and_then(|policy| policy.zones.get(index)) else { return Ok(None) };
         if zone.disposable && (brought.pin.is_some() || brought.recovery.is_some()) {
             return Ok(Some(refused(format!("Zone {name} is disposable: there is nothing to open."))));
@@ -80,7 +81,7 @@ impl Daemon {
         // What runs says by itself what it refuses; a disposable zone is opened for its tunnel's key alone.
         let stands = matches!(phase, Some(Phase::Stopped | Phase::Failed));
         let tunnel = self.wants_key(zone);
-        if (zone.disposable && !tunnel) || !stands || self.power_off != PowerOff::No {
+        if (zone.disposable && !tunnel) || !stands || impossible || self.power_off != PowerOff::No {
             return self.order(name, Event::Start, now).map(Some);
         }
         if self.openings.contains_key(&index) {

@@ -159,3 +159,12 @@ fn a_tunnels_key_comes_from_keeper_and_goes_with_its_zone() {
     world.check_state(0, Phase::Stopped, None);
     assert!(world.daemon.zones[0].tunnel_key.is_none());
 }
+
+#[test]
+fn nothing_is_opened_for_a_start_that_fails_anyway() {
+    let mut world = world("pin-in-vain");
+    fs::remove_file(world.data.template("template.toml.minisig")).unwrap();
+    assert!(matches!(world.call(open("123456")), Reply::Error(CallError::Refused(_))));
+    assert!(world.openings.is_empty());
+    assert_eq!(world.zone(1).state.phase, Phase::Failed);
+}
