@@ -82,7 +82,11 @@ impl Host<'_> {
 
 fn opens(machine: &Machine, name: &str, pin: &str) -> anyhow::Result<()> {
     machine.zones().open(name, pin, machine.within(SOON)).with_context(|| format!("open {name}"))?;
-    machine.zones().wait_for_phase(name, Phase::Running, machine.within(START))?;
+    // Behind a zoned that was started again its agent has to connect once more.
+    machine.zones().wait_until("the zone with its agent", machine.within(START), |status| {
+        let up = |zone: &control_api::Zone| zone.state.phase == Phase::Running && zone.state.reason.is_none();
+        status.zones.iter().any(|zone| zone.name == name && up(zone))
+    })?;
     Ok(())
 }
 
