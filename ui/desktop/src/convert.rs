@@ -35,10 +35,10 @@ pub fn cause(cause: Cause) -> pad::Cause {
         Cause::TpmOwned => pad::Cause::TpmOwned,
         Cause::TpmBusy => pad::Cause::TpmBusy,
         Cause::Damaged => pad::Cause::Damaged,
-        // The recovery key is not typed here yet.
-        Cause::BadRecoveryKey | Cause::WrongRecoveryKey | Cause::NoRecovery | Cause::Other => {
-            pad::Cause::Other
-        }
+        Cause::BadRecoveryKey => pad::Cause::BadRecoveryKey,
+        Cause::WrongRecoveryKey => pad::Cause::WrongRecoveryKey,
+        Cause::NoRecovery => pad::Cause::NoRecovery,
+        Cause::Other => pad::Cause::Other,
     }
 }
 

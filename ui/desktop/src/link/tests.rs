@@ -152,6 +152,29 @@ fn a_pin_goes_out_as_typed_and_each_answer_comes_back_with_its_zone() {
 }
 
 #[test]
+fn each_cause_on_the_wire_is_the_one_of_the_same_name() {
+    for cause in [
+        Cause::PinNeeded,
+        Cause::BadPin,
+        Cause::WrongPin,
+        Cause::LockedOut,
+        Cause::NotApproved,
+        Cause::TpmMissing,
+        Cause::TpmCleared,
+        Cause::TpmForeign,
+        Cause::TpmOwned,
+        Cause::TpmBusy,
+        Cause::Damaged,
+        Cause::BadRecoveryKey,
+        Cause::WrongRecoveryKey,
+        Cause::NoRecovery,
+        Cause::Other,
+    ] {
+        assert_eq!(format!("{cause:?}"), format!("{:?}", convert::cause(cause)));
+    }
+}
+
+#[test]
 fn an_opening_without_an_answer_is_given_up_with_its_connection() {
     let (mut fixture, _monitor, mut calls, _openings) = connected();
     assert_eq!(fixture.link.request(1, open()), None);

@@ -25,13 +25,19 @@ pub enum Cause {
     TpmBusy,
     /// What is kept on the data disk was altered.
     Damaged,
+    /// The digits cannot be a recovery key.
+    BadRecoveryKey,
+    /// The recovery key is another one.
+    WrongRecoveryKey,
+    /// There was no recovery key when the zone was opened last.
+    NoRecovery,
     /// Anything else: the reason says it.
     Other,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::PinNeeded,
         Self::BadPin,
         Self::WrongPin,
@@ -43,6 +49,9 @@ impl Cause {
         Self::TpmOwned,
         Self::TpmBusy,
         Self::Damaged,
+        Self::BadRecoveryKey,
+        Self::WrongRecoveryKey,
+        Self::NoRecovery,
         Self::Other,
     ];
 }
@@ -73,6 +82,7 @@ pub(super) struct Words {
 }
 
 /// The words for a cause.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn words(cause: Cause) -> Words {
     let card = |sign, headline, reason, advice, retry| Words { sign, headline, reason, advice, retry };
     match cause {
@@ -161,6 +171,29 @@ pub(super) fn words(cause: Cause) -> Words {
             "Put the data disk's own files back from a copy, then try again. Without a copy the recovery key may \
              open the zone: ask your administrator.",
             true,
+        ),
+        Cause::BadRecoveryKey => card(
+            CardSign::Warning,
+            "did not take this recovery key",
+            "What was typed cannot be a recovery key.",
+            "Compare each group with the paper. This cost nothing: nobody counts recovery keys.",
+            false,
+        ),
+        Cause::WrongRecoveryKey => card(
+            CardSign::Warning,
+            "has another recovery key",
+            "The digits are those of a recovery key, but not of the one that this zone is kept for.",
+            "Look for a paper with another date: a zone takes the key that was the newest one when it was opened last. \
+             A wrong one costs nothing.",
+            false,
+        ),
+        Cause::NoRecovery => card(
+            CardSign::Cross,
+            "has no recovery key",
+            "When this zone was opened last there was no recovery key yet.",
+            "No key opens it. What keeps it closed otherwise has to be put right: touch the zone to read what that is, \
+             and ask your administrator.",
+            false,
         ),
         Cause::Other => card(
             CardSign::Warning,
