@@ -1,7 +1,8 @@
-//! Wire types of `zoned` to the model's types, and a PIN to its wire type.
+//! Wire types of `zoned` to the model's types, and a PIN or a recovery key to its wire type.
 
 use control_api::{Cause, Factor, Login, Notice, Phase, Pin, State, Status, Tunnel, Zone};
-use desktop_model::pad::{self, Digits};
+use desktop_model::pad::recovery::{GROUP_DIGITS, GROUPS};
+use desktop_model::pad::{self, Digits, RecoveryKey};
 use desktop_model::status as model;
 
 /// The most of a list that is shown; `zoned` promises fewer.
@@ -17,6 +18,14 @@ pub fn pin(digits: &Digits) -> Pin {
     // A text that grew would leave copies behind.
     let mut text = String::with_capacity(pad::MOST_DIGITS);
     text.extend(digits.characters());
+    Pin::new(text)
+}
+
+/// A recovery key for the wire, as it is written on its paper.
+#[must_use]
+pub fn key(key: &RecoveryKey) -> Pin {
+    let mut text = String::with_capacity(GROUPS * (GROUP_DIGITS + 1));
+    text.extend(key.characters());
     Pin::new(text)
 }
 

@@ -6,7 +6,7 @@
 //! a `zoned` that is connected but leaves a call without an answer for [`PATIENCE`] is reported as silent. To notice
 //! that without a user, a small call is sent every [`PROBE`].
 //!
-//! A PIN passes through here once and is never printed.
+//! A PIN or a recovery key passes through here once and is never printed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -112,6 +112,10 @@ impl ZonedLink {
             Action::Start { zone } => (Method::Start(zone.clone()), zone, true),
             Action::Open { zone, pin } => {
                 (Method::Open { zone: zone.clone(), pin: convert::pin(&pin) }, zone, true)
+            }
+            Action::Recover { zone, key, pin } => {
+                let (key, pin) = (convert::key(&key), convert::pin(&pin));
+                (Method::Recover { zone: zone.clone(), key, pin }, zone, true)
             }
             Action::Resume { zone } => (Method::Resume(zone.clone()), zone, false),
             Action::Stop { zone } => (Method::Stop(zone.clone()), zone, false),

@@ -41,6 +41,7 @@ pub struct Scene {
     ui: generated::Picker,
     tiles: Rc<VecModel<generated::Tile>>,
     keys: Rc<VecModel<generated::Key>>,
+    groups: Rc<VecModel<generated::Group>>,
     plane: Plane,
 }
 
@@ -77,8 +78,10 @@ impl Scene {
         ui.set_tiles(ModelRc::from(Rc::clone(&tiles)));
         let keys = Rc::new(VecModel::default());
         ui.set_keys(ModelRc::from(Rc::clone(&keys)));
+        let groups = Rc::new(VecModel::default());
+        ui.set_groups(ModelRc::from(Rc::clone(&groups)));
         ui.show().map_err(|error| SceneError(error.to_string()))?;
-        let mut scene = Self { window, ui, tiles, keys, plane: Plane::new(size) };
+        let mut scene = Self { window, ui, tiles, keys, groups, plane: Plane::new(size) };
         scene.resize(size);
         Ok(scene)
     }
@@ -128,6 +131,7 @@ impl Scene {
         let (front, keys) = front::data(view.front.as_ref());
         ui.set_front(front);
         show_rows(&self.keys, keys);
+        show_rows(&self.groups, front::groups(view.front.as_ref()));
     }
 
     fn show_bar(&self, view: &View, bar: &BarView) {

@@ -7,9 +7,11 @@
 //!                          +--------+ (different)      +-> Enter (wrong PIN), Card (any other cause)
 //! ```
 //!
+//! From some cards the recovery key leads on: [`recovery`].
+//!
 //! Typed digits are in [`Digits`] alone: wiped on cancel, when they are sent, after [`IDLE`] without a touch, and when
-//! the link, the display or the zone changes. What is drawn tells how many there are and never which; a place's number
-//! and the order of the digits print as nothing. While a PIN is checked nothing can be touched.
+//! the link, the display or the zone changes. What is drawn tells how many of a PIN there are and never which; a place's
+//! number and the order of the digits print as nothing. While a PIN is checked nothing can be touched.
 //!
 //! This is trusted UI: only [`crate::pointer::PointerEvent`]s reach it, no key, no text, and nothing of a zone but its
 //! label, colour and state as `zoned` tells them.
@@ -23,12 +25,14 @@ use crate::status::{Colour, Login, PinLogin, Zone};
 mod cards;
 mod digits;
 mod layout;
+pub mod recovery;
 mod render;
 
 pub use cards::{CardSign, Cause};
 pub use digits::Digits;
 use digits::Order;
 pub use layout::{KEY, PadLayout, key_rect};
+pub use recovery::RecoveryKey;
 
 /// The fewest digits of a PIN.
 pub const FEWEST_DIGITS: usize = 6;
@@ -64,6 +68,8 @@ pub enum Target {
     Leave,
     /// Tries to open the zone once more.
     Retry,
+    /// Asks for the recovery key.
+    Recover,
 }
 
 /// A zone was not opened.
@@ -88,15 +94,34 @@ pub(crate) enum Step {
     Open(Digits),
     /// As if the zone's tile were touched.
     Retry,
+    /// Ask for the recovery key.
+    AskKey,
+    /// Open the zone with this recovery key; the PIN is its new one, if it asks for one.
+    Recover(RecoveryKey, Digits),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stage {
     Enter,
     Choose,
-    Again { first: Digits },
-    Busy { setting: bool },
-    Card { cause: Cause, reason: String },
+    Again {
+        first: Digits,
+    },
+    /// The recovery key is typed.
+    Key,
+    Busy(Asked),
+    Card {
+        cause: Cause,
+        reason: String,
+    },
+}
+
+/// What the zone was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Check,
+    Set,
+    Recover,
 }
 
 /// What was wrong with the last try.
@@ -129,6 +154,8 @@ pub(crate) struct Pad {
     order: Order,
     stage: Stage,
     typed: Digits,
+    /// While the recovery key opens the zone, until it is sent.
+    key: Option<RecoveryKey>,
     remark: Remark,
     /// When it appeared in this form.
     since: Millis,
@@ -156,18 +183,15 @@ impl Pad {
     }
 
     fn of(now: Millis, zone: &Zone) -> Self {
-        let pin = match zone.login {
-            Login::Touch => None,
-            Login::Pin(pin) => Some(pin),
-        };
         Self {
             zone: zone.name.clone(),
             label: zone.label.clone(),
             colour: zone.colour,
-            pin,
+            pin: pin_of(zone),
             order: Order::PLAIN,
             stage: Stage::Enter,
             typed: Digits::default(),
+            key: None,
             remark: Remark::Nothing,
             since: now,
             shield: Shield::Everything,
@@ -187,21 +211,21 @@ impl Pad {
 
     /// Whether the zone's answer is awaited.
     pub(crate) fn is_busy(&self) -> bool {
-        matches!(self.stage, Stage::Busy { .. })
+        matches!(self.stage, Stage::Busy(_))
     }
 
     /// Everything that can be touched now. `online`: requests can be made.
     pub(crate) fn targets(&self, layout: &PadLayout, online: bool) -> Vec<(Rect, Target)> {
         match &self.stage {
-            Stage::Busy { .. } => Vec::new(),
+            Stage::Busy(_) => Vec::new(),
             Stage::Card { cause, .. } => {
                 let mut targets = vec![(layout.leave, Target::Leave)];
-                if cards::words(*cause).retry && online {
-                    targets.push((layout.retry, Target::Retry));
+                if online && let Some(onward) = cards::words(*cause).onward {
+                    targets.push((layout.retry, onward.target()));
                 }
                 targets
             }
-            Stage::Enter | Stage::Choose | Stage::Again { .. } => {
+            Stage::Enter | Stage::Choose | Stage::Again { .. } | Stage::Key => {
                 let places = layout.places.iter().enumerate();
                 let mut targets: Vec<_> =
                     places.map(|(place, rect)| (*rect, Target::Place(Place(place)))).collect();
@@ -224,18 +248,26 @@ impl Pad {
         match (target, &self.stage) {
             (Target::Leave, Stage::Card { .. }) => Step::Close,
             (Target::Retry, Stage::Card { .. }) => Step::Retry,
-            (_, Stage::Busy { .. } | Stage::Card { .. }) | (Target::Leave | Target::Retry, _) => Step::Stay,
+            (Target::Recover, Stage::Card { .. }) => Step::AskKey,
+            (_, Stage::Busy(_) | Stage::Card { .. }) => Step::Stay,
+            (Target::Leave | Target::Retry | Target::Recover, _) => Step::Stay,
             (Target::Cancel, _) => Step::Close,
             (Target::Place(Place(place)), _) => {
-                if let Some(digit) = self.order.digit(place) {
-                    self.typed.push(digit);
+                let Some(digit) = self.order().digit(place) else { return Step::Stay };
+                match &mut self.key {
+                    Some(key) if self.stage == Stage::Key => key.push(digit),
+                    _ => self.typed.push(digit),
                 }
                 Step::Stay
             }
             (Target::Back, _) => {
-                self.typed.pop();
+                match &mut self.key {
+                    Some(key) if self.stage == Stage::Key => key.pop(),
+                    _ => self.typed.pop(),
+                }
                 Step::Stay
             }
+            (Target::Go, Stage::Key) => self.key_typed(),
             (Target::Go, _) if self.typed.is_enough() => self.go(),
             (Target::Go, _) => Step::Stay,
         }
@@ -253,15 +285,16 @@ impl Pad {
                 self.remark = Remark::Different;
                 Step::Stay
             }
+            Stage::Again { .. } if self.key.is_some() => self.recovered(typed),
             Stage::Again { .. } => {
-                self.stage = Stage::Busy { setting: true };
+                self.stage = Stage::Busy(Asked::Set);
                 Step::Open(typed)
             }
             Stage::Enter => {
-                self.stage = Stage::Busy { setting: false };
+                self.stage = Stage::Busy(Asked::Check);
                 Step::Open(typed)
             }
-            stage @ (Stage::Busy { .. } | Stage::Card { .. }) => {
+            stage @ (Stage::Key | Stage::Busy(_) | Stage::Card { .. }) => {
                 self.stage = stage;
                 Step::Stay
             }
@@ -287,16 +320,17 @@ impl Pad {
     /// How the zone is now. `false`: there is nothing to ask any more.
     #[must_use]
     pub(crate) fn set_zone(&mut self, now: Millis, zone: &Zone, startable: bool) -> bool {
-        let entering = match self.stage {
-            Stage::Busy { .. } | Stage::Card { .. } => return true,
-            Stage::Enter => true,
-            Stage::Choose | Stage::Again { .. } => false,
-        };
+        if matches!(self.stage, Stage::Busy(_) | Stage::Card { .. }) {
+            return true;
+        }
+        if self.key.is_some() {
+            return self.set_zone_to_recover(zone, startable);
+        }
         let Login::Pin(pin) = zone.login else { return false };
         if !startable {
             return false;
         }
-        if pin.chosen != entering || pin.tries_left == Some(0) {
+        if pin.chosen != (self.stage == Stage::Enter) || pin.tries_left == Some(0) {
             self.begin(now, pin, Shield::Everything);
         }
         self.pin = Some(pin);
@@ -307,12 +341,12 @@ impl Pad {
     #[must_use]
     pub(crate) fn set_link(&mut self, link: Link) -> bool {
         match (&self.stage, link) {
-            (Stage::Busy { .. }, Link::Lost | Link::Connecting) => {
+            (Stage::Busy(_), Link::Lost | Link::Connecting) => {
                 self.show_card(self.since, Cause::Other, "zoned went away before it answered.");
                 true
             }
             // A silent zoned may still answer.
-            (Stage::Busy { .. } | Stage::Card { .. }, _) | (_, Link::Up) => true,
+            (Stage::Busy(_) | Stage::Card { .. }, _) | (_, Link::Up) => true,
             (_, Link::Silent | Link::Lost | Link::Connecting) => false,
         }
     }
@@ -323,6 +357,7 @@ impl Pad {
         if matches!(self.stage, Stage::Again { .. }) {
             self.stage = Stage::Choose;
         }
+        self.forget_key();
     }
 
     /// Whether nobody has touched it for too long.
@@ -338,13 +373,21 @@ impl Pad {
 
     fn idle_at(&self) -> Option<Millis> {
         match self.stage {
-            Stage::Busy { .. } | Stage::Card { .. } => None,
-            Stage::Enter | Stage::Choose | Stage::Again { .. } => Some(self.touched.saturating_add(IDLE)),
+            Stage::Busy(_) | Stage::Card { .. } => None,
+            Stage::Enter | Stage::Choose | Stage::Again { .. } | Stage::Key => {
+                Some(self.touched.saturating_add(self.patience()))
+            }
         }
+    }
+
+    /// The digits' places now: those of a key, which is shown, are where everybody expects them.
+    fn order(&self) -> &Order {
+        if self.stage == Stage::Key { &Order::PLAIN } else { &self.order }
     }
 
     fn begin(&mut self, now: Millis, pin: PinLogin, shield: Shield) {
         self.typed.clear();
+        self.key = None;
         self.pin = Some(pin);
         self.remark = Remark::Nothing;
         self.stage = if pin.chosen { Stage::Enter } else { Stage::Choose };
@@ -358,8 +401,16 @@ impl Pad {
 
     fn show_card(&mut self, now: Millis, cause: Cause, reason: &str) {
         self.typed.clear();
+        self.key = None;
         self.stage = Stage::Card { cause, reason: reason.to_owned() };
         self.since = now;
         self.shield = Shield::Everything;
+    }
+}
+
+fn pin_of(zone: &Zone) -> Option<PinLogin> {
+    match zone.login {
+        Login::Touch => None,
+        Login::Pin(pin) => Some(pin),
     }
 }

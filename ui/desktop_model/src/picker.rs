@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::geometry::{Point, Rect, Size};
 use crate::layout::Layout;
-use crate::pad::{self, Digits, Pad};
+use crate::pad::{self, Digits, Pad, RecoveryKey};
 use crate::pointer::{Contact, PointerEvent, Stage};
 use crate::scale::Scale;
 use crate::status::{Login, Phase, Status, Zone};
@@ -46,6 +46,15 @@ pub enum Action {
         /// Its name.
         zone: String,
         /// The PIN; the first one that a zone is given is its PIN from then on.
+        pin: Digits,
+    },
+    /// Open a zone with the recovery key, and start it.
+    Recover {
+        /// Its name.
+        zone: String,
+        /// The key, whole.
+        key: RecoveryKey,
+        /// The zone's new PIN; empty where it asks for none.
         pin: Digits,
     },
     /// Let a paused zone go on.

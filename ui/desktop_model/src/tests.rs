@@ -10,6 +10,7 @@ mod pad;
 mod parts;
 mod picker;
 mod random;
+mod recovery;
 
 fn zone(name: &str, phase: Phase, tunnel: Option<Tunnel>) -> Zone {
     let colour = Colour::Green;

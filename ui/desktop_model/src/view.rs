@@ -1,7 +1,8 @@
 //! What is to be drawn, complete: words, colours and rectangles. Whoever draws it decides nothing.
 
 use crate::geometry::{Rect, Size};
-use crate::pad::CardSign;
+use crate::pad::recovery::{GROUP_DIGITS, GroupState};
+use crate::pad::{CardSign, Digits};
 use crate::scale::Scale;
 
 /// The whole picker.
@@ -171,7 +172,7 @@ pub enum FrontView {
     Card(CardView),
 }
 
-/// The PIN pad. It says how many digits were typed, never which.
+/// The PIN pad. It says how many digits of a PIN were typed, never which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PadView {
     /// Width of the frame in the zone's colour.
@@ -190,6 +191,8 @@ pub struct PadView {
     pub needed: usize,
     /// So many were typed.
     pub typed: usize,
+    /// In place of dots, the groups of a recovery key in clear; empty for a PIN.
+    pub groups: Vec<GroupView>,
     /// In place of dots while the PIN is checked: which of the three dots of [`Symbol::Busy`] is bright.
     pub busy: Option<u8>,
     /// The sentence below the dots; may be empty.
@@ -231,8 +234,17 @@ pub struct CardView {
     pub advice: String,
     /// Closes the card.
     pub leave: ButtonView,
-    /// Tries once more; absent where that cannot help, or not now.
-    pub retry: Option<ButtonView>,
+    /// Tries once more or asks for the recovery key; absent where neither helps, or not now.
+    pub onward: Option<ButtonView>,
+}
+
+/// A group of a recovery key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupView {
+    /// As far as it was typed.
+    pub digits: Digits<GROUP_DIGITS>,
+    /// How it is.
+    pub state: GroupState,
 }
 
 /// A key of the pad.

@@ -1,7 +1,8 @@
 //! The PIN pad and the card as Slint's data.
 
 use desktop_model::pad::CardSign;
-use desktop_model::view::{ButtonView, CardView, FrontView, KeyView, PadView};
+use desktop_model::pad::recovery::GroupState;
+use desktop_model::view::{ButtonView, CardView, FrontView, GroupView, KeyView, PadView};
 use slint::Color;
 
 use super::{generated, length, level, words};
@@ -22,6 +23,21 @@ pub(super) fn data(view: Option<&FrontView>) -> (generated::Front, Vec<generated
         Some(FrontView::Pad(pad)) => (pad_data(pad), pad_keys(pad)),
         Some(FrontView::Card(card)) => (card_data(card), card_keys(card)),
     }
+}
+
+/// The groups of a recovery key.
+pub(super) fn groups(view: Option<&FrontView>) -> Vec<generated::Group> {
+    let Some(FrontView::Pad(pad)) = view else { return Vec::new() };
+    let group = |group: &GroupView| generated::Group {
+        digits: group.digits.characters().collect(),
+        state: match group.state {
+            GroupState::Later => 0,
+            GroupState::Current => 1,
+            GroupState::Whole => 2,
+            GroupState::Mistyped => 3,
+        },
+    };
+    pad.groups.iter().map(group).collect()
 }
 
 fn pad_data(pad: &PadView) -> generated::Front {
@@ -81,7 +97,7 @@ fn pad_keys(pad: &PadView) -> Vec<generated::Key> {
 
 fn card_keys(card: &CardView) -> Vec<generated::Key> {
     let mut keys = vec![button(&card.leave, Kind::Quiet)];
-    keys.extend(card.retry.as_ref().map(|retry| button(retry, Kind::Onward)));
+    keys.extend(card.onward.as_ref().map(|onward| button(onward, Kind::Onward)));
     keys
 }
 

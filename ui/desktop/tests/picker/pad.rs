@@ -92,6 +92,7 @@ pub(super) fn pictures() {
         let mut stand = Stand::new(name, Size { width, height }, scale);
         pads(&mut stand, scale);
         cards(&mut stand);
+        recovery(&mut stand);
         longest_words(&mut stand);
     }
 }
@@ -197,12 +198,70 @@ fn cards(stand: &mut Stand) {
         stand.not_opened(cause, reason, None);
         stand.save(&format!("card-{cause:?}").to_lowercase());
         let Some(FrontView::Card(card)) = stand.picker.view(LATER).front else { panic!("no card") };
-        for button in [Some(card.leave.rect), card.retry.map(|retry| retry.rect)].into_iter().flatten() {
+        for button in [Some(card.leave.rect), card.onward.map(|onward| onward.rect)].into_iter().flatten() {
             assert!(ink(stand.scene.plane(), button.inset(8)) > 100, "{}: {cause:?}", stand.name);
         }
         let leave = card.leave.rect;
         assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, leave), None);
     }
+}
+
+/// The recovery key in clear, group after group, and the new PIN.
+fn recovery(stand: &mut Stand) {
+    let status = || with_pins(PinLogin { tries_left: Some(0), ..PIN });
+    let key = ["720885", "000000", "123453", "654313", "000011", "424248", "699996", "499994"];
+    stand.picker.set_status(200, status());
+    let tile = stand.picker.layout().tiles[0];
+    assert_eq!(tap(&mut stand.picker, 200, tile), None);
+    let onward = stand.picker.pad_layout().retry;
+    assert_eq!(tap(&mut stand.picker, LATER, onward), None);
+    stand.save("recovery-empty");
+    let layout = stand.picker.pad_layout();
+    let groups = |stand: &Stand| ink(stand.scene.plane(), layout.words);
+    let mut before = groups(stand);
+    let digits = |group: &str| group.bytes().map(|digit| usize::from(digit - b'0')).collect::<Vec<_>>();
+    for (number, group) in key.iter().enumerate() {
+        stand.type_digits(&digits(group));
+        let _ = stand.scene.draw(&stand.picker.view(LATER + 2 * ARMING));
+        assert_ne!(groups(stand), before, "{}: group {number} is drawn", stand.name);
+        before = groups(stand);
+        if number == 3 {
+            stand.type_digits(&digits("000012"));
+            stand.save("recovery-mistyped");
+            for _ in 0..6 {
+                let back = layout.back;
+                assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, back), None);
+            }
+            stand.type_digits(&digits("00"));
+            stand.save("recovery-half");
+            for _ in 0..2 {
+                assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, layout.back), None);
+            }
+        }
+    }
+    stand.save("recovery-whole");
+    let words = layout.words;
+    let end = layout
+        .places
+        .iter()
+        .map(|key| key.y)
+        .filter(|y| *y >= words.bottom())
+        .min()
+        .unwrap_or(layout.cancel.y);
+    let below = Rect::from_edges(words.x, words.bottom() + 1, words.right(), end - 1);
+    if below.height > 0 {
+        assert_eq!(ink(stand.scene.plane(), below), 0, "{}: words on the buttons", stand.name);
+    }
+    assert_eq!(stand.go(), None);
+    stand.save("recovery-choose");
+    for action in [false, true] {
+        stand.type_digits(&[2, 4, 6, 8, 0, 2]);
+        assert_eq!(matches!(stand.go(), Some(Action::Recover { .. })), action);
+    }
+    stand.save("recovery-opening");
+    stand.not_opened(Cause::WrongRecoveryKey, "", None);
+    stand.save("card-another-key");
+    assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, layout.leave), None);
 }
 
 /// Labels and sentences of full length stay clear of the buttons.

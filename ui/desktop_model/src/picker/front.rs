@@ -90,6 +90,17 @@ impl Picker {
             Step::Open(pin) => {
                 self.front.as_ref().map(|front| Action::Open { zone: front.zone().to_owned(), pin })
             }
+            Step::Recover(key, pin) => {
+                let zone = self.front.as_ref()?.zone().to_owned();
+                Some(Action::Recover { zone, key, pin })
+            }
+            Step::AskKey => {
+                let front = self.front.take()?;
+                if self.zone_named(front.zone()).is_some_and(|zone| can_start(zone.phase)) {
+                    self.front.insert(front).recover(now, touch.seed);
+                }
+                None
+            }
             Step::Retry => {
                 let front = self.front.take()?;
                 let index = self.zones().iter().position(|zone| zone.name == front.zone())?;

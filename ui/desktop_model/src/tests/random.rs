@@ -172,6 +172,9 @@ fn pointer(
                 let busy = |view| matches!(view, Some(FrontView::Pad(pad)) if pad.busy.is_some());
                 prop_assert!(!busy(front) && busy(picker.view(now).front), "asked twice");
             }
+            (Action::Recover { key, .. }, Some(Target::Front(pad::Target::Go))) => {
+                prop_assert!(key.is_whole());
+            }
             (Action::Start { .. }, Some(Target::Front(pad::Target::Retry))) => {
                 prop_assert!(matches!(front, Some(FrontView::Card(_))));
             }
