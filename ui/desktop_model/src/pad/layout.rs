@@ -66,7 +66,9 @@ impl PadLayout {
         let Measures { band, frame, margin, gap } = measures;
         let band = Rect { x: 0, y: 0, width: display.width, height: band };
         let body = Rect::from_edges(0, band.bottom(), display.width, display.height).inset(frame + margin);
-        let tall = display.height * 2 >= display.width * 3;
+        // Beside words, keys of a narrow display would be narrower than a finger.
+        let narrow = body.width < scale.of(400) && display.height >= scale.of(480);
+        let tall = narrow || display.height * 2 >= display.width * 3;
         let (words, grid, cancel) = if tall { above(body, scale, gap) } else { beside(body, scale, gap) };
 
         let key = Size { width: (grid.width - 2 * gap) / 3, height: (grid.height - 3 * gap) / 4 };

@@ -535,6 +535,36 @@ fn the_unshuffled_pad_is_a_telephone() {
     }
 }
 
+/// The rules of the layout.
+fn check_layout(display: Size, scale: Scale) -> Result<(), TestCaseError> {
+    let (short, long) = (display.width.min(display.height), display.width.max(display.height));
+    let layout = PadLayout::new(display, scale);
+    let least = scale.of(if short >= scale.of(320) && long >= scale.of(480) { KEY } else { TARGET });
+    let (pad, card) = all_targets(&layout);
+    for (targets, words) in [(pad, layout.words), (card, layout.card)] {
+        prop_assert!(display.rect().encloses(words) && words.height >= scale.of(60), "{layout:?}");
+        prop_assert!(words.width >= scale.of(120), "{layout:?}");
+        for (index, rect) in targets.iter().enumerate() {
+            prop_assert!(display.rect().encloses(*rect), "{rect:?} of {layout:?}");
+            prop_assert!(rect.width >= least && rect.height >= least, "{rect:?} of {layout:?}");
+            prop_assert!(rect.intersection(layout.band).is_empty() && rect.intersection(words).is_empty());
+            for other in &targets[index + 1..] {
+                prop_assert!(rect.intersection(*other).is_empty(), "{rect:?} {other:?} of {layout:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn keys_are_as_wide_as_a_finger_on_displays_that_are_hardly_taller_than_wide() {
+    for width in 320..480 {
+        for height in [480, 500, 600, 719] {
+            check_layout(Size { width, height }, Scale::One).expect("the pad fits");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn property_the_pad_fits_any_display(
@@ -544,21 +574,6 @@ proptest! {
     ) {
         let display = Size { width, height };
         let scale = Scale::choose(display, millimetres.map(|(width, height)| Size { width, height }));
-        let layout = PadLayout::new(display, scale);
-        let (short, long) = (width.min(height), width.max(height));
-        let least = scale.of(if short >= scale.of(320) && long >= scale.of(480) { KEY } else { TARGET });
-        let (pad, card) = all_targets(&layout);
-        for (targets, words) in [(pad, layout.words), (card, layout.card)] {
-            prop_assert!(display.rect().encloses(words) && words.height >= scale.of(60), "{layout:?}");
-            prop_assert!(words.width >= scale.of(120), "{layout:?}");
-            for (index, rect) in targets.iter().enumerate() {
-                prop_assert!(display.rect().encloses(*rect), "{rect:?} of {layout:?}");
-                prop_assert!(rect.width >= least && rect.height >= least, "{rect:?} of {layout:?}");
-                prop_assert!(rect.intersection(layout.band).is_empty() && rect.intersection(words).is_empty());
-                for other in &targets[index + 1..] {
-                    prop_assert!(rect.intersection(*other).is_empty(), "{rect:?} {other:?} of {layout:?}");
-                }
-            }
-        }
+        check_layout(display, scale)?;
     }
 }
