@@ -154,7 +154,7 @@ pub(crate) struct Pad {
     order: Order,
     stage: Stage,
     typed: Digits,
-    /// While the recovery key opens the zone, until it is sent.
+    /// From the card's button until it is sent.
     key: Option<RecoveryKey>,
     remark: Remark,
     /// When it appeared in this form.
@@ -387,7 +387,6 @@ impl Pad {
 
     fn begin(&mut self, now: Millis, pin: PinLogin, shield: Shield) {
         self.typed.clear();
-        self.key = None;
         self.pin = Some(pin);
         self.remark = Remark::Nothing;
         self.stage = if pin.chosen { Stage::Enter } else { Stage::Choose };
@@ -401,7 +400,6 @@ impl Pad {
 
     fn show_card(&mut self, now: Millis, cause: Cause, reason: &str) {
         self.typed.clear();
-        self.key = None;
         self.stage = Stage::Card { cause, reason: reason.to_owned() };
         self.since = now;
         self.shield = Shield::Everything;

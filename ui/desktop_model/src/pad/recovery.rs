@@ -133,7 +133,6 @@ impl Pad {
     /// The card's user has the recovery key. The digits' places of the new PIN come from the seed, where the policy wants
     /// them to change.
     pub(crate) fn recover(&mut self, now: Millis, seed: u64) {
-        self.typed.clear();
         self.order = match self.pin {
             Some(pin) if pin.shuffle => Order::shuffled(seed),
             _ => Order::PLAIN,
@@ -152,7 +151,6 @@ impl Pad {
         if !self.key.as_ref().is_some_and(RecoveryKey::is_whole) {
             return Step::Stay;
         }
-        self.typed.clear();
         if self.pin.is_some() {
             self.stage = Stage::Choose;
             return Step::Stay;
