@@ -1,6 +1,6 @@
 //! Wire types of `zoned` to the model's types, and a PIN or a recovery key to its wire type.
 
-use control_api::{Cause, Factor, Login, Notice, Phase, Pin, State, Status, Tunnel, Zone};
+use control_api::{Cause, Factor, Login, Notice, Phase, Pin, Recovery, State, Status, Tunnel, Zone};
 use desktop_model::pad::recovery::{GROUP_DIGITS, GROUPS};
 use desktop_model::pad::{self, Digits, RecoveryKey};
 use desktop_model::status as model;
@@ -59,6 +59,11 @@ pub fn status(status: Status) -> model::Status {
         demo: status.demo,
         uplink: model::Uplink { carrier: status.uplink.carrier, address: status.uplink.address },
         zones: status.zones.into_iter().take(MOST).map(zone).collect(),
+        recovery: match status.recovery {
+            Recovery::None => model::Recovery::None,
+            Recovery::Shown => model::Recovery::Shown,
+            Recovery::Noted => model::Recovery::Noted,
+        },
         notices: status.notices.into_iter().rev().take(MOST).rev().map(notice).collect(),
     }
 }

@@ -16,7 +16,9 @@ use slint::{Color, ComponentHandle, Model, ModelRc, PhysicalSize, SharedString, 
 
 use crate::clock;
 use crate::plane::Plane;
+use code::Code;
 
+mod code;
 mod front;
 
 #[expect(
@@ -42,6 +44,7 @@ pub struct Scene {
     tiles: Rc<VecModel<generated::Tile>>,
     keys: Rc<VecModel<generated::Key>>,
     groups: Rc<VecModel<generated::Group>>,
+    code: Code,
     plane: Plane,
 }
 
@@ -81,7 +84,8 @@ impl Scene {
         let groups = Rc::new(VecModel::default());
         ui.set_groups(ModelRc::from(Rc::clone(&groups)));
         ui.show().map_err(|error| SceneError(error.to_string()))?;
-        let mut scene = Self { window, ui, tiles, keys, groups, plane: Plane::new(size) };
+        let mut scene =
+            Self { window, ui, tiles, keys, groups, code: Code::default(), plane: Plane::new(size) };
         scene.resize(size);
         Ok(scene)
     }
@@ -116,7 +120,7 @@ impl Scene {
         damage
     }
 
-    fn show(&self, view: &View) {
+    fn show(&mut self, view: &View) {
         let ui = &self.ui;
         ui.set_scale(scale(view));
         ui.set_empty(words(view.empty.as_deref().unwrap_or_default()));
@@ -131,6 +135,7 @@ impl Scene {
         let (front, keys) = front::data(view.front.as_ref());
         ui.set_front(front);
         show_rows(&self.keys, keys);
+        self.code.show(&self.ui, view.front.as_ref());
         show_rows(&self.groups, front::groups(view.front.as_ref()));
     }
 
@@ -143,6 +148,7 @@ impl Scene {
         ui.set_notice_subject(words(&bar.subject));
         ui.set_notice_text(words(&bar.text));
         ui.set_notice_level(level(bar.level));
+        ui.set_notice_pressed(bar.pressed);
         ui.set_dismiss(button(bar.dismiss, bar.dismiss_pressed));
         ui.set_previous(button(bar.pages.as_ref().map(|pages| pages.previous), false));
         ui.set_next(button(bar.pages.as_ref().map(|pages| pages.next), false));

@@ -25,6 +25,7 @@ use crate::status::{Colour, Login, PinLogin, Zone};
 mod cards;
 mod digits;
 mod layout;
+pub mod making;
 pub mod recovery;
 mod render;
 

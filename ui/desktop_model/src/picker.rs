@@ -9,12 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::geometry::{Point, Rect, Size};
 use crate::layout::Layout;
+use crate::pad::making::Making;
 use crate::pad::{self, Digits, Pad, RecoveryKey};
 use crate::pointer::{Contact, PointerEvent, Stage};
 use crate::scale::Scale;
 use crate::status::{Login, Phase, Status, Zone};
 
 mod front;
+mod recovery;
 mod render;
 
 /// Milliseconds on a clock that never goes back.
@@ -57,6 +59,13 @@ pub enum Action {
         /// The zone's new PIN; empty where it asks for none.
         pin: Digits,
     },
+    /// Make a recovery key.
+    NewRecoveryKey,
+    /// It was written down.
+    NoteRecoveryKey {
+        /// The key, whole.
+        key: RecoveryKey,
+    },
     /// Let a paused zone go on.
     Resume {
         /// Its name.
@@ -94,6 +103,8 @@ pub enum Target {
     Keep(usize),
     /// The notice's dismiss button.
     Dismiss,
+    /// The line that offers to make a recovery key.
+    Recovery,
     /// To the previous page.
     Previous,
     /// To the next page.
@@ -149,6 +160,7 @@ pub struct Picker {
     question: Option<Question>,
     press: Option<Press>,
     front: Option<Pad>,
+    making: Option<Making>,
     own_notice: Option<OwnNotice>,
     dismissed: BTreeSet<u64>,
     unix_seconds: u64,
@@ -167,6 +179,7 @@ impl Picker {
             question: None,
             press: None,
             front: None,
+            making: None,
             own_notice: None,
             dismissed: BTreeSet::new(),
             unix_seconds: 0,
@@ -186,6 +199,9 @@ impl Picker {
         if let Some(front) = &mut self.front {
             front.display_changed();
         }
+        if let Some(making) = &mut self.making {
+            making.display_changed();
+        }
         self.layout = Layout::new(display, scale, self.zones().len(), self.layout.page);
     }
 
@@ -203,6 +219,7 @@ impl Picker {
             self.pending.clear();
         }
         self.front.take_if(|front| !front.set_link(link));
+        self.making.take_if(|making| !making.set_link(link));
         if matches!(link, Link::Connecting | Link::Lost) {
             // A restarted zoned counts its notices from the start again.
             self.dismissed.clear();
@@ -261,7 +278,8 @@ impl Picker {
         self.question = self.question.filter(|question| now < question.since.saturating_add(QUESTION));
         self.moved.retain(|_, moved| now < moved.saturating_add(MOVING));
         self.pending.retain(|_, pending| now < pending.until);
-        if self.front.take_if(|front| front.is_idle(now)).is_some() {
+        let making = self.making.take_if(|making| making.is_idle(now)).is_some();
+        if making || self.front.take_if(|front| front.is_idle(now)).is_some() {
             self.press = None;
         }
     }
@@ -278,7 +296,8 @@ impl Picker {
         let busy = self.link == Link::Up && self.zones().iter().any(|zone| self.is_busy(zone));
         let beat = busy.then(|| (now / BEAT + 1) * BEAT);
         let front = self.front.as_ref().and_then(|front| front.deadline(now));
-        [question, moved, pending, beat, front].into_iter().flatten().min()
+        let making = self.making.as_ref().and_then(|making| making.deadline(now));
+        [question, moved, pending, beat, front, making].into_iter().flatten().min()
     }
 
     /// A contact did something; the answer is what the user asked for by it. The seed is fresh randomness: it
@@ -329,6 +348,11 @@ impl Picker {
     #[must_use]
     pub fn targets(&self) -> Vec<(Rect, Target)> {
         let layout = &self.layout;
+        let making =
+            self.making.as_ref().map(|making| making.targets(&self.pad_layout(), self.link == Link::Up));
+        if let Some(targets) = making {
+            return targets.into_iter().map(|(rect, target)| (rect, Target::Front(target))).collect();
+        }
         if let Some(front) = &self.front {
             let targets = front.targets(&self.pad_layout(), self.link == Link::Up);
             return targets.into_iter().map(|(rect, target)| (rect, Target::Front(target))).collect();
@@ -345,6 +369,8 @@ impl Picker {
         }
         if self.shown_notice().is_some() {
             targets.push((layout.dismiss, Target::Dismiss));
+        } else if self.offers_key() {
+            targets.push((layout.notice, Target::Recovery));
         }
         targets.extend(layout.previous.map(|rect| (rect, Target::Previous)));
         targets.extend(layout.next.map(|rect| (rect, Target::Next)));
@@ -362,6 +388,10 @@ impl Picker {
             }
             Target::Dismiss => {
                 self.dismiss();
+                None
+            }
+            Target::Recovery => {
+                self.offer_key(now);
                 None
             }
             Target::Previous => {

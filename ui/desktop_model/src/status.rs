@@ -11,8 +11,22 @@ pub struct Status {
     pub uplink: Uplink,
     /// Zones in the policy's order.
     pub zones: Vec<Zone>,
+    /// Whether there is a recovery key.
+    pub recovery: Recovery,
     /// What went wrong lately, newest last.
     pub notices: Vec<Notice>,
+}
+
+/// Whether there is a recovery key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recovery {
+    /// There is none.
+    #[default]
+    None,
+    /// One was shown, and nobody has said that it was written down.
+    Shown,
+    /// It was written down.
+    Noted,
 }
 
 /// The NIC.

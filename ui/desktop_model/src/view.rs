@@ -2,7 +2,7 @@
 
 use crate::geometry::{Rect, Size};
 use crate::pad::recovery::{GROUP_DIGITS, GroupState};
-use crate::pad::{CardSign, Digits};
+use crate::pad::{CardSign, Digits, RecoveryKey};
 use crate::scale::Scale;
 
 /// The whole picker.
@@ -146,6 +146,8 @@ pub struct BarView {
     pub dismiss: Option<Rect>,
     /// The dismiss button is being touched.
     pub dismiss_pressed: bool,
+    /// The words are being touched.
+    pub pressed: bool,
     /// Page buttons and "1/2" when there are several pages.
     pub pages: Option<PagesView>,
 }
@@ -170,6 +172,8 @@ pub enum FrontView {
     Pad(PadView),
     /// Why a zone was not opened.
     Card(CardView),
+    /// A new recovery key.
+    Made(MadeView),
 }
 
 /// The PIN pad. It says how many digits of a PIN were typed, never which.
@@ -191,6 +195,8 @@ pub struct PadView {
     pub needed: usize,
     /// So many were typed.
     pub typed: usize,
+    /// The colour of the key that goes on.
+    pub onward_rgb: [u8; 3],
     /// In place of dots, the groups of a recovery key in clear; empty for a PIN.
     pub groups: Vec<GroupView>,
     /// In place of dots while the PIN is checked: which of the three dots of [`Symbol::Busy`] is bright.
@@ -236,6 +242,43 @@ pub struct CardView {
     pub leave: ButtonView,
     /// Tries once more or asks for the recovery key; absent where neither helps, or not now.
     pub onward: Option<ButtonView>,
+    /// That button's colour.
+    pub onward_rgb: [u8; 3],
+}
+
+/// A new recovery key, to be written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeView {
+    /// Width of the frame.
+    pub frame: i32,
+    /// The band.
+    pub band: Rect,
+    /// Their colour.
+    pub rgb: [u8; 3],
+    /// The colour of the button that goes on.
+    pub onward_rgb: [u8; 3],
+    /// What it is about.
+    pub label: String,
+    /// Where headline and message are, above and below the rest.
+    pub words: Rect,
+    /// What to do.
+    pub headline: String,
+    /// While `zoned` is waited for: which of the three dots of [`Symbol::Busy`] is bright.
+    pub busy: Option<u8>,
+    /// The sentence at the end; may be empty.
+    pub message: String,
+    /// The key in digits; empty while there is none.
+    pub groups: Vec<GroupView>,
+    /// Where they are.
+    pub groups_at: Rect,
+    /// The key as a QR code.
+    pub code: Option<RecoveryKey>,
+    /// Where that is, with its quiet zone: a square.
+    pub code_at: Rect,
+    /// Closes it.
+    pub leave: ButtonView,
+    /// It was written down.
+    pub written: Option<ButtonView>,
 }
 
 /// A group of a recovery key.

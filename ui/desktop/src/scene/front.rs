@@ -2,7 +2,7 @@
 
 use desktop_model::pad::CardSign;
 use desktop_model::pad::recovery::GroupState;
-use desktop_model::view::{ButtonView, CardView, FrontView, GroupView, KeyView, PadView};
+use desktop_model::view::{ButtonView, CardView, FrontView, GroupView, KeyView, MadeView, PadView};
 use slint::Color;
 
 use super::{generated, length, level, words};
@@ -22,12 +22,17 @@ pub(super) fn data(view: Option<&FrontView>) -> (generated::Front, Vec<generated
         None => (generated::Front::default(), Vec::new()),
         Some(FrontView::Pad(pad)) => (pad_data(pad), pad_keys(pad)),
         Some(FrontView::Card(card)) => (card_data(card), card_keys(card)),
+        Some(FrontView::Made(made)) => (made_data(made), made_keys(made)),
     }
 }
 
 /// The groups of a recovery key.
 pub(super) fn groups(view: Option<&FrontView>) -> Vec<generated::Group> {
-    let Some(FrontView::Pad(pad)) = view else { return Vec::new() };
+    let groups = match view {
+        Some(FrontView::Pad(pad)) => &pad.groups,
+        Some(FrontView::Made(made)) => &made.groups,
+        Some(FrontView::Card(_)) | None => return Vec::new(),
+    };
     let group = |group: &GroupView| generated::Group {
         digits: group.digits.characters().collect(),
         state: match group.state {
@@ -37,17 +42,17 @@ pub(super) fn groups(view: Option<&FrontView>) -> Vec<generated::Group> {
             GroupState::Mistyped => 3,
         },
     };
-    pad.groups.iter().map(group).collect()
+    groups.iter().map(group).collect()
 }
 
 fn pad_data(pad: &PadView) -> generated::Front {
-    let [red, green, blue] = pad.rgb;
     let above = pad.places.iter().all(|key| key.button.rect.y >= pad.words.bottom());
     generated::Front {
         kind: 1,
         frame: length(pad.frame),
         band: length(pad.band.height),
-        colour: Color::from_rgb_u8(red, green, blue),
+        colour: colour(pad.rgb),
+        onward: colour(pad.onward_rgb),
         label: words(&pad.label),
         x: length(pad.words.x),
         y: length(pad.words.y),
@@ -65,12 +70,12 @@ fn pad_data(pad: &PadView) -> generated::Front {
 }
 
 fn card_data(card: &CardView) -> generated::Front {
-    let [red, green, blue] = card.rgb;
     generated::Front {
         kind: 2,
         frame: length(card.frame),
         band: length(card.band.height),
-        colour: Color::from_rgb_u8(red, green, blue),
+        colour: colour(card.rgb),
+        onward: colour(card.onward_rgb),
         label: words(&card.label),
         x: length(card.words.x),
         y: length(card.words.y),
@@ -87,6 +92,43 @@ fn card_data(card: &CardView) -> generated::Front {
         advice: words(&card.advice),
         ..generated::Front::default()
     }
+}
+
+fn made_data(made: &MadeView) -> generated::Front {
+    let groups = made.groups_at;
+    generated::Front {
+        kind: 3,
+        frame: length(made.frame),
+        band: length(made.band.height),
+        colour: colour(made.rgb),
+        onward: colour(made.onward_rgb),
+        label: words(&made.label),
+        x: length(made.words.x),
+        y: length(made.words.y),
+        width: length(made.words.width),
+        height: length(made.words.height),
+        headline: words(&made.headline),
+        message: words(&made.message),
+        busy: made.busy.map_or(-1, i32::from),
+        groups_x: length(groups.x),
+        groups_y: length(groups.y),
+        groups_width: length(groups.width),
+        groups_height: length(groups.height),
+        code_x: length(made.code_at.x),
+        code_y: length(made.code_at.y),
+        code_side: length(made.code_at.width),
+        ..generated::Front::default()
+    }
+}
+
+fn colour([red, green, blue]: [u8; 3]) -> Color {
+    Color::from_rgb_u8(red, green, blue)
+}
+
+fn made_keys(made: &MadeView) -> Vec<generated::Key> {
+    let mut keys = vec![button(&made.leave, Kind::Quiet)];
+    keys.extend(made.written.as_ref().map(|written| button(written, Kind::Onward)));
+    keys
 }
 
 fn pad_keys(pad: &PadView) -> Vec<generated::Key> {

@@ -60,6 +60,21 @@ impl RecoveryKey {
         self.0.clear();
     }
 
+    /// Leaves nothing behind.
+    pub(super) fn take(&mut self) -> Self {
+        Self(self.0.take())
+    }
+
+    /// Reads a key as it is written; `None`: it is none.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let mut key = Self::default();
+        for digit in text.bytes().filter(|byte| *byte != b'-') {
+            key.push(digit.checked_sub(b'0').filter(|digit| *digit < 10)?);
+        }
+        (key.is_whole() && key.characters().eq(text.chars())).then_some(key)
+    }
+
     /// Digits so far.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -90,7 +105,8 @@ impl RecoveryKey {
         self.mistyped().unwrap_or((self.count() / GROUP_DIGITS).min(GROUPS - 1))
     }
 
-    fn digits(&self, group: usize) -> &[u8] {
+    /// The digits of a group, as far as they were typed.
+    pub(super) fn digits(&self, group: usize) -> &[u8] {
         self.0.typed().chunks(GROUP_DIGITS).nth(group).unwrap_or_default()
     }
 
@@ -105,14 +121,16 @@ impl RecoveryKey {
 
     /// The groups as they are shown.
     pub(super) fn views(&self) -> Vec<GroupView> {
-        let view = |group| {
-            let mut digits = Digits::default();
-            for digit in self.digits(group) {
-                digits.push(*digit);
-            }
-            GroupView { digits, state: self.state(group) }
-        };
-        (0..GROUPS).map(view).collect()
+        (0..GROUPS).map(|group| GroupView { digits: self.group(group), state: self.state(group) }).collect()
+    }
+
+    /// A group, for who shows it.
+    pub(super) fn group(&self, group: usize) -> Digits<GROUP_DIGITS> {
+        let mut digits = Digits::default();
+        for digit in self.digits(group) {
+            digits.push(*digit);
+        }
+        digits
     }
 }
 

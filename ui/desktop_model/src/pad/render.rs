@@ -42,6 +42,7 @@ impl Pad {
                 reason: text::ascii(reason, SENTENCE),
                 advice: words.advice.to_owned(),
                 leave: button(layout.leave, "Back", Target::Leave),
+                onward_rgb: self.colour.rgb(),
                 onward: words
                     .onward
                     .filter(|_| online)
@@ -78,6 +79,7 @@ impl Pad {
             label,
             needed: FEWEST_DIGITS,
             typed,
+            onward_rgb: self.colour.rgb(),
             groups,
             busy: busy.then(|| u8::try_from(now / BEAT % 3).unwrap_or_default()),
             message,

@@ -35,6 +35,7 @@ impl Picker {
         match &mut self.front {
             Some(front) if front.is_busy() && front.zone() == why.zone => front.not_opened(now, why),
             Some(_) => self.notice(&why.zone, &why.reason),
+            None if self.making.is_some() => self.notice(&why.zone, &why.reason),
             None => {
                 let Some(zone) = self.zone_named(&why.zone) else {
                     return self.notice(&why.zone, &why.reason);
@@ -53,26 +54,36 @@ impl Picker {
             .as_ref()
             .filter(|press| press.inside)
             .and_then(|press| if let Target::Front(target) = press.target { Some(target) } else { None });
+        if let Some(making) = &self.making {
+            let online = self.link == Link::Up;
+            return Some(making.view(now, &self.pad_layout(), self.layout.scale, pressed, online));
+        }
         let front = self.front.as_ref()?;
         Some(front.view(now, &self.pad_layout(), pressed, self.link == Link::Up))
     }
 
     /// A finger came down while another one is on a digit: who types fast lifts the first after the second.
     pub(super) fn front_down(&mut self, now: Millis, at: Point) {
-        let Some(front) = &mut self.front else { return };
-        front.touched(now);
+        match (&mut self.making, &mut self.front) {
+            (Some(making), _) => making.touched(now),
+            (None, Some(front)) => front.touched(now),
+            (None, None) => return,
+        }
         let is_place = |target: Target| matches!(target, Target::Front(pad::Target::Place(_)));
         if self.target_at(at).is_some_and(is_place)
             && let Some(first) = self.press.take_if(|press| press.inside && is_place(press.target))
-            && let (Target::Front(target), Some(front)) = (first.target, &mut self.front)
+            && let Target::Front(target) = first.target
         {
             // A digit asks for nothing.
-            let _ = front.touch(now, target);
+            let _ = self.touch_front(now, target, Touch { at, seed: 0 });
         }
     }
 
     /// Whether a touch that begins here and now may have been meant for what was there before.
     pub(super) fn is_shielded(&self, now: Millis, at: Point) -> bool {
+        if let Some(making) = &self.making {
+            return making.is_shielded(now);
+        }
         match self.front.as_ref().map(|front| front.shield(now)) {
             None | Some(Shield::Nothing) => false,
             Some(Shield::At(place)) => self.target_at(place) == self.target_at(at),
@@ -81,6 +92,9 @@ impl Picker {
     }
 
     pub(super) fn touch_front(&mut self, now: Millis, target: pad::Target, touch: Touch) -> Option<Action> {
+        if self.making.is_some() {
+            return self.touch_making(now, target, touch);
+        }
         match self.front.as_mut()?.touch(now, target) {
             Step::Stay => None,
             Step::Close => {

@@ -162,7 +162,7 @@ impl Picker {
         });
         let dismiss = notice.is_some().then_some(layout.dismiss);
         let level = if notice.is_some() { Level::Bad } else { Level::Quiet };
-        let (subject, text) = notice.unwrap_or_else(|| (String::new(), "No notices".to_owned()));
+        let (subject, text) = notice.unwrap_or_else(|| (String::new(), self.quiet_words().to_owned()));
         BarView {
             rect: layout.bar,
             notice: layout.notice,
@@ -171,8 +171,13 @@ impl Picker {
             level,
             dismiss,
             dismiss_pressed: self.is_pressed(Target::Dismiss),
+            pressed: self.is_pressed(Target::Recovery),
             pages,
         }
+    }
+
+    fn quiet_words(&self) -> &'static str {
+        if self.offers_key() { "No recovery key: touch to make one" } else { "No notices" }
     }
 
     fn is_pressed(&self, target: Target) -> bool {
