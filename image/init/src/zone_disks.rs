@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use anyhow::Context;
 use init_protocol::MAX_ZONES;
 use jail::crypt::{CryptDisk, Key};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::mounts;
 
@@ -25,6 +25,8 @@ const MIB: u64 = 1024 * 1024;
 /// The agent takes a disk that begins with so many zero bytes for one that was never used; through a key, an empty file
 /// reads as noise.
 const BLANK: usize = 128 * 1024;
+/// Writes past the page cache come from whole pages.
+const ALIGNMENT: usize = 4096;
 
 /// The disks by slot.
 #[derive(Debug, Default)]
@@ -68,9 +70,7 @@ impl ZoneDisks {
         let (disk, device) = made.context("make the disk")?;
         let mut device = File::from(device);
         if unused {
-            device.write_all(&vec![0; BLANK]).context("begin it with zeros")?;
-            device.sync_data().context("begin it with zeros")?;
-            device.rewind().context("begin it with zeros")?;
+            begin(&mut device).context("begin it with zeros")?;
         }
         self.open.insert(slot, disk);
         Ok(device.into())
@@ -85,6 +85,19 @@ impl ZoneDisks {
     pub(crate) fn close(&mut self, slot: u8) -> bool {
         self.open.remove(&slot).is_some()
     }
+}
+
+/// Makes a disk a blank one. Not by the page cache: the kernel charges what is written back from there to the control group that was
+/// the first to write, and that has to be the zone's.
+fn begin(device: &mut File) -> std::io::Result<()> {
+    let space = vec![0; BLANK + ALIGNMENT];
+    let zeros = space.get(space.as_ptr().align_offset(ALIGNMENT)..).and_then(|space| space.get(..BLANK));
+    let flags = fcntl_getfl(&*device)?;
+    fcntl_setfl(&*device, flags | OFlags::DIRECT)?;
+    device.write_all(zeros.unwrap_or_default())?;
+    fcntl_setfl(&*device, flags)?;
+    device.sync_data()?;
+    device.rewind()
 }
 
 /// A file without a name on the data disk.

@@ -26,7 +26,7 @@ pub mod zones;
 pub use command_line::{Pointer, QemuProgram, Screen};
 pub use machine::{BootError, Machine, MachineConfig};
 pub use picture::{Colour, Picture};
-pub use tpm::TpmConfig;
+pub use tpm::{TpmConfig, commands as tpm_commands};
 
 use std::time::{Duration, Instant};
 

@@ -16,6 +16,25 @@ pub struct TpmConfig {
     pub root: PathBuf,
     /// Where its state is kept between two machines; `None`: it is forgotten with the machine.
     pub state: Option<PathBuf>,
+    /// Where it writes what it is told and what it answers, for [`commands`].
+    pub log: Option<PathBuf>,
+}
+
+/// The codes of the commands that a TPM's log tells of, oldest first (TPM 2.0 Library, Part 2, 6.5.2).
+#[must_use]
+pub fn commands(log: &str) -> Vec<u32> {
+    let mut lines = log.lines();
+    let mut codes = Vec::new();
+    while let Some(line) = lines.next() {
+        if !line.trim_start().starts_with("SWTPM_IO_Read:") {
+            continue;
+        }
+        // Tag, size and code, ten bytes of hexadecimal, stand in the first line.
+        let bytes: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
+        let code = bytes.get(6..10).map(<[&str]>::concat);
+        codes.extend(code.and_then(|code| u32::from_str_radix(&code, 16).ok()));
+    }
+    codes
 }
 
 /// A running swtpm.
@@ -41,18 +60,22 @@ impl Tpm {
             word
         };
         // With --daemon it goes on in the background as soon as it listens; absolute paths are all it needs.
-        let status = Command::new(config.root.join("lib64/ld-linux-x86-64.so.2"))
+        let mut command = Command::new(config.root.join("lib64/ld-linux-x86-64.so.2"));
+        command
             .arg("--library-path")
             .arg(paths)
             .arg(config.root.join("usr/bin/swtpm"))
             .args(["socket", "--tpm2", "--daemon", "--terminate", "--tpmstate"])
             .arg(option("dir=", &std::path::absolute(state)?))
             .arg("--ctrl")
-            .arg(option("type=unixio,path=", &std::path::absolute(&socket)?))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()?;
+            .arg(option("type=unixio,path=", &std::path::absolute(&socket)?));
+        if let Some(log) = &config.log {
+            let mut word = option("level=20,file=", &std::path::absolute(log)?);
+            word.push(",truncate");
+            command.arg("--log").arg(word);
+        }
+        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let status = quiet.status()?;
         if status.success() { Ok(Self { socket }) } else { Err(io::Error::other(format!("swtpm: {status}"))) }
     }
 }
@@ -61,5 +84,20 @@ impl Drop for Tpm {
     fn drop(&mut self) {
         // It ends with its first client. If QEMU never came, this is the one.
         let _gone = UnixStream::connect(&self.socket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_read_from_a_log() {
+        // Two commands and an answer, as swtpm 0.7 writes them.
+        let log = " Ctrl Cmd: length 4\n 00 00 00 01 \n SWTPM_IO_Read: length 12\n 80 01 00 00 00 0C 00 00 01 7B 00 08 \n \
+                   SWTPM_IO_Write: length 12\n 80 01 00 00 00 0C 00 00 00 00 00 00 \n SWTPM_IO_Read: length 10\n \
+                   80 01 00 00 00 0A 00 00 01 44 \n";
+        assert_eq!(commands(log), [0x17B, 0x144]);
+        assert!(commands("SWTPM_IO_Read: length 3\n 80 01 00").is_empty());
     }
 }

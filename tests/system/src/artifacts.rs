@@ -67,7 +67,7 @@ impl Artifacts {
     /// A TPM that has never been used.
     #[must_use]
     pub fn tpm(&self) -> TpmConfig {
-        TpmConfig { root: self.tools(), state: None }
+        TpmConfig { root: self.tools(), state: None, log: None }
     }
 
     /// A TPM that has never been used, whose state several machines share, one after the other.
@@ -79,7 +79,7 @@ impl Artifacts {
         if state.exists() {
             std::fs::remove_dir_all(&state).with_context(|| format!("remove {}", state.display()))?;
         }
-        Ok(TpmConfig { root: self.tools(), state: Some(state) })
+        Ok(TpmConfig { root: self.tools(), state: Some(state), log: None })
     }
 
     /// The host's kernel.

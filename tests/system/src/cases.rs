@@ -26,6 +26,7 @@ mod shared_disk;
 mod shutdown;
 mod templates;
 mod tpm;
+mod tpm_attacks;
 mod trusted;
 mod tunnels;
 mod zones;
@@ -62,6 +63,8 @@ pub const ALL: &[Test] = &[
     Test { name: "silent_gateway_is_named", kind: System, run: tunnels::silent_gateway },
     Test { name: "tpm_of_a_zone_holds_what_was_measured", kind: System, run: tpm::holds_what_was_measured },
     Test { name: "killed_tpm_ends_its_zone_and_no_other", kind: System, run: tpm::killed },
+    Test { name: "guest_that_destroys_its_tpm_finds_its_disk", kind: Attack, run: tpm_attacks::destroyed },
+    Test { name: "malformed_tpm_commands_harm_nobody", kind: Attack, run: tpm_attacks::survives },
     Test { name: "killed_keeper_leaves_zones_and_their_tpms", kind: System, run: tpm::keeper_killed },
     Test { name: "a_disk_opens_with_its_own_tpm_only", kind: Attack, run: trusted::own_tpm_only },
     Test { name: "a_tunnels_key_is_made_on_the_machine_and_stays", kind: System, run: tunnels::own_key },

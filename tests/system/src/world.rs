@@ -237,6 +237,25 @@ pub fn rectangle(rect: Rect) -> anyhow::Result<Rectangle> {
 /// For how long a tile does not change before it counts as still: longer than zoned coalesces its news.
 const STILL: Duration = Duration::from_secs(1);
 
+/// Waits until nothing has moved for a while in a part of the screen.
+///
+/// # Errors
+/// It never stands still.
+pub fn wait_until_still(machine: &Machine, name: &str, part: Rectangle) -> anyhow::Result<()> {
+    let (mut last, mut since) = (Vec::new(), Instant::now());
+    machine.look_until(name, "a picture that stands still", machine.within(SOON), |picture| {
+        let pixels = (part.y..part.y + part.height)
+            .flat_map(|y| (part.x..part.x + part.width).map(move |x| (x, y)))
+            .map(|(x, y)| picture.at(x, y))
+            .collect();
+        if pixels != last {
+            (last, since) = (pixels, Instant::now());
+        }
+        since.elapsed() >= STILL
+    })?;
+    Ok(())
+}
+
 /// Touches the middle of a zone's tile, once the tile shows the zone's last state and nothing moves in it: what
 /// a touch means depends on what the user sees.
 ///
@@ -246,17 +265,7 @@ pub fn touch_tile(machine: &Machine, zone: &str) -> anyhow::Result<()> {
     let layout = layout(machine)?;
     let tile = layout.tiles.get(slot(zone)?).context("the zone's tile is not on the first page")?;
     let tile = rectangle(*tile)?;
-    let (mut last, mut since) = (Vec::new(), Instant::now());
-    machine.look_until("tile-to-touch", "a tile that stands still", machine.within(SOON), |picture| {
-        let pixels = (tile.y..tile.y + tile.height)
-            .flat_map(|y| (tile.x..tile.x + tile.width).map(move |x| (x, y)))
-            .map(|(x, y)| picture.at(x, y))
-            .collect();
-        if pixels != last {
-            (last, since) = (pixels, Instant::now());
-        }
-        since.elapsed() >= STILL
-    })?;
+    wait_until_still(machine, "tile-to-touch", tile)?;
     machine.tap(tile.x + tile.width / 2, tile.y + tile.height / 2).context("touch the tile")?;
     Ok(())
 }

@@ -15,6 +15,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
+use zeroize::{Zeroize, Zeroizing};
+
 use crate::Status;
 use crate::wire::{Call, CallError, Frames, MAX_REPLY, Method, Reply, WireError};
 
@@ -65,7 +67,12 @@ impl Client {
     /// # Errors
     /// [`ClientError`]: the connection is broken.
     pub fn begin(&mut self, method: Method) -> Result<(), ClientError> {
-        self.unsent.extend_from_slice(&Call::new(method).encode());
+        let call = Call::new(method).encode();
+        // Growing would leave a copy behind.
+        if self.unsent.is_empty() {
+            self.unsent.reserve_exact(call.len());
+        }
+        self.unsent.extend_from_slice(&call);
         self.flush()
     }
 
@@ -85,6 +92,10 @@ impl Client {
                 Ok(0) => return Err(ClientError::Closed),
                 Ok(written) => {
                     self.unsent.drain(..written);
+                    if self.unsent.is_empty() {
+                        // With what lies behind its end.
+                        self.unsent.zeroize();
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -101,12 +112,12 @@ impl Client {
     /// [`ClientError`]: the connection is broken. Replies that came before the break are returned first.
     pub fn read_events(&mut self) -> Result<Vec<Reply>, ClientError> {
         let mut replies = Vec::new();
-        let mut bytes = [0_u8; 16 * 1024];
+        let mut bytes = Zeroizing::new([0_u8; 16 * 1024]);
         loop {
             while let Some(frame) = self.frames.next_frame().map_err(ClientError::Wire)? {
                 replies.push(Reply::decode(&frame).map_err(ClientError::Wire)?.0);
             }
-            match self.stream.read(&mut bytes) {
+            match self.stream.read(&mut bytes[..]) {
                 Ok(0) if replies.is_empty() => return Err(ClientError::Closed),
                 Ok(0) => return Ok(replies),
                 Ok(count) => self.frames.push(bytes.get(..count).unwrap_or_default()),

@@ -172,7 +172,7 @@ fn a_stream_is_cut_at_any_place_and_bounded() {
     bytes.extend_from_slice(&Call::new(Method::PowerOff).encode());
     let mut frames = Frames::new(256);
     let mut calls = Vec::new();
-    for byte in bytes {
+    for byte in bytes.iter().copied() {
         frames.push(&[byte]);
         while let Some(frame) = frames.next_frame().unwrap() {
             calls.push(Call::decode(&frame).unwrap().unwrap().method);
@@ -210,7 +210,7 @@ fn the_client_calls_monitors_and_notices_the_end() {
         let (mut calls, _) = listener.accept().unwrap();
         let mut bytes = [0_u8; 1024];
         let count = calls.read(&mut bytes).unwrap();
-        assert_eq!(bytes[..count], Call::new(Method::Start("nowhere".into())).encode());
+        assert_eq!(bytes[..count], Call::new(Method::Start("nowhere".into())).encode()[..]);
         let reply = Reply::Error(CallError::UnknownZone("nowhere".into())).encode(Continues::No);
         let (first, second) = reply.split_at(7);
         calls.write_all(first).unwrap();

@@ -1,10 +1,14 @@
 //! Calls and replies as bytes: JSON objects that end with a zero byte (Varlink, "Protocol").
 //!
+//! Calls with a PIN or a recovery key, and the reply with one, are written and read without a copy that is not wiped.
+//!
 //! [`Frames`] cuts a stream into messages and never holds more than its limit; [`Call`] and [`Reply`] are
 //! the messages. Both ends use them; nothing here touches a socket.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
 
 use crate::{AuditPage, Cause, CheckResult, INTERFACE, Pin, Status};
 
@@ -156,21 +160,50 @@ pub enum WireError {
     Malformed(#[source] serde_json::Error),
 }
 
-#[derive(Serialize, Deserialize)]
-struct RawCall {
+#[derive(Deserialize)]
+struct HeardCall<'a> {
     method: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    parameters: Option<Value>,
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(borrow, default)]
+    parameters: Option<&'a RawValue>,
+    #[serde(default)]
     more: bool,
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default)]
     oneway: bool,
 }
 
+#[derive(Serialize)]
+struct RawCall<'a, P> {
+    method: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<P>,
+    #[serde(skip_serializing_if = "is_false")]
+    more: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    oneway: bool,
+}
+
+/// The parameters of the reply with a secret.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyAlone {
+    key: Pin,
+}
+
+/// Parameters of the calls with secrets; each has those that it needs.
 #[derive(Serialize, Deserialize)]
-struct RawReply {
+struct Secrets {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    parameters: Option<Value>,
+    zone: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<Pin>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pin: Option<Pin>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RawReply<P> {
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    parameters: Option<P>,
     #[serde(default, skip_serializing_if = "is_false")]
     continues: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -191,20 +224,22 @@ impl Call {
 
     /// The bytes of this call, with their end.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        if let Some((method, secrets)) = secrets(&self.method) {
+            return terminated(&RawCall {
+                method,
+                parameters: Some(secrets),
+                more: self.more,
+                oneway: self.oneway,
+            });
+        }
         let (name, parameters) = match &self.method {
             Method::Status => ("org.bulkhead.Zones.Status", None),
             Method::Monitor => ("org.bulkhead.Zones.Monitor", None),
             Method::Start(zone) => ("org.bulkhead.Zones.Start", Some(json!({ "zone": zone }))),
-            Method::Open { zone, pin } => {
-                ("org.bulkhead.Zones.Open", Some(json!({ "zone": zone, "pin": pin })))
-            }
-            Method::Recover { zone, key, pin } => {
-                ("org.bulkhead.Zones.Recover", Some(json!({ "zone": zone, "key": key, "pin": pin })))
-            }
             Method::NewRecoveryKey => ("org.bulkhead.Zones.NewRecoveryKey", None),
-            Method::NoteRecoveryKey(key) => {
-                ("org.bulkhead.Zones.NoteRecoveryKey", Some(json!({ "key": key })))
+            Method::Open { .. } | Method::Recover { .. } | Method::NoteRecoveryKey(_) => {
+                unreachable!("calls with secrets were written above")
             }
             Method::Stop(zone) => ("org.bulkhead.Zones.Stop", Some(json!({ "zone": zone }))),
             Method::Kill(zone) => ("org.bulkhead.Zones.Kill", Some(json!({ "zone": zone }))),
@@ -224,7 +259,7 @@ impl Call {
                 ("org.varlink.service.GetInterfaceDescription", Some(json!({ "interface": interface })))
             }
         };
-        terminated(&RawCall { method: name.to_owned(), parameters, more: self.more, oneway: self.oneway })
+        terminated(&RawCall { method: name, parameters, more: self.more, oneway: self.oneway })
     }
 
     /// Reads one message (without its end): a call, or the error that answers it.
@@ -232,13 +267,64 @@ impl Call {
     /// # Errors
     /// [`WireError::Malformed`]: no call at all, drop the connection.
     pub fn decode(message: &[u8]) -> Result<Result<Self, CallError>, WireError> {
-        let raw: RawCall = serde_json::from_slice(message).map_err(WireError::Malformed)?;
-        let method = match parse_method(&raw.method, raw.parameters.as_ref()) {
+        let raw: HeardCall<'_> = serde_json::from_slice(message).map_err(WireError::Malformed)?;
+        let method = match parse_call(&raw.method, raw.parameters) {
             Ok(method) => method,
             Err(error) => return Ok(Err(error)),
         };
         Ok(Ok(Self { method, more: raw.more, oneway: raw.oneway }))
     }
+}
+
+/// The name and parameters of a call with a secret.
+fn secrets(method: &Method) -> Option<(&'static str, Secrets)> {
+    Some(match method {
+        Method::Open { zone, pin } => (
+            "org.bulkhead.Zones.Open",
+            Secrets { zone: Some(zone.clone()), key: None, pin: Some(pin.clone()) },
+        ),
+        Method::Recover { zone, key, pin } => (
+            "org.bulkhead.Zones.Recover",
+            Secrets { zone: Some(zone.clone()), key: Some(key.clone()), pin: Some(pin.clone()) },
+        ),
+        Method::NoteRecoveryKey(key) => {
+            ("org.bulkhead.Zones.NoteRecoveryKey", Secrets { zone: None, key: Some(key.clone()), pin: None })
+        }
+        Method::Status
+        | Method::Monitor
+        | Method::Start(_)
+        | Method::NewRecoveryKey
+        | Method::Stop(_)
+        | Method::Kill(_)
+        | Method::Restart(_)
+        | Method::Pause(_)
+        | Method::Resume(_)
+        | Method::RunCheck { .. }
+        | Method::Audit { .. }
+        | Method::PowerOff
+        | Method::GetInfo
+        | Method::GetInterfaceDescription(_) => return None,
+    })
+}
+
+fn parse_call(name: &str, parameters: Option<&RawValue>) -> Result<Method, CallError> {
+    let interface_method = name.strip_prefix(INTERFACE).and_then(|rest| rest.strip_prefix('.'));
+    let Some(method @ ("Open" | "Recover" | "NoteRecoveryKey")) = interface_method else {
+        let parameters = parameters.map(|raw| serde_json::from_str::<Value>(raw.get())).transpose();
+        let parameters = parameters.map_err(|_none| CallError::InvalidParameter("parameters".to_owned()))?;
+        return parse_method(name, parameters.as_ref());
+    };
+    let missing = |key: &str| CallError::InvalidParameter(key.to_owned());
+    let Secrets { zone, key, pin } = serde_json::from_str(parameters.map_or("{}", RawValue::get))
+        .map_err(|_unfit| missing("parameters"))?;
+    let zone = || zone.ok_or_else(|| missing("zone"));
+    let key = || key.ok_or_else(|| missing("key"));
+    let pin = || pin.ok_or_else(|| missing("pin"));
+    Ok(match method {
+        "Open" => Method::Open { zone: zone()?, pin: pin()? },
+        "Recover" => Method::Recover { zone: zone()?, key: key()?, pin: pin()? },
+        _ => Method::NoteRecoveryKey(key()?),
+    })
 }
 
 fn parse_method(name: &str, parameters: Option<&Value>) -> Result<Method, CallError> {
@@ -262,14 +348,7 @@ fn parse_method(name: &str, parameters: Option<&Value>) -> Result<Method, CallEr
         (INTERFACE, "Status") => Ok(Method::Status),
         (INTERFACE, "Monitor") => Ok(Method::Monitor),
         (INTERFACE, "Start") => Ok(Method::Start(text("zone")?)),
-        (INTERFACE, "Open") => Ok(Method::Open { zone: text("zone")?, pin: Pin::new(text("pin")?) }),
-        (INTERFACE, "Recover") => Ok(Method::Recover {
-            zone: text("zone")?,
-            key: Pin::new(text("key")?),
-            pin: Pin::new(text("pin")?),
-        }),
         (INTERFACE, "NewRecoveryKey") => Ok(Method::NewRecoveryKey),
-        (INTERFACE, "NoteRecoveryKey") => Ok(Method::NoteRecoveryKey(Pin::new(text("key")?))),
         (INTERFACE, "Stop") => Ok(Method::Stop(text("zone")?)),
         (INTERFACE, "Kill") => Ok(Method::Kill(text("zone")?)),
         (INTERFACE, "Restart") => Ok(Method::Restart(text("zone")?)),
@@ -294,12 +373,17 @@ fn parse_method(name: &str, parameters: Option<&Value>) -> Result<Method, CallEr
 impl Reply {
     /// The bytes of this reply, with their end; `continues`: another reply to the same call follows.
     #[must_use]
-    pub fn encode(&self, continues: Continues) -> Vec<u8> {
+    pub fn encode(&self, continues: Continues) -> Zeroizing<Vec<u8>> {
+        if let Self::Key(key) = self {
+            let parameters = Secrets { zone: None, key: Some(key.clone()), pin: None };
+            let continues = continues == Continues::Yes;
+            return terminated(&RawReply { parameters: Some(parameters), continues, error: None });
+        }
         let (parameters, error) = match self {
             Self::Status(status) => (Some(json!({ "status": status })), None),
             Self::Check(result) => (Some(json!({ "result": result })), None),
             Self::Audit(page) => (Some(json!({ "page": page })), None),
-            Self::Key(key) => (Some(json!({ "key": key })), None),
+            Self::Key(_) => unreachable!("a reply with a secret was written above"),
             // Left out, not empty: zlink's clients take nothing else for "returns nothing".
             Self::Done => (None, None),
             Self::Service(parameters) => (Some(parameters.clone()), None),
@@ -317,7 +401,12 @@ impl Reply {
     /// # Errors
     /// [`WireError::Malformed`].
     pub fn decode(message: &[u8]) -> Result<(Self, Continues), WireError> {
-        let raw: RawReply = serde_json::from_slice(message).map_err(WireError::Malformed)?;
+        // A key comes alone, as a text: nothing else that a reply holds is one.
+        let secret = serde_json::from_slice::<RawReply<KeyAlone>>(message);
+        if let Ok(RawReply { parameters: Some(KeyAlone { key }), continues, error: None }) = secret {
+            return Ok((Self::Key(key), if continues { Continues::Yes } else { Continues::No }));
+        }
+        let raw: RawReply<Value> = serde_json::from_slice(message).map_err(WireError::Malformed)?;
         let continues = if raw.continues { Continues::Yes } else { Continues::No };
         if let Some(name) = raw.error {
             return Ok((Self::Error(error_from_wire(&name, raw.parameters.as_ref())), continues));
@@ -332,8 +421,6 @@ impl Reply {
             Self::Check(serde_json::from_value(result).map_err(WireError::Malformed)?)
         } else if let Some(page) = parameters.remove("page") {
             Self::Audit(serde_json::from_value(page).map_err(WireError::Malformed)?)
-        } else if let Some(key) = parameters.remove("key") {
-            Self::Key(serde_json::from_value(key).map_err(WireError::Malformed)?)
         } else if parameters.is_empty() {
             Self::Done
         } else {
@@ -397,16 +484,18 @@ fn error_from_wire(name: &str, parameters: Option<&Value>) -> CallError {
     }
 }
 
-fn terminated<T: Serialize>(message: &T) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(message).expect("these types have text keys only");
+fn terminated<T: Serialize>(message: &T) -> Zeroizing<Vec<u8>> {
+    // Large enough for every message with a secret: growing would leave a copy behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
+    serde_json::to_writer(&mut *bytes, message).expect("these types have text keys only");
     bytes.push(0);
     bytes
 }
 
-/// Cuts a byte stream into messages.
+/// Cuts a byte stream into messages, and keeps no copy of what it gave out.
 #[derive(Debug)]
 pub struct Frames {
-    buffer: Vec<u8>,
+    buffer: Zeroizing<Vec<u8>>,
     limit: usize,
 }
 
@@ -414,11 +503,18 @@ impl Frames {
     /// An empty stream whose messages have at most `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { buffer: Vec::new(), limit }
+        Self { buffer: Zeroizing::default(), limit }
     }
 
     /// Adds bytes from the peer. Call [`Frames::next_frame`] until it returns `None` before adding more.
     pub fn push(&mut self, bytes: &[u8]) {
+        let length = self.buffer.len() + bytes.len();
+        if length > self.buffer.capacity() {
+            // By hand: growing in place would leave a copy behind.
+            let mut larger = Zeroizing::new(Vec::with_capacity(length.next_power_of_two()));
+            larger.extend_from_slice(&self.buffer);
+            self.buffer = larger;
+        }
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -432,13 +528,13 @@ impl Frames {
     ///
     /// # Errors
     /// [`WireError::TooLong`]: drop the connection.
-    pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, WireError> {
+    pub fn next_frame(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, WireError> {
         let end = self.buffer.iter().position(|byte| *byte == 0);
         match end {
             Some(end) if end <= self.limit => {
-                let mut frame: Vec<u8> = self.buffer.drain(..=end).collect();
-                frame.pop();
-                Ok(Some(frame))
+                let rest = Zeroizing::new(self.buffer.get(end + 1..).unwrap_or_default().to_vec());
+                self.buffer.truncate(end);
+                Ok(Some(std::mem::replace(&mut self.buffer, rest)))
             }
             None if self.buffer.len() <= self.limit => Ok(None),
             Some(_) | None => Err(WireError::TooLong(self.limit)),

@@ -6,7 +6,7 @@
 //!
 //! It never allocates by a length that the peer chose, never blocks longer than its caller asked for
 //! (a channel is blocking until [`Channel::set_nonblocking`]), and closes descriptors that came with a
-//! message it rejects.
+//! message it rejects. What was in a message is wiped from its own buffers: some carry keys or PINs.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -19,9 +19,13 @@ use rustix::net::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The largest encoded message, in bytes.
 pub const MAX_MESSAGE: usize = 64 * 1024;
+
+/// Few messages are longer, and none with a secret.
+const USUAL_MESSAGE: usize = 1024;
 
 /// The most descriptors that one message carries.
 pub const MAX_DESCRIPTORS: usize = 16;
@@ -108,7 +112,9 @@ impl Channel {
         if descriptors.len() > MAX_DESCRIPTORS {
             return Err(SendError::TooManyDescriptors(descriptors.len()));
         }
-        let bytes = postcard::to_stdvec(message).map_err(|_too_large| SendError::TooLarge)?;
+        // Large enough for every message with a secret: growing would leave a copy behind.
+        let bytes = postcard::to_extend(message, Vec::with_capacity(USUAL_MESSAGE));
+        let bytes = bytes.map(Zeroizing::new).map_err(|_too_large| SendError::TooLarge)?;
         if bytes.len() > MAX_MESSAGE {
             return Err(SendError::TooLarge);
         }
@@ -166,11 +172,13 @@ impl Channel {
         if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
             return Err(ReceiveError::Malformed);
         }
-        let packet = bytes.get(..received.bytes).ok_or(ReceiveError::Malformed)?;
-        match postcard::take_from_bytes(packet) {
+        let packet = bytes.get_mut(..received.bytes).ok_or(ReceiveError::Malformed)?;
+        let decoded = match postcard::take_from_bytes(packet) {
             Ok((message, [])) => Ok((message, descriptors)),
             Ok(_) | Err(_) => Err(ReceiveError::Malformed),
-        }
+        };
+        packet.zeroize();
+        decoded
     }
 }
 

@@ -24,8 +24,10 @@ const SECTOR: u64 = 512;
 /// `LOOP_CONFIGURE`, `LOOP_CTL_GET_FREE`.
 const LOOP_CONFIGURE: usize = 0x4c0a;
 const LOOP_CTL_GET_FREE: usize = 0x4c82;
-/// The loop device goes when its last user closes it.
+/// The loop device goes when its last user closes it, and writes past the page cache, where the file allows it: the disk above it has
+/// pages of its own, and a second layer of them is written back without regard to whose they are.
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
+const LO_FLAGS_DIRECT_IO: u32 = 16;
 /// `struct loop_config`: descriptor and block size, then `struct loop_info64` with the flags at 52.
 const LOOP_CONFIG_SIZE: usize = 304;
 const LOOP_FLAGS_AT: usize = 8 + 52;
@@ -235,7 +237,7 @@ fn attach(backing: &File) -> io::Result<(OwnedFd, (u32, u32))> {
         *field = backing.as_raw_fd().to_ne_bytes();
     }
     if let Some(field) = config.get_mut(LOOP_FLAGS_AT..LOOP_FLAGS_AT + 4) {
-        field.copy_from_slice(&LO_FLAGS_AUTOCLEAR.to_ne_bytes());
+        field.copy_from_slice(&(LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO).to_ne_bytes());
     }
     // SAFETY: the buffer has the size of `struct loop_config`, which the kernel only reads.
     let done = unsafe { libc::syscall(libc::SYS_ioctl, number_of(&device), LOOP_CONFIGURE, config.as_ptr()) };
@@ -287,8 +289,10 @@ impl Request {
             self.put(at, &[high, low]);
             at += 2;
         }
-        // The first sector's number, the device, its first sector; discarded blocks give their space back.
-        let rest = format!(" 0 {}:{} 0 1 allow_discards", backing.0, backing.1);
+        // The first sector's number, the device, its first sector; discarded blocks give their space back. Who writes or reads
+        // encrypts by itself: queues of the kernel's would do it without regard to whose work it is.
+        let options = "3 allow_discards no_read_workqueue no_write_workqueue";
+        let rest = format!(" 0 {}:{} 0 {options}", backing.0, backing.1);
         self.put(at, rest.as_bytes());
         Ok(())
     }

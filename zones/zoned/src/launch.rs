@@ -150,6 +150,20 @@ pub(crate) struct TunnelEnds {
     pub(crate) endpoints: Vec<Endpoint>,
 }
 
+/// What can be known before anything is opened or made: the template and the memory.
+///
+/// # Errors
+/// [`LaunchError`].
+pub(crate) fn check(
+    templates: &mut Templates,
+    plan: &Plan<'_>,
+) -> Result<crate::template::Opened, LaunchError> {
+    check_memory(plan)?;
+    let template = templates.open(&plan.zone.template)?;
+    check_template_memory(plan.zone, template.manifest.memory_min_mib)?;
+    Ok(template)
+}
+
 /// Makes everything for a start.
 ///
 /// # Errors
@@ -160,9 +174,7 @@ pub(crate) fn prepare(
     plan: &Plan<'_>,
 ) -> Result<Prepared, LaunchError> {
     let zone = plan.zone;
-    check_memory(plan)?;
-    let template = templates.open(&zone.template)?;
-    check_template_memory(zone, template.manifest.memory_min_mib)?;
+    let template = check(templates, plan)?;
     let (events, vmm_events) = channel()?;
     let (agent, vmm_agent) = channel()?;
     let (console, vmm_console) =

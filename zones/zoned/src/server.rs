@@ -16,6 +16,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use serde_json::json;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The most clients at the same time.
 const MAX_CLIENTS: usize = 16;
@@ -250,8 +251,8 @@ impl Client {
     }
 
     fn read(&mut self) -> Result<(), Gone> {
-        let mut bytes = [0_u8; 4096];
-        match rustix::io::read(&self.stream, &mut bytes) {
+        let mut bytes = Zeroizing::new([0_u8; 4096]);
+        match rustix::io::read(&self.stream, &mut bytes[..]) {
             Ok(0) => Err(Gone("closed")),
             Ok(_) if matches!(self.mode, Mode::Monitors { .. }) => {
                 Err(Gone("call on a monitoring connection"))
@@ -271,6 +272,10 @@ impl Client {
                 Ok(written) => {
                     self.blocked = None;
                     self.unsent.drain(..written);
+                    if self.unsent.is_empty() {
+                        // With what lies behind its end: it may have been a recovery key.
+                        self.unsent.zeroize();
+                    }
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {

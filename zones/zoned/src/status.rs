@@ -78,10 +78,14 @@ pub(crate) struct TunnelFacts<'a> {
 }
 
 /// The public half of a tunnel's key, as WireGuard's tools write it. The demonstration's are known.
-pub(crate) fn public_key(zone: &policy::Zone, settings: &Settings, known: PinState) -> Option<String> {
+pub(crate) fn public_key(
+    zone: &policy::Zone,
+    settings: &Settings,
+    known: Option<PinState>,
+) -> Option<String> {
     match &zone.network {
         policy::Network::Tunnel(name) if !settings.keys.contains_key(name) => {
-            known.public_key.map(|key| BASE64_STANDARD.encode(key))
+            known.and_then(|known| known.public_key).map(|key| BASE64_STANDARD.encode(key))
         }
         policy::Network::Tunnel(_) | policy::Network::None => None,
     }

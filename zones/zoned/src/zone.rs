@@ -32,7 +32,7 @@ pub(crate) struct Zone {
     /// The private key of its tunnel, from when the zone was opened until it stopped.
     pub(crate) tunnel_key: Option<OwnedFd>,
     /// What `keeper` said of it.
-    pub(crate) pin: PinState,
+    pub(crate) pin: Option<PinState>,
     /// What `init` keeps of it.
     pub(crate) kept: Option<Kept>,
     /// It runs without its tunnel: since when, and how long that was when it was looked at last.
@@ -43,7 +43,7 @@ impl Zone {
     /// A stopped zone; `has_tunnel`: the policy gives it one.
     pub(crate) fn new(has_tunnel: bool, now: Instant) -> Self {
         let life = Lifecycle::new(has_tunnel, now);
-        Self { life, run: None, tunnel_key: None, pin: PinState::default(), kept: None, without_tunnel: None }
+        Self { life, run: None, tunnel_key: None, pin: None, kept: None, without_tunnel: None }
     }
 
     /// Notes whether its tunnel is missing now.

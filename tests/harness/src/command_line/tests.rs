@@ -40,7 +40,7 @@ fn every_device_of_a_test_host_is_there_once() {
         "path=/bridge",
         "path=/tpm",
         "tpm-crb",
-        "-kernel /stub -device loader,file=/k -device loader,file=/i,addr=0x40000000,force-raw=on",
+        "-kernel /stub -device loader,file=/k -device loader,file=/i,addr=0x10000000,force-raw=on",
         "name=org.bulkhead.test",
         "-display none",
     ] {

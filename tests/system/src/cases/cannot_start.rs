@@ -112,6 +112,9 @@ pub(super) fn memory(world: &mut World) -> anyhow::Result<()> {
 /// A data disk without room: the zone's private disk cannot be made.
 pub(super) fn full(world: &mut World) -> anyhow::Result<()> {
     let machine = rested(world)?;
+    // From the first zone on `keeper` holds the machine's TPM open.
+    ensure_running(machine, "vast")?;
+    ensure_stopped(machine, "vast")?;
     ensure_running(machine, "filler")?;
     fill(machine, 4)?;
     let reason = refused(machine, "fresh")?;

@@ -1,7 +1,6 @@
 //! PINs: the machine's TPM compares them and counts the wrong ones, for each zone by itself.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use control_api::{Factor, Phase};
@@ -14,7 +13,7 @@ use crate::disk::DataDisk;
 use crate::opening::told;
 use crate::world::{
     BOOT, SOON, START, World, ensure_running, ensure_stopped, file, layout_of, rectangle, set_policy,
-    switch_off, test_machine, write_disk, zone,
+    switch_off, test_machine, wait_until_still, write_disk, zone,
 };
 
 const POLICY: &str = r#"
@@ -55,9 +54,6 @@ network = "none"
 const PIN: &str = "135790";
 const OTHER: &str = "2468024680";
 const WRONG: &str = "000000";
-
-/// Longer than the pad's slowest animation.
-const STILL: Duration = Duration::from_secs(2);
 
 const MINE: &str = "/home/mine";
 const TEXT: &str = "what opens with a PIN";
@@ -107,29 +103,17 @@ fn pad(machine: &Machine, name: &str, tile: usize, colour: &str) -> anyhow::Resu
     machine.tap(tile.x + tile.width / 2, tile.y + tile.height / 2).context("touch the tile")?;
     let pad = PadLayout::new(layout.display, layout.scale);
     let (band, [red, green, blue]) = (rectangle(pad.band)?, ZoneColour::named(colour).rgb());
-    machine.look_until(&format!("pad-{name}"), "the pad in the zone's colour", machine.within(SOON), |picture| {
-        // The label stands in it.
-        picture.count(band, |pixel| pixel.distance(Colour(red, green, blue)) <= 12)
-            > u64::from(band.width * band.height / 2)
-    })?;
+    machine.look_until(
+        &format!("pad-{name}"),
+        "the pad in the zone's colour",
+        machine.within(SOON),
+        |picture| {
+            // The label stands in it.
+            picture.count(band, |pixel| pixel.distance(Colour(red, green, blue)) <= 12)
+                > u64::from(band.width * band.height / 2)
+        },
+    )?;
     Ok(pad)
-}
-
-/// Waits until the pad's words stand still: it takes digits again.
-fn still(machine: &Machine, pad: &PadLayout) -> anyhow::Result<()> {
-    let words = rectangle(pad.words)?;
-    let (mut last, mut since) = (Vec::new(), Instant::now());
-    machine.look_until("pad-again", "a pad that stands still", machine.within(SOON), |picture| {
-        let pixels = (words.y..words.y + words.height)
-            .flat_map(|y| (words.x..words.x + words.width).map(move |x| (x, y)))
-            .map(|(x, y)| picture.at(x, y))
-            .collect();
-        if pixels != last {
-            (last, since) = (pixels, Instant::now());
-        }
-        since.elapsed() >= STILL
-    })?;
-    Ok(())
 }
 
 /// Types a PIN on the pad with a finger, and sends it.
@@ -192,7 +176,7 @@ pub(super) fn counted(world: &mut World) -> anyhow::Result<()> {
     let keys = pad(&machine, "guarded", 0, "green")?;
     type_on(&machine, &keys, OTHER)?;
     shows(&machine, "guarded", true, Some(2))?;
-    still(&machine, &keys)?;
+    wait_until_still(&machine, "pad-again", rectangle(keys.words)?)?;
     type_on(&machine, &keys, PIN)?;
     machine.zones().wait_for_phase("guarded", Phase::Running, machine.within(START))?;
     ensure!(file(&machine, "guarded", &["get", MINE])? == TEXT, "it lost what it wrote");

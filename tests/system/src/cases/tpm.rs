@@ -103,7 +103,7 @@ pub(super) fn keeper_killed(world: &mut World) -> anyhow::Result<()> {
 }
 
 /// Lets the guest reset itself, and waits until another one is there.
-fn reboot(machine: &Machine) -> anyhow::Result<()> {
+pub(super) fn reboot(machine: &Machine) -> anyhow::Result<()> {
     let before = machine.zones().run_check(ZONE, "end_guest", &["boot_id"], machine.within(SOON))?;
     // The guest is gone in the middle of it.
     let _gone = machine.zones().run_check(ZONE, "end_guest", &["reboot"], machine.within(SOON));

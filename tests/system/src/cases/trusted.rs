@@ -1,8 +1,11 @@
 //! What the machine's TPM is for: a zone's disk opens with it, and without it nothing of the zone does.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use anyhow::{Context, ensure};
 use control_api::Phase;
-use harness::{Machine, TpmConfig};
+use harness::{Machine, TpmConfig, tpm_commands};
 
 use crate::artifacts::Artifacts;
 use crate::disk::DataDisk;
@@ -43,11 +46,32 @@ disposable = true
 network = "none"
 "#;
 
+/// `TPM2_Unseal`.
+const UNSEAL: u32 = 0x15E;
+/// Commands that a start may give to the machine's TPM (TPM 2.0 Library, Part 2, table 11). The resource manager of the
+/// kernel saves and loads contexts.
+const COMMANDS: [(u32, &str); 14] = [
+    (UNSEAL, "Unseal"),
+    (0x157, "Load"),
+    (0x161, "ContextLoad"),
+    (0x162, "ContextSave"),
+    (0x165, "FlushContext"),
+    (0x167, "LoadExternal"),
+    (0x16A, "PolicyAuthorize"),
+    (0x173, "ReadPublic"),
+    (0x176, "StartAuthSession"),
+    (0x177, "VerifySignature"),
+    (0x17A, "GetCapability"),
+    (0x17B, "GetRandom"),
+    (0x17F, "PolicyPCR"),
+    (0x189, "PolicyGetDigest"),
+];
+
 /// What the zone writes, and where.
 const MINE: &str = "/home/mine";
 const TEXT: &str = "what only this machine reads";
 
-fn boot(artifacts: &Artifacts, disk: &std::path::Path, tpm: Option<TpmConfig>) -> anyhow::Result<Machine> {
+fn boot(artifacts: &Artifacts, disk: &Path, tpm: Option<TpmConfig>) -> anyhow::Result<Machine> {
     let mut config = test_machine(artifacts)?;
     config.name = "trusted".to_owned();
     set_policy(&mut config, artifacts, POLICY)?;
@@ -80,6 +104,27 @@ fn fails(machine: &Machine, name: &str, words: &[&str]) -> anyhow::Result<()> {
 
 fn zone_reason(machine: &Machine, name: &str) -> anyhow::Result<String> {
     Ok(zone(machine, name)?.state.reason.unwrap_or_default())
+}
+
+/// What a touch asks of the machine's TPM: no key is made, and nothing of RSA.
+fn starts_with_little(machine: &Machine, log: &Path) -> anyhow::Result<String> {
+    let told = || anyhow::Ok(tpm_commands(&std::fs::read_to_string(log).context("read the TPM's log")?));
+    let before = told()?.len();
+    ensure_running(machine, "kept")?;
+    let mut counts = BTreeMap::new();
+    for code in told()?.into_iter().skip(before) {
+        *counts.entry(code).or_insert(0_u32) += 1;
+    }
+    let names: Vec<String> = counts
+        .iter()
+        .map(|(code, count)| {
+            let name = COMMANDS.iter().find(|(known, _)| known == code).map(|(_, name)| *name);
+            let name = name.with_context(|| format!("a start has no business with command {code:#x}"))?;
+            Ok(format!("{count} {name}"))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    ensure!(counts.contains_key(&UNSEAL), "nothing was unsealed: {names:?}");
+    Ok(format!("a touch: {}", names.join(", ")))
 }
 
 /// The recovery key opens a zone on a machine that never saw it. The power is cut then.
@@ -141,7 +186,10 @@ pub(super) fn own_tpm_only(world: &mut World) -> anyhow::Result<()> {
     crate::disk::alter(artifacts, &disk, "/vtpm/other/tpm2-00.permall", 700)?;
 
     // And nothing of all this cost the machine that it belongs to anything.
+    let log = artifacts.logs().join("trusted-tpm.log");
+    let tpm = TpmConfig { log: Some(log.clone()), ..tpm };
     let machine = boot(artifacts, &disk, Some(tpm)).context("the machine's own TPM again")?;
+    let remark = starts_with_little(&machine, &log)?;
     for name in ["kept", "other"] {
         ensure_running(&machine, name)?;
         ensure!(file(&machine, name, &["get", MINE])? == TEXT, "{name} lost what it wrote");
@@ -155,5 +203,7 @@ pub(super) fn own_tpm_only(world: &mut World) -> anyhow::Result<()> {
     ensure_running(&machine, "kept")?;
     not_opened(&machine, "other", "damaged", &["another TPM", "recovery key"])?;
     switch_off(machine)?;
-    std::fs::remove_file(&disk).context("remove the disk")
+    std::fs::remove_file(&disk).context("remove the disk")?;
+    world.remark(remark);
+    Ok(())
 }

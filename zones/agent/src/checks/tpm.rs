@@ -1,7 +1,8 @@
 //! The check `tpm`: what the zone's TPM holds, by raw commands on its device.
 //!
 //! Without arguments it prints the PCRs that the host measures into, two that nobody does, and random numbers;
-//! `extend N` extends PCR N with a fixed digest and prints what it then holds.
+//! `extend N` extends PCR N with a fixed digest and prints what it then holds; `raw HEX...` sends commands as they are, one after the
+//! other, and prints each response: whoever is root here can do that anyway.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -25,7 +26,8 @@ pub(super) fn run(arguments: &[String]) -> Result<(bool, String), String> {
             Ok(register) if register < 24 => extend(register),
             Ok(_) | Err(_) => return Err(format!("{register:?} is no PCR")),
         },
-        _ => return Err("usage: tpm [extend PCR]".to_owned()),
+        [word, commands @ ..] if word == "raw" && !commands.is_empty() => raw(commands),
+        _ => return Err("usage: tpm [extend PCR | raw HEX...]".to_owned()),
     };
     Ok(outcome.map_or_else(|error| (false, format!("{error}\n")), |text| (true, text)))
 }
@@ -52,6 +54,22 @@ fn extend(register: u8) -> io::Result<String> {
     Ok(format!("pcr {register} {}\n", hex(&read(&mut tpm, register)?)))
 }
 
+fn raw(commands: &[String]) -> io::Result<String> {
+    let mut tpm = open()?;
+    let mut text = String::new();
+    for command in commands {
+        let bytes =
+            unhex(command).ok_or_else(|| io::Error::other(format!("{command:?} is no hexadecimal")))?;
+        // The kernel refuses some by itself; the next one is sent all the same.
+        let line = match tpm.write_all(&bytes).and_then(|()| answer(&mut tpm)) {
+            Ok(response) => hex(&response),
+            Err(error) => format!("! {error}"),
+        };
+        writeln!(text, "{line}").map_err(io::Error::other)?;
+    }
+    Ok(text)
+}
+
 /// `TPM2_PCR_Read` of one register: its value is the end of the response.
 fn read(tpm: &mut File, register: u8) -> io::Result<Vec<u8>> {
     let mut selected = [0; 3];
@@ -73,12 +91,17 @@ fn command(sessions: bool, code: u32, body: &[u8]) -> Vec<u8> {
     [&[0x80, if sessions { 2 } else { 1 }][..], &length.to_be_bytes(), &code.to_be_bytes(), body].concat()
 }
 
-/// One command and its response, which must be a success.
-fn transact(tpm: &mut File, command: &[u8]) -> io::Result<Vec<u8>> {
-    tpm.write_all(command)?;
+fn answer(tpm: &mut File) -> io::Result<Vec<u8>> {
     let mut response = vec![0; LONGEST];
     let count = tpm.read(&mut response)?;
     response.truncate(count);
+    Ok(response)
+}
+
+/// One command and its response, which must be a success.
+fn transact(tpm: &mut File, command: &[u8]) -> io::Result<Vec<u8>> {
+    tpm.write_all(command)?;
+    let response = answer(tpm)?;
     match response.get(6..HEADER) {
         Some([0, 0, 0, 0]) => Ok(response),
         Some(code) => Err(io::Error::other(format!("the TPM answered {}", hex(code)))),
@@ -88,4 +111,13 @@ fn transact(tpm: &mut File, command: &[u8]) -> io::Result<Vec<u8>> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u32> = text.chars().map(|digit| digit.to_digit(16)).collect::<Option<_>>()?;
+    let pairs = digits.chunks(2).map(|pair| match pair {
+        [high, low] => u8::try_from(high << 4 | low).ok(),
+        _ => None,
+    });
+    pairs.collect()
 }

@@ -23,7 +23,10 @@ fn a_table_has_the_kernels_layout() {
     assert_eq!(page[HEADER..HEADER + 16], [0_u64.to_ne_bytes(), 2048_u64.to_ne_bytes()].concat());
     assert_eq!(text(&request, HEADER + 24), "crypt");
     let digits: String = (0..64).map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(text(&request, HEADER + 40), format!("aes-xts-plain64 {digits} 0 7:5 0 1 allow_discards"));
+    assert_eq!(
+        text(&request, HEADER + 40),
+        format!("aes-xts-plain64 {digits} 0 7:5 0 3 allow_discards no_read_workqueue no_write_workqueue")
+    );
 }
 
 #[test]

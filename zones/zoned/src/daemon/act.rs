@@ -11,7 +11,7 @@ use zone_protocol::agent::Ask;
 use zone_protocol::vmm::Command;
 
 use super::Daemon;
-use crate::launch::{Descriptors, LaunchError, Plan, TunnelKey, prepare, prepare_tunnel, tunnel_of};
+use crate::launch::{Descriptors, LaunchError, Plan, TunnelKey, check, prepare, prepare_tunnel, tunnel_of};
 use crate::lifecycle::{Action, Event, Refusal, Role};
 use crate::settings::Settings;
 use crate::zone::{Run, Zone};
@@ -201,6 +201,16 @@ impl Daemon {
         plan.map(|plan| prepare(templates, paths, &plan)).transpose()
     }
 
+    /// Whether a start fails whatever is opened for it. It says so by itself then.
+    pub(super) fn is_impossible(&mut self, index: usize) -> bool {
+        let Self { settings, zones, meminfo, templates, .. } = self;
+        let plan = settings.policy.as_deref().and_then(|policy| {
+            let zone = policy.zones.get(index)?;
+            base_plan(policy, zone, zones, meminfo, index).ok()
+        });
+        plan.is_some_and(|plan| check(templates, &plan).is_err())
+    }
+
     fn spawn(&mut self, zone: usize, profile: ZoneProfile, descriptors: &Descriptors) -> anyhow::Result<u32> {
         let process = self.next_process;
         self.next_process = self.next_process.wrapping_add(1);
@@ -265,15 +275,27 @@ fn plan<'a>(
 ) -> Result<Option<Plan<'a>>, LaunchError> {
     let Some(policy) = settings.policy.as_deref() else { return Ok(None) };
     let Some(zone) = policy.zones.get(index) else { return Ok(None) };
+    let tunnel = tunnel_of(policy, zone, |name| key_of(settings, zones.get(index)?, name))?;
+    Ok(Some(Plan { tunnel, disposable, ..base_plan(policy, zone, zones, meminfo, index)? }))
+}
+
+/// The same without what is opened for it.
+fn base_plan<'a>(
+    policy: &policy::Policy,
+    zone: &'a policy::Zone,
+    zones: &[Zone],
+    meminfo: &OwnedFd,
+    index: usize,
+) -> Result<Plan<'a>, LaunchError> {
     let running = policy.zones.iter().zip(zones).filter(|(_, state)| state.run.is_some());
     let available = crate::memory::available_mib(meminfo)
         .map_err(|source| LaunchError::Host { what: "memory", source })?;
-    Ok(Some(Plan {
+    Ok(Plan {
         zone,
         slot: u8::try_from(index).expect("settings admit no more zones than slots"),
-        tunnel: tunnel_of(policy, zone, |name| key_of(settings, zones.get(index)?, name))?,
+        tunnel: None,
         memory_taken_mib: running.map(|(zone, _)| crate::launch::memory_of(zone)).sum(),
         memory_available_mib: available,
-        disposable,
-    }))
+        disposable: None,
+    })
 }

@@ -116,7 +116,7 @@ impl Daemon {
         if matches!(phase, Some(Phase::Stopped | Phase::Failed)) {
             return self.open(from, zone, Brought::default(), now);
         }
-        if self.zones.get(index).is_some_and(|zone| zone.pin.chosen) {
+        if self.zones.get(index).is_some_and(|zone| zone.pin.is_some_and(|pin| pin.chosen)) {
             let why = format!("Zone {zone} asks for its PIN at each start. Stop it, then open it.");
             return Ok(Some(refused(why)));
         }

@@ -73,6 +73,7 @@ impl Daemon {
             Err(error) => return Ok(Some(Reply::Error(error))),
         };
         let phase = self.life(index).map(|life| life.phase);
+        let impossible = self.is_impossible(index);
         let Some(zone) = self.policy().and_then(|policy| policy.zones.get(index)) else { return Ok(None) };
         if zone.disposable && (brought.pin.is_some() || brought.recovery.is_some()) {
             return Ok(Some(refused(format!("Zone {name} is disposable: there is nothing to open."))));
@@ -80,7 +81,7 @@ impl Daemon {
         // What runs says by itself what it refuses; a disposable zone is opened for its tunnel's key alone.
         let stands = matches!(phase, Some(Phase::Stopped | Phase::Failed));
         let tunnel = self.wants_key(zone);
-        if (zone.disposable && !tunnel) || !stands || self.power_off != PowerOff::No {
+        if (zone.disposable && !tunnel) || !stands || impossible || self.power_off != PowerOff::No {
             return self.order(name, Event::Start, now).map(Some);
         }
         if self.openings.contains_key(&index) {
@@ -110,9 +111,8 @@ impl Daemon {
 
     /// What stopped needs its tunnel's key no more.
     pub(super) fn forget_keys(&mut self) {
-        let over = |zone: &&mut crate::zone::Zone| {
-            matches!(zone.life.view().phase, Phase::Stopped | Phase::Failed)
-        };
+        let over =
+            |zone: &&mut crate::zone::Zone| matches!(zone.life.view().phase, Phase::Stopped | Phase::Failed);
         for zone in self.zones.iter_mut().filter(over) {
             zone.tunnel_key = None;
         }
@@ -121,7 +121,7 @@ impl Daemon {
     /// `keeper` has said what is known of a zone's PIN.
     pub(super) fn pin_told(&mut self, slot: u8, pin: PinState) {
         if let Some(zone) = self.zones.get_mut(usize::from(slot)) {
-            zone.pin = pin;
+            zone.pin = Some(pin);
         }
     }
 
@@ -250,15 +250,16 @@ impl Daemon {
     }
 }
 
-/// What a user has to do for a zone.
-pub(super) fn login(zone: &OfPolicy, pin: PinState) -> Login {
+/// What a user has to do for a zone. As long as `keeper` has not spoken a PIN is asked for once, not chosen.
+pub(super) fn login(zone: &OfPolicy, pin: Option<PinState>) -> Login {
     let (asks, shuffle) = match zone.login {
         policy::Login::Touch => (false, false),
         policy::Login::Pin { shuffle, .. } => (true, shuffle),
     };
+    let chosen = pin.map_or(asks, |pin| pin.chosen);
     // One that the policy does not ask for any more is needed once.
-    let factor = if asks || pin.chosen { control_api::Factor::Pin } else { control_api::Factor::Touch };
-    Login { factor, chosen: pin.chosen, shuffle, tries_left: pin.tries_left }
+    let factor = if asks || chosen { control_api::Factor::Pin } else { control_api::Factor::Touch };
+    Login { factor, chosen, shuffle, tries_left: pin.and_then(|pin| pin.tries_left) }
 }
 
 fn digits(typed: &Pin) -> Digits {

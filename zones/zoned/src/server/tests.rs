@@ -57,7 +57,7 @@ fn one_call_at_a_time() {
     let mut fixture = Fixture::new("order");
     let (id, mut stream) = fixture.raw();
     let mut both = Call::new(Method::Status).encode();
-    both.extend(Call::new(Method::PowerOff).encode());
+    both.extend_from_slice(&Call::new(Method::PowerOff).encode());
     assert_eq!(fixture.call(id, &mut stream, &both), Some(Method::Status));
     assert_eq!(fixture.server.ready(id, PollFlags::empty(), fixture.now), None);
     assert!(fixture.server.backlog().is_empty());

@@ -15,18 +15,18 @@ fn open(digits: &str) -> Method {
 }
 
 fn cause(reply: &Reply) -> Option<(control_api::Cause, Option<u32>)> {
-    match reply {
-        Reply::Error(CallError::NotOpened { zone, cause, tries_left, .. }) if zone == "vault" => {
-            Some((*cause, *tries_left))
-        }
-        _ => None,
-    }
+    let Reply::Error(CallError::NotOpened { zone, cause, tries_left, .. }) = reply else { return None };
+    (zone == "vault").then_some((*cause, *tries_left))
 }
 
 #[test]
 fn a_zone_with_a_pin_starts_once_keeper_has_opened_it() {
     let mut world = world("pin");
-    let fresh = Login { factor: Shown::Pin, chosen: false, shuffle: true, tries_left: None };
+    // Nothing is known yet: one that was never chosen is asked for once.
+    let fresh = Login { factor: Shown::Pin, chosen: true, shuffle: true, tries_left: None };
+    assert_eq!(world.zone(1).login, fresh);
+    world.tell_pin(1, PinState::default());
+    let fresh = Login { chosen: false, ..fresh };
     assert_eq!(world.zone(1).login, fresh);
     assert_eq!(world.zone(0).login, Login::default());
     for (refusal, shown, notices) in [
@@ -89,7 +89,7 @@ fn a_running_zone_with_a_pin_does_not_start_again_by_itself() {
     let mut world = world("pin-restart");
     assert_eq!(world.call(open("123456")), Reply::Done);
     world.next_spawn(ZoneProfile::Vmm, 1);
-    world.daemon.zones[1].pin.chosen = true;
+    world.daemon.zones[1].pin = Some(PinState { chosen: true, ..Default::default() });
     let Reply::Error(CallError::Refused(reason)) = world.call(Method::Restart("vault".into())) else {
         panic!("restarted")
     };
@@ -158,4 +158,13 @@ fn a_tunnels_key_comes_from_keeper_and_goes_with_its_zone() {
     world.exited(vmm.number, ExitCause::Signal(9));
     world.check_state(0, Phase::Stopped, None);
     assert!(world.daemon.zones[0].tunnel_key.is_none());
+}
+
+#[test]
+fn nothing_is_opened_for_a_start_that_fails_anyway() {
+    let mut world = world("pin-in-vain");
+    fs::remove_file(world.data.template("template.toml.minisig")).unwrap();
+    assert!(matches!(world.call(open("123456")), Reply::Error(CallError::Refused(_))));
+    assert!(world.openings.is_empty());
+    assert_eq!(world.zone(1).state.phase, Phase::Failed);
 }

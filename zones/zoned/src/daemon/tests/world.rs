@@ -117,6 +117,12 @@ impl World {
         self.asked.pop_front().unwrap()
     }
 
+    /// What `keeper` knows of a zone.
+    pub(super) fn tell_pin(&mut self, slot: u8, pin: PinState) {
+        self.keeper.send(&FromKeeper::Pin { slot, pin }, &[]).unwrap();
+        self.settle();
+    }
+
     /// Does what `keeper` is asked; whether there was something to answer.
     pub(super) fn keep(&mut self) -> bool {
         let mut answered = false;
@@ -149,7 +155,11 @@ impl World {
                         }
                         None => {
                             let public_key = Some([9; 32]);
-                            FromKeeper::Opened { slot, number, pin: PinState { public_key, ..Default::default() } }
+                            FromKeeper::Opened {
+                                slot,
+                                number,
+                                pin: PinState { public_key, ..Default::default() },
+                            }
                         }
                     };
                     let (key, into_key) = rustix::pipe::pipe().unwrap();
