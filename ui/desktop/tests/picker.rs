@@ -15,7 +15,7 @@ use desktop_model::geometry::{Point, Rect, Size};
 use desktop_model::picker::{ARMING, Action, Link, Picker};
 use desktop_model::pointer::{Contact, PointerEvent, Stage};
 use desktop_model::scale::Scale;
-use desktop_model::status::{Colour, Login, Notice, Phase, Status, Tunnel, Uplink, Zone};
+use desktop_model::status::{Colour, Login, Notice, Phase, Recovery, Status, Tunnel, Uplink, Zone};
 
 /// Randomness for a shuffled pad.
 const SEED: u64 = 0x0123_4567_89ab_cdef;
@@ -44,6 +44,7 @@ fn demo(sent: u64, received: u64) -> Status {
             zone("Research", Colour::Blue, Phase::Starting, Some(down)),
             zone("Vault", Colour::Grey, Phase::Stopped, None),
         ],
+        recovery: Recovery::Noted,
         notices: vec![Notice {
             number: 1,
             process: "vmm office".to_owned(),

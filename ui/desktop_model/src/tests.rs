@@ -4,8 +4,9 @@ use crate::geometry::{Point, Rect, Size};
 use crate::picker::{Action, Picker};
 use crate::pointer::{Contact, PointerEvent, Stage};
 use crate::scale::Scale;
-use crate::status::{Colour, Login, Phase, Status, Tunnel, Uplink, Zone};
+use crate::status::{Colour, Login, Phase, Recovery, Status, Tunnel, Uplink, Zone};
 
+mod making;
 mod pad;
 mod parts;
 mod picker;
@@ -20,7 +21,8 @@ fn zone(name: &str, phase: Phase, tunnel: Option<Tunnel>) -> Zone {
 
 fn status(zones: Vec<Zone>) -> Status {
     let uplink = Uplink { carrier: true, address: Some("192.168.77.20".to_owned()) };
-    Status { policy: "demo".to_owned(), demo: true, uplink, zones, notices: Vec::new() }
+    let (policy, recovery) = ("demo".to_owned(), Recovery::Noted);
+    Status { policy, demo: true, uplink, zones, recovery, notices: Vec::new() }
 }
 
 fn tunnel(up: bool, sent: u64, received: u64) -> Tunnel {

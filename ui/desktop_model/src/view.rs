@@ -267,6 +267,8 @@ pub struct MadeView {
     pub busy: Option<u8>,
     /// The sentence at the end; may be empty.
     pub message: String,
+    /// How bad it is.
+    pub level: Level,
     /// The key in digits; empty while there is none.
     pub groups: Vec<GroupView>,
     /// Where they are.

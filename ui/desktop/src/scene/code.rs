@@ -1,9 +1,11 @@
 //! A recovery key as a QR code: dark on light, with its quiet zone.
 
 use desktop_model::pad::RecoveryKey;
+use desktop_model::pad::recovery::{GROUP_DIGITS, GROUPS};
 use desktop_model::view::FrontView;
 use qrcodegen::{QrCode, QrCodeEcc};
 use slint::{Image, Rgb8Pixel, SharedPixelBuffer};
+use zeroize::Zeroizing;
 
 use super::generated;
 
@@ -35,7 +37,9 @@ impl Code {
 
 /// A picture of `side` pixels, each module as large as fits; `None`: it is too small for one.
 fn image(key: &RecoveryKey, side: i32) -> Option<Image> {
-    let text: String = key.characters().collect();
+    // A text that grew would leave copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(GROUPS * (GROUP_DIGITS + 1)));
+    text.extend(key.characters());
     let code = QrCode::encode_text(&text, QrCodeEcc::Medium).ok()?;
     let module = side / (code.size() + 2 * QUIET);
     if module < 1 {

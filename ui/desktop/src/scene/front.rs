@@ -108,6 +108,7 @@ fn made_data(made: &MadeView) -> generated::Front {
         width: length(made.words.width),
         height: length(made.words.height),
         headline: words(&made.headline),
+        level: level(made.level),
         message: words(&made.message),
         busy: made.busy.map_or(-1, i32::from),
         groups_x: length(groups.x),

@@ -2,11 +2,12 @@
 
 use desktop::scene::Scene;
 use desktop_model::geometry::{Point, Rect, Size};
-use desktop_model::pad::{ARMING, Cause, NotOpened};
+use desktop_model::pad::recovery::GroupState;
+use desktop_model::pad::{ARMING, Cause, NotOpened, RecoveryKey};
 use desktop_model::picker::{Action, Picker};
 use desktop_model::pointer::{Contact, PointerEvent, Stage};
 use desktop_model::scale::Scale;
-use desktop_model::status::{Login, Phase, PinLogin, Status};
+use desktop_model::status::{Login, Phase, PinLogin, Recovery, Status};
 use desktop_model::view::FrontView;
 
 use super::{SEED, centre, demo, ink, picker_of, save, tap};
@@ -93,6 +94,7 @@ pub(super) fn pictures() {
         pads(&mut stand, scale);
         cards(&mut stand);
         recovery(&mut stand);
+        making(&mut stand, scale);
         longest_words(&mut stand);
     }
 }
@@ -262,6 +264,88 @@ fn recovery(stand: &mut Stand) {
     stand.not_opened(Cause::WrongRecoveryKey, "", None);
     stand.save("card-another-key");
     assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, layout.leave), None);
+}
+
+/// A new recovery key: the question, the key in groups and as a code, its groups typed back, and what came of it.
+fn making(stand: &mut Stand, scale: Scale) {
+    const KEY: &str = "720885-000000-123453-654313-000011-424248-699996-499994";
+    let mut status = with_pins(PIN);
+    status.recovery = Recovery::None;
+    stand.picker.set_status(200, status);
+    stand.save("key-offered");
+    let layout = stand.picker.pad_layout();
+    let bar = stand.picker.layout().notice;
+    assert_eq!(tap(&mut stand.picker, 200, bar), None);
+    stand.save("key-question");
+    assert_eq!(tap(&mut stand.picker, LATER, layout.retry), Some(Action::NewRecoveryKey));
+    stand.save("key-waiting");
+    stand.picker.key_made(LATER, RecoveryKey::read(KEY));
+    stand.save("key-shown");
+    let Some(FrontView::Made(made)) = stand.picker.view(LATER).front else { panic!("no key") };
+    groups_are_drawn(stand, made.groups_at, scale);
+    assert_eq!(code(stand, made.code_at).as_deref(), Some(KEY), "{}", stand.name);
+    let written = made.written.expect("a button").rect;
+    assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, written), None);
+    stand.save("key-check");
+    let light = stand.scene.plane().pixels().iter().filter(|pixel| pixel.rgb() == [255; 3]).count();
+    let area = usize::try_from(made.code_at.area()).expect("a square");
+    assert!(light < area / 4, "{}: the code is gone", stand.name);
+    type_wanted(stand, KEY, 1);
+    stand.save("key-check-one");
+    for _ in 0..6 {
+        assert_eq!(tap(&mut stand.picker, LATER + 9 * ARMING, layout.places[9]), None);
+    }
+    stand.save("key-wrong");
+    assert_eq!(tap(&mut stand.picker, LATER + 10 * ARMING, written), None);
+    type_wanted(stand, KEY, 3);
+    stand.save("key-checked");
+    let go = layout.go;
+    let action = tap(&mut stand.picker, LATER + 11 * ARMING, go);
+    assert!(matches!(action, Some(Action::NoteRecoveryKey { .. })), "{}: {action:?}", stand.name);
+    stand.save("key-noting");
+    stand.picker.key_noted(LATER);
+    stand.save("key-noted");
+    assert_eq!(tap(&mut stand.picker, LATER + 11 * ARMING, layout.leave), None);
+}
+
+/// Types so many of the groups that are asked for.
+fn type_wanted(stand: &mut Stand, key: &str, count: usize) {
+    for _ in 0..count {
+        let Some(FrontView::Pad(pad)) = stand.picker.view(LATER).front else { panic!("no pad") };
+        let group = pad.groups.iter().position(|group| group.state == GroupState::Current);
+        let group = key.split('-').nth(group.expect("one is asked for")).expect("eight");
+        for digit in group.bytes() {
+            let place = stand.picker.pad_layout().places[usize::from(digit - b'0')];
+            assert_eq!(tap(&mut stand.picker, LATER + 11 * ARMING, place), None);
+        }
+    }
+}
+
+/// Eight cells, each with ink in it.
+fn groups_are_drawn(stand: &Stand, at: Rect, scale: Scale) {
+    for index in 0..8 {
+        let cell = Rect {
+            x: at.x + index % 2 * at.width / 2,
+            y: at.y + index / 2 * at.height / 4,
+            width: at.width / 2,
+            height: at.height / 4,
+        };
+        let drawn = ink(stand.scene.plane(), cell.inset(scale.of(6)));
+        assert!(drawn > 100, "{}: group {index} has {drawn} pixels of ink", stand.name);
+    }
+}
+
+/// What a camera reads there.
+fn code(stand: &Stand, at: Rect) -> Option<String> {
+    let plane = stand.scene.plane();
+    let side = usize::try_from(at.width).expect("a square");
+    let mut picture = rqrr::PreparedImage::prepare_from_greyscale(side, side, |x, y| {
+        let offset = |places: usize| i32::try_from(places).expect("on the display");
+        let [red, ..] = plane.at(Point { x: at.x + offset(x), y: at.y + offset(y) }).rgb();
+        red
+    });
+    let grid = picture.detect_grids().pop()?;
+    grid.decode().ok().map(|(_, text)| text)
 }
 
 /// Labels and sentences of full length stay clear of the buttons.

@@ -1,14 +1,15 @@
 //! The making of the machine's recovery key, which covers the whole display.
 //!
 //! ```text
-//!  line in the picker's bar -> Ask -> Waiting -> Shown -> Check -> Noting -> Done
+//!  line in the picker's bar -> Ask -> Waiting -> Shown <-> Check -> Noting -> Done
 //!                               |        |                            |
 //!                               v        +-----------> Failed <-------+
 //!                             closed
 //! ```
 //!
 //! The key is here from [`Making::made`] until it is sent back, and wiped when this is closed, by whatever: a touch,
-//! [`WRITING`] or [`KEY_IDLE`] without one, a lost link. It counts only when three of its groups were typed from the paper.
+//! [`WRITING`] or [`KEY_IDLE`] without one, a lost link. It counts only when three of its groups were typed from the
+//! paper; a wrong one leads back to the key, and other groups are asked for then.
 
 use super::recovery::{GROUP_DIGITS, GROUPS, KEY_IDLE, RecoveryKey};
 use super::{ARMING, Digits, Order, PadLayout, Place, Target};
@@ -37,11 +38,17 @@ pub(crate) enum MakingStep {
 enum Stage {
     Ask,
     Waiting,
-    Shown(RecoveryKey),
+    Shown {
+        key: RecoveryKey,
+        /// The group that was typed wrong just before.
+        wrong: Option<usize>,
+    },
     Check(Check),
     Noting,
     Done,
-    Failed { reason: String },
+    Failed {
+        reason: String,
+    },
 }
 
 /// Groups are typed from the paper.
@@ -80,7 +87,7 @@ impl Making {
         match &self.stage {
             Stage::Ask | Stage::Failed { .. } if online => vec![leave, (layout.retry, Target::Retry)],
             Stage::Ask | Stage::Failed { .. } | Stage::Waiting | Stage::Noting | Stage::Done => vec![leave],
-            Stage::Shown(_) => vec![leave, (written(layout), Target::Go)],
+            Stage::Shown { .. } => vec![leave, (written(layout), Target::Go)],
             Stage::Check(_) => {
                 let places = layout.places.iter().enumerate();
                 let mut targets: Vec<_> =
@@ -107,7 +114,7 @@ impl Making {
                 self.enter(now, Stage::Waiting);
                 return MakingStep::Make;
             }
-            (Target::Go, Stage::Shown(key)) => {
+            (Target::Go, Stage::Shown { key, .. }) => {
                 let check =
                     Check { key: key.take(), groups: chosen(seed), right: 0, typed: Digits::default() };
                 self.enter(now, Stage::Check(check));
@@ -118,8 +125,11 @@ impl Making {
                 return MakingStep::Note(key);
             }
             (Target::Place(Place(place)), Stage::Check(check)) => {
-                if let Some(digit) = Order::PLAIN.digit(place) {
-                    check.push(digit);
+                if let Some(digit) = Order::PLAIN.digit(place)
+                    && let Some(wrong) = check.push(digit)
+                {
+                    let key = check.key.take();
+                    self.enter(now, Stage::Shown { key, wrong: Some(wrong) });
                 }
             }
             (Target::Back, Stage::Check(check)) => check.typed.pop(),
@@ -134,7 +144,7 @@ impl Making {
             return;
         }
         match key {
-            Some(key) => self.enter(now, Stage::Shown(key)),
+            Some(key) => self.enter(now, Stage::Shown { key, wrong: None }),
             None => self.fail(now, "What zoned gave out is no recovery key."),
         }
     }
@@ -163,7 +173,7 @@ impl Making {
                 self.fail(self.since, "zoned went away before it answered.");
                 true
             }
-            (Stage::Ask | Stage::Shown(_) | Stage::Check(_), Link::Lost | Link::Connecting) => false,
+            (Stage::Ask | Stage::Shown { .. } | Stage::Check(_), Link::Lost | Link::Connecting) => false,
         }
     }
 
@@ -191,7 +201,7 @@ impl Making {
     fn idle_at(&self) -> Option<Millis> {
         let patience = match self.stage {
             Stage::Waiting | Stage::Noting | Stage::Done | Stage::Failed { .. } => return None,
-            Stage::Shown(_) => WRITING,
+            Stage::Shown { .. } => WRITING,
             Stage::Ask | Stage::Check(_) => KEY_IDLE,
         };
         Some(self.touched.saturating_add(patience))
@@ -214,18 +224,19 @@ impl Check {
         self.groups.get(self.right).copied()
     }
 
-    /// What is typed is whole, and not what was shown.
-    fn is_wrong(&self) -> bool {
-        self.typed.count() == GROUP_DIGITS
-    }
-
-    fn push(&mut self, digit: u8) {
-        let Some(group) = self.group() else { return };
+    /// Takes a digit; the answer is the group that is whole now and not what was shown.
+    fn push(&mut self, digit: u8) -> Option<usize> {
+        let group = self.group()?;
         self.typed.push(digit);
-        if self.typed.typed() == self.key.digits(group) {
-            self.typed.clear();
-            self.right += 1;
+        if self.typed.count() < GROUP_DIGITS {
+            return None;
         }
+        if self.typed.typed() != self.key.digits(group) {
+            return Some(group);
+        }
+        self.typed.clear();
+        self.right += 1;
+        None
     }
 }
 

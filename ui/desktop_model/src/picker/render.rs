@@ -177,7 +177,7 @@ impl Picker {
     }
 
     fn quiet_words(&self) -> &'static str {
-        if self.offers_key() { "No recovery key: touch to make one" } else { "No notices" }
+        if self.offers_key() { "No recovery key yet: touch here to make one" } else { "No notices" }
     }
 
     fn is_pressed(&self, target: Target) -> bool {

@@ -235,7 +235,7 @@ fn what_was_typed_is_gone_after_cancel_idle_a_lost_link_and_a_changed_display_or
         match picker.view(LATER).front {
             None => assert_ne!(name, "display"),
             Some(FrontView::Pad(pad)) => assert_eq!((name, pad.typed), ("display", 0)),
-            Some(FrontView::Card(_)) => panic!("{name}: a card"),
+            Some(other) => panic!("{name}: {other:?}"),
         }
         picker.set_link(Link::Up);
         picker.set_status(LATER + IDLE, with_pin(CHOSEN, Phase::Stopped));

@@ -5,24 +5,29 @@ use proptest::prelude::*;
 use super::{event, status, tunnel, zone};
 use crate::geometry::{Point, Size};
 use crate::layout::TARGET;
-use crate::pad::{self, Cause, FEWEST_DIGITS, MOST_DIGITS, NotOpened};
+use crate::pad::{self, Cause, FEWEST_DIGITS, MOST_DIGITS, NotOpened, RecoveryKey};
 use crate::picker::{ARMING, Action, Link, Picker, Target};
 use crate::pointer::Stage;
 use crate::scale::Scale;
-use crate::status::{Login, Notice, Phase, PinLogin};
+use crate::status::{Login, Notice, Phase, PinLogin, Recovery};
 use crate::view::FrontView;
+
+const KEY: &str = "720885-000000-123453-654313-000011-424248-699996-499994";
 
 #[derive(Clone, Debug)]
 enum Op {
     Pointer(u32, Stage, Where, u64),
     /// A whole touch, so that PINs get typed.
     Tap(usize),
-    Status(Vec<(Phase, u64, Login)>, u64),
+    Status(Vec<(Phase, u64, Login)>, u64, Recovery),
     Opened(usize),
     NotOpened(usize, Cause, Option<u32>),
     Link(Link),
     Display(i32, i32, Scale),
     Failed,
+    KeyMade,
+    KeyNoted,
+    KeyFailed,
     Pass(u64),
 }
 
@@ -58,6 +63,7 @@ fn an_op() -> impl Strategy<Value = Op> {
     let link = prop_oneof![
         4 => Just(Link::Up), 1 => Just(Link::Lost), 1 => Just(Link::Silent), 1 => Just(Link::Connecting)
     ];
+    let recovery = prop_oneof![Just(Recovery::None), Just(Recovery::Shown), Just(Recovery::Noted)];
     let scale = prop_oneof![Just(Scale::One), Just(Scale::OneAndHalf), Just(Scale::Two)];
     prop_oneof![
         20 => (0..3u32, stage, place, any::<u64>())
@@ -66,8 +72,11 @@ fn an_op() -> impl Strategy<Value = Op> {
         2 => (0..4usize).prop_map(Op::Opened),
         3 => (0..4usize, proptest::sample::select(Cause::ALL.to_vec()), tries())
             .prop_map(|(zone, cause, tries)| Op::NotOpened(zone, cause, tries)),
-        3 => (proptest::collection::vec((phase, 0..5000u64, login), 0..12), 0..9u64)
-            .prop_map(|(zones, notice)| Op::Status(zones, notice)),
+        3 => (proptest::collection::vec((phase, 0..5000u64, login), 0..12), 0..4u64, recovery)
+            .prop_map(|(zones, notice, recovery)| Op::Status(zones, notice, recovery)),
+        2 => Just(Op::KeyMade),
+        1 => Just(Op::KeyNoted),
+        1 => Just(Op::KeyFailed),
         2 => link.prop_map(Op::Link),
         1 => (960..2048i32, 960..2048i32, scale)
             .prop_map(|(width, height, scale)| Op::Display(width, height, scale)),
@@ -103,12 +112,13 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
                 let (zone, reason) = (format!("zone{zone}"), "Said by zoned.".to_owned());
                 picker.not_opened(now, &NotOpened { zone, cause, reason, tries_left });
             }
-            Op::Status(zones, notice) => {
+            Op::Status(zones, notice, recovery) => {
                 let zones = (0..).zip(zones).map(|(index, (phase, bytes, login))| {
                     let net = (index % 3 != 2).then(|| tunnel(bytes % 2 == 0, bytes, bytes / 2));
                     crate::status::Zone { login, ..zone(&format!("zone{index}"), phase, net) }
                 });
                 let mut status = status(zones.collect());
+                status.recovery = recovery;
                 status.notices = (0..notice)
                     .map(|number| Notice { number, process: "vmm".to_owned(), text: "died".to_owned() })
                     .collect();
@@ -116,6 +126,9 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
             }
             Op::Link(link) => picker.set_link(link),
             Op::Display(width, height, scale) => picker.set_display(Size { width, height }, scale),
+            Op::KeyMade => picker.key_made(now, RecoveryKey::read(KEY)),
+            Op::KeyNoted => picker.key_noted(now),
+            Op::KeyFailed => picker.key_failed(now, "refused"),
             Op::Failed => picker.request_failed(now, "zone0", "refused"),
             Op::Pass(by) => {
                 now += by;
@@ -175,7 +188,10 @@ fn pointer(
             (Action::Recover { key, .. }, Some(Target::Front(pad::Target::Go))) => {
                 prop_assert!(key.is_whole());
             }
-            (Action::Start { .. }, Some(Target::Front(pad::Target::Retry))) => {
+            (Action::NoteRecoveryKey { key }, Some(Target::Front(pad::Target::Go))) => {
+                prop_assert!(key.is_whole());
+            }
+            (Action::Start { .. } | Action::NewRecoveryKey, Some(Target::Front(pad::Target::Retry))) => {
                 prop_assert!(matches!(front, Some(FrontView::Card(_))));
             }
             (action, target) => prop_assert!(false, "{action:?} by a touch on {target:?}"),

@@ -67,16 +67,12 @@ impl Making {
                 leave: "Close",
                 onward: None,
             }),
-            Stage::Waiting => hand.shown(scale, None, "Making a recovery key...", "Cancel", busy(now)),
-            Stage::Noting => hand.shown(scale, None, "Noting the recovery key...", "Close", busy(now)),
-            Stage::Shown(key) => hand.shown(scale, Some(key), "Write this recovery key down", "Cancel", None),
+            Stage::Waiting => hand.waiting(scale, "Making a recovery key...", "Cancel", now),
+            Stage::Noting => hand.waiting(scale, "Noting the recovery key...", "Close", now),
+            Stage::Shown { key, wrong } => hand.shown(scale, key, *wrong),
             Stage::Check(check) => hand.check(check),
         }
     }
-}
-
-fn busy(now: Millis) -> Option<u8> {
-    Some(u8::try_from(now / BEAT % 3).unwrap_or_default())
 }
 
 struct Hand<'a> {
@@ -108,38 +104,59 @@ impl Hand<'_> {
         })
     }
 
-    fn shown(
-        &self,
-        scale: Scale,
-        key: Option<&RecoveryKey>,
-        headline: &str,
-        leave: &str,
-        busy: Option<u8>,
-    ) -> FrontView {
-        let layout = self.layout;
-        let place = written(layout);
+    /// The machine's answer is waited for.
+    fn waiting(&self, scale: Scale, headline: &str, leave: &str, now: Millis) -> FrontView {
+        FrontView::Made(MadeView {
+            headline: headline.to_owned(),
+            busy: Some(u8::try_from(now / BEAT % 3).unwrap_or_default()),
+            leave: self.button(self.layout.leave, leave, Target::Leave),
+            ..self.made(scale)
+        })
+    }
+
+    fn shown(&self, scale: Scale, key: &RecoveryKey, wrong: Option<usize>) -> FrontView {
+        let place = written(self.layout);
         // Not every display has room for the sentence.
         let words = if place.width < scale.of(300) { "Written down" } else { "I have written it down" };
-        let places = MadePlaces::new(layout.card, scale);
+        let (message, level) = match wrong {
+            None => ("On paper, with today's date. A photo of it is the key, too.".to_owned(), Level::Quiet),
+            Some(group) => (
+                format!("What you typed is not group {}. Compare your paper with it.", group + 1),
+                Level::Bad,
+            ),
+        };
         FrontView::Made(MadeView {
+            headline: "Write this recovery key down".to_owned(),
+            message,
+            level,
+            groups: key.views(),
+            code: Some(key.clone()),
+            written: Some(self.button(place, words, Target::Go)),
+            ..self.made(scale)
+        })
+    }
+
+    fn made(&self, scale: Scale) -> MadeView {
+        let layout = self.layout;
+        let places = MadePlaces::new(layout.card, scale);
+        MadeView {
             frame: layout.frame,
             band: layout.band,
             rgb: RGB,
             onward_rgb: ONWARD,
             label: LABEL.to_owned(),
             words: layout.card,
-            headline: headline.to_owned(),
-            busy,
-            message: key
-                .map_or("", |_| "With today's date, on paper. No photo: it may leave your hands.")
-                .to_owned(),
-            groups: key.map(RecoveryKey::views).unwrap_or_default(),
+            headline: String::new(),
+            busy: None,
+            message: String::new(),
+            level: Level::Quiet,
+            groups: Vec::new(),
             groups_at: places.groups,
-            code: key.cloned(),
+            code: None,
             code_at: places.code,
-            leave: self.button(layout.leave, leave, Target::Leave),
-            written: key.map(|_| self.button(place, words, Target::Go)),
-        })
+            leave: self.button(layout.leave, "Cancel", Target::Leave),
+            written: None,
+        }
     }
 
     fn check(&self, check: &Check) -> FrontView {
@@ -155,9 +172,6 @@ impl Hand<'_> {
         let typed = check.typed.count();
         let (message, level) = match check.group() {
             None => ("These groups are right.".to_owned(), Level::Good),
-            Some(group) if check.is_wrong() => {
-                (format!("This is not group {}: take its digits away.", group + 1), Level::Bad)
-            }
             Some(group) => (format!("Type group {} from your paper.", group + 1), Level::Quiet),
         };
         FrontView::Pad(PadView {
@@ -191,8 +205,7 @@ impl Check {
         if self.group() != Some(group) {
             return nothing(GroupState::Later);
         }
-        let state = if self.is_wrong() { GroupState::Mistyped } else { GroupState::Current };
-        GroupView { digits: self.typed.clone(), state }
+        GroupView { digits: self.typed.clone(), state: GroupState::Current }
     }
 }
 
