@@ -64,6 +64,7 @@ pub fn status(status: Status) -> model::Status {
             Recovery::Shown => model::Recovery::Shown,
             Recovery::Noted => model::Recovery::Noted,
         },
+        screen: model::Screen { locked: status.screen.locked, login: login(status.screen.login) },
         notices: status.notices.into_iter().rev().take(MOST).rev().map(notice).collect(),
     }
 }
@@ -78,7 +79,9 @@ fn zone(zone: Zone) -> model::Zone {
             Phase::Stopped => model::Phase::Stopped,
             Phase::Starting => model::Phase::Starting,
             Phase::Running => model::Phase::Running,
-            Phase::Paused | Phase::Locking | Phase::Locked => model::Phase::Paused,
+            Phase::Paused => model::Phase::Paused,
+            Phase::Locking => model::Phase::Locking,
+            Phase::Locked => model::Phase::Locked,
             Phase::Stopping => model::Phase::Stopping,
             Phase::Failed => model::Phase::Failed,
         },
@@ -102,6 +105,7 @@ fn tunnel(tunnel: Tunnel) -> model::Tunnel {
         sent_bytes: tunnel.sent_bytes,
         received_bytes: tunnel.received_bytes,
         reason: tunnel.reason,
+        public_key: tunnel.public_key,
     }
 }
 

@@ -42,6 +42,27 @@ pub enum LinkEvent {
     },
     /// A zone was not opened.
     NotOpened(NotOpened),
+    /// A zone has another PIN.
+    PinChanged {
+        /// The zone.
+        zone: String,
+    },
+    /// The display's lock was lifted.
+    Unlocked,
+    /// The display's lock was not lifted, or its PIN not changed.
+    NotUnlocked(NotOpened),
+    /// The same, for a reason of `zoned` itself.
+    ScreenFailed {
+        /// The reason, a sentence.
+        why: String,
+    },
+    /// The display has another PIN.
+    ScreenPinChanged,
+    /// The display is not locked.
+    LockRefused {
+        /// The reason, a sentence.
+        why: String,
+    },
     /// A recovery key was made.
     KeyMade(Pin),
     /// The recovery key was noted.
@@ -66,6 +87,14 @@ enum About {
     /// Whether `zoned` answers.
     Probe,
     Zone(String),
+    /// Another PIN for a zone.
+    ZonePin(String),
+    /// The lifting of the display's lock.
+    Unlock,
+    /// Another PIN for the display.
+    ScreenPin,
+    /// The locking of the display. The picker itself asks again when the connection is lost before the answer.
+    Lock,
     /// The recovery key: made, or noted.
     Key,
 }
@@ -74,8 +103,9 @@ impl About {
     /// What came of it, when that is nothing.
     fn failed(self, why: String) -> Option<LinkEvent> {
         match self {
-            Self::Probe => None,
-            Self::Zone(zone) => Some(LinkEvent::Failed { zone, why }),
+            Self::Probe | Self::Lock => None,
+            Self::Unlock | Self::ScreenPin => Some(LinkEvent::ScreenFailed { why }),
+            Self::Zone(zone) | Self::ZonePin(zone) => Some(LinkEvent::Failed { zone, why }),
             Self::Key => Some(LinkEvent::KeyFailed { why }),
         }
     }
@@ -147,6 +177,21 @@ impl ZonedLink {
                 let (key, pin) = (convert::key(&key), convert::pin(&pin));
                 (Method::Recover { zone: zone.clone(), key, pin }, About::Zone(zone), true)
             }
+            Action::ChangePin { zone, pin, new } => {
+                let (pin, new) = (convert::pin(&pin), convert::pin(&new));
+                (Method::ChangePin { zone: zone.clone(), pin, new }, About::ZonePin(zone), true)
+            }
+            Action::UnlockScreen { pin } => (Method::UnlockScreen(convert::pin(&pin)), About::Unlock, true),
+            Action::RecoverScreen { key, pin } => {
+                let (key, pin) = (convert::key(&key), convert::pin(&pin));
+                (Method::RecoverScreen { key, pin }, About::Unlock, true)
+            }
+            Action::ChangeScreenPin { pin, new } => {
+                let (pin, new) = (convert::pin(&pin), convert::pin(&new));
+                (Method::ChangeScreenPin { pin, new }, About::ScreenPin, true)
+            }
+            Action::LockScreen => (Method::LockScreen, About::Lock, false),
+            Action::Lock { zone } => (Method::Lock(zone.clone()), About::Zone(zone), false),
             // keeper may be busy with an opening.
             Action::NewRecoveryKey => (Method::NewRecoveryKey, About::Key, true),
             Action::NoteRecoveryKey { key } => {
@@ -252,19 +297,14 @@ impl Connections {
             }
         }
         for (about, reply) in self.calls.answers()? {
-            if let About::Zone(zone) = about {
-                events.extend(failure(zone, reply));
-            }
+            events.extend(match (about, reply) {
+                (About::Zone(zone), reply) => failure(zone, reply),
+                (About::Lock, Reply::Error(error)) => Some(LinkEvent::LockRefused { why: error.to_string() }),
+                _ => None,
+            });
         }
         for (about, reply) in self.openings.answers()? {
-            events.extend(match about {
-                About::Probe => None,
-                About::Zone(zone) => {
-                    let opened = LinkEvent::Opened { zone: zone.clone() };
-                    Some(failure(zone, reply).unwrap_or(opened))
-                }
-                About::Key => Some(key_event(reply)),
-            });
+            events.extend(opening_event(about, reply));
         }
         if self.openings.overdue_at(OPENING).is_some_and(|at| now >= at) {
             // A late answer must not be taken for the answer to another try.
@@ -302,6 +342,36 @@ fn failure(zone: String, reply: Reply) -> Option<LinkEvent> {
         | Reply::Key(_)
         | Reply::Done
         | Reply::Service(_) => None,
+    }
+}
+
+/// What came of a call that needs the machine's TPM.
+fn opening_event(about: About, reply: Reply) -> Option<LinkEvent> {
+    match about {
+        About::Probe | About::Lock => None,
+        About::Zone(zone) => {
+            let opened = LinkEvent::Opened { zone: zone.clone() };
+            Some(failure(zone, reply).unwrap_or(opened))
+        }
+        About::ZonePin(zone) => {
+            let changed = LinkEvent::PinChanged { zone: zone.clone() };
+            Some(failure(zone, reply).unwrap_or(changed))
+        }
+        About::Unlock => Some(screen_failure(reply).unwrap_or(LinkEvent::Unlocked)),
+        About::ScreenPin => Some(screen_failure(reply).unwrap_or(LinkEvent::ScreenPinChanged)),
+        About::Key => Some(key_event(reply)),
+    }
+}
+
+/// What went wrong with a request about the display's lock. Only an answer that says so lifts it.
+fn screen_failure(reply: Reply) -> Option<LinkEvent> {
+    match reply {
+        Reply::Done => None,
+        reply => Some(match failure(String::new(), reply) {
+            Some(LinkEvent::NotOpened(why)) => LinkEvent::NotUnlocked(why),
+            Some(LinkEvent::Failed { why, .. }) => LinkEvent::ScreenFailed { why },
+            _ => LinkEvent::ScreenFailed { why: "zoned answered to something else.".to_owned() },
+        }),
     }
 }
 

@@ -130,6 +130,9 @@ impl Scene {
         ui.set_uplink(words(&view.panel.uplink));
         ui.set_uplink_level(level(view.panel.uplink_level));
         ui.set_demo(view.panel.demo);
+        ui.set_lock(button(Some(view.panel.lock.rect), view.panel.lock.pressed));
+        let pin = view.panel.screen_pin.as_ref();
+        ui.set_screen_pin(button(pin.map(|pin| pin.rect), pin.is_some_and(|pin| pin.pressed)));
         self.show_bar(view, &view.bar);
         show_rows(&self.tiles, view.tiles.iter().map(tile_data).collect());
         let (front, keys) = front::data(view.front.as_ref());
@@ -199,6 +202,7 @@ fn symbol(symbol: Symbol) -> i32 {
         Symbol::Busy => 1,
         Symbol::Running => 2,
         Symbol::Failed => 3,
+        Symbol::Locked => 4,
     }
 }
 
@@ -219,6 +223,7 @@ fn tile_data(tile: &TileView) -> generated::Tile {
     let [red, green, blue] = tile.rgb;
     let question = tile.question.as_ref();
     let (stop, keep) = question.map(|question| (question.stop, question.keep)).unwrap_or_default();
+    let key = tile.key.as_ref();
     generated::Tile {
         x: length(tile.rect.x),
         y: length(tile.rect.y),
@@ -248,6 +253,11 @@ fn tile_data(tile: &TileView) -> generated::Tile {
         stop_width: length(stop.width),
         stop_height: length(stop.height),
         stop_pressed: question.is_some_and(|question| question.stop_pressed),
+        lock: button(
+            question.and_then(|question| question.lock),
+            question.is_some_and(|question| question.lock_pressed),
+        ),
+        key: button(key.map(|key| key.rect), key.is_some_and(|key| key.pressed)),
         keep_x: length(keep.x),
         keep_y: length(keep.y),
         keep_width: length(keep.width),

@@ -7,7 +7,8 @@
 //!                          +--------+ (different)      +-> Enter (wrong PIN), Card (any other cause)
 //! ```
 //!
-//! From some cards the recovery key leads on: [`recovery`].
+//! From some cards the recovery key leads on: [`recovery`]. The way to another PIN: [`change`]. What it opens is a zone,
+//! or the display that is locked ([`Subject`]).
 //!
 //! Typed digits are in [`Digits`] alone: wiped on cancel, when they are sent, after [`IDLE`] without a touch, and when
 //! the link, the display or the zone changes. What is drawn tells how many of a PIN there are and never which; a place's
@@ -20,9 +21,10 @@ use std::fmt;
 
 use crate::geometry::{Point, Rect};
 use crate::picker::{BEAT, Link, Millis};
-use crate::status::{Colour, Login, PinLogin, Zone};
+use crate::status::{Login, PinLogin, Zone};
 
 mod cards;
+mod change;
 mod digits;
 mod layout;
 pub mod making;
@@ -43,6 +45,12 @@ pub const MOST_DIGITS: usize = 12;
 pub const IDLE: Millis = 60_000;
 /// What has just appeared ignores touches for so long that may have been meant for what was there before.
 pub const ARMING: Millis = 300;
+
+/// No zone's colour: what is the machine's own has it.
+pub(crate) const MACHINE_RGB: [u8; 3] = [0x3a, 0x46, 0x54];
+/// The buttons that go on there.
+pub(crate) const ONWARD_RGB: [u8; 3] = [0x1f, 0x5f, 0xb8];
+const SCREEN: &str = "This display";
 
 /// One of the ten places of digits. It prints as nothing: on an unshuffled pad it is the digit.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,6 +79,8 @@ pub enum Target {
     Retry,
     /// Asks for the recovery key.
     Recover,
+    /// Asks for another PIN.
+    Change,
 }
 
 /// A zone was not opened.
@@ -93,6 +103,8 @@ pub(crate) enum Step {
     Close,
     /// Open the zone with this PIN.
     Open(Digits),
+    /// Take the second PIN in place of the first.
+    Change(Digits, Digits),
     /// As if the zone's tile were touched.
     Retry,
     /// Ask for the recovery key.
@@ -104,6 +116,8 @@ pub(crate) enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stage {
     Enter,
+    /// The PIN that is to be changed is typed.
+    Old,
     Choose,
     Again {
         first: Digits,
@@ -115,6 +129,8 @@ enum Stage {
         cause: Cause,
         reason: String,
     },
+    /// Another PIN was taken.
+    Changed,
 }
 
 /// What the zone was asked for.
@@ -123,6 +139,7 @@ enum Asked {
     Check,
     Set,
     Recover,
+    Change,
 }
 
 /// What was wrong with the last try.
@@ -144,12 +161,23 @@ pub(crate) enum Shield {
     Everything,
 }
 
-/// The pad or the card of one zone.
+/// What is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// A zone, by name.
+    Zone(String),
+    /// The display's lock.
+    Screen,
+}
+
+/// The pad or the card of one zone, or of the display's lock.
 #[derive(Clone, Debug)]
 pub(crate) struct Pad {
-    zone: String,
+    subject: Subject,
     label: String,
-    colour: Colour,
+    rgb: [u8; 3],
+    /// Of the buttons that go on.
+    onward_rgb: [u8; 3],
     /// `None`: the zone asks for no PIN.
     pin: Option<PinLogin>,
     order: Order,
@@ -157,6 +185,8 @@ pub(crate) struct Pad {
     typed: Digits,
     /// From the card's button until it is sent.
     key: Option<RecoveryKey>,
+    /// The PIN that is to be changed, until it is sent.
+    old: Option<Digits>,
     remark: Remark,
     /// When it appeared in this form.
     since: Millis,
@@ -183,16 +213,50 @@ impl Pad {
         pad
     }
 
+    /// The pad that lifts the display's lock, which was touched at `at`.
+    pub(crate) fn unlock(now: Millis, pin: PinLogin, at: Point, seed: u64) -> Self {
+        let mut pad = Self::screen(now, Login::Pin(pin));
+        if pin.shuffle {
+            pad.order = Order::shuffled(seed);
+        }
+        pad.begin(now, pin, Shield::At(at));
+        pad
+    }
+
+    /// The card that says why the display's lock was not lifted.
+    pub(crate) fn screen_card(now: Millis, login: Login, why: &NotOpened) -> Self {
+        let mut pad = Self::screen(now, login);
+        pad.show_card(now, why.cause, &why.reason);
+        pad
+    }
+
+    fn screen(now: Millis, login: Login) -> Self {
+        Self::new(now, Subject::Screen, SCREEN, (MACHINE_RGB, ONWARD_RGB), login)
+    }
+
     fn of(now: Millis, zone: &Zone) -> Self {
+        let rgb = zone.colour.rgb();
+        Self::new(now, Subject::Zone(zone.name.clone()), &zone.label, (rgb, rgb), zone.login)
+    }
+
+    fn new(
+        now: Millis,
+        subject: Subject,
+        label: &str,
+        (rgb, onward_rgb): ([u8; 3], [u8; 3]),
+        login: Login,
+    ) -> Self {
         Self {
-            zone: zone.name.clone(),
-            label: zone.label.clone(),
-            colour: zone.colour,
-            pin: pin_of(zone),
+            subject,
+            label: label.to_owned(),
+            rgb,
+            onward_rgb,
+            pin: pin_of(login),
             order: Order::PLAIN,
             stage: Stage::Enter,
             typed: Digits::default(),
             key: None,
+            old: None,
             remark: Remark::Nothing,
             since: now,
             shield: Shield::Everything,
@@ -200,9 +264,14 @@ impl Pad {
         }
     }
 
-    /// The zone that it is about.
-    pub(crate) fn zone(&self) -> &str {
-        &self.zone
+    /// What it opens.
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// Whether it opens this zone.
+    pub(crate) fn is_for(&self, zone: &str) -> bool {
+        matches!(&self.subject, Subject::Zone(name) if name == zone)
     }
 
     /// Which touches that begin now count for nothing.
@@ -221,18 +290,20 @@ impl Pad {
             Stage::Busy(_) => Vec::new(),
             Stage::Card { cause, .. } => {
                 let mut targets = vec![(layout.leave, Target::Leave)];
-                if online && let Some(onward) = cards::words(*cause).onward {
+                if online && let Some(onward) = cards::words(*cause, &self.subject).onward {
                     targets.push((layout.retry, onward.target()));
                 }
                 targets
             }
-            Stage::Enter | Stage::Choose | Stage::Again { .. } | Stage::Key => {
+            Stage::Changed => vec![(layout.leave, Target::Leave)],
+            Stage::Enter | Stage::Old | Stage::Choose | Stage::Again { .. } | Stage::Key => {
                 let places = layout.places.iter().enumerate();
                 let mut targets: Vec<_> =
                     places.map(|(place, rect)| (*rect, Target::Place(Place(place)))).collect();
                 targets.push((layout.back, Target::Back));
                 targets.push((layout.go, Target::Go));
                 targets.push((layout.cancel, Target::Cancel));
+                targets.extend(self.offers_change().then_some((layout.change, Target::Change)));
                 targets
             }
         }
@@ -247,10 +318,14 @@ impl Pad {
     pub(crate) fn touch(&mut self, now: Millis, target: Target) -> Step {
         self.touched = now;
         match (target, &self.stage) {
-            (Target::Leave, Stage::Card { .. }) => Step::Close,
+            (Target::Leave, Stage::Card { .. } | Stage::Changed) => Step::Close,
             (Target::Retry, Stage::Card { .. }) => Step::Retry,
             (Target::Recover, Stage::Card { .. }) => Step::AskKey,
-            (_, Stage::Busy(_) | Stage::Card { .. }) => Step::Stay,
+            (_, Stage::Busy(_) | Stage::Card { .. } | Stage::Changed) => Step::Stay,
+            (Target::Change, _) => {
+                self.begin_change(now);
+                Step::Stay
+            }
             (Target::Leave | Target::Retry | Target::Recover, _) => Step::Stay,
             (Target::Cancel, _) => Step::Close,
             (Target::Place(Place(place)), _) => {
@@ -287,6 +362,11 @@ impl Pad {
                 Step::Stay
             }
             Stage::Again { .. } if self.key.is_some() => self.recovered(typed),
+            Stage::Again { .. } if self.old.is_some() => self.changes(typed),
+            Stage::Old => {
+                self.old = Some(typed);
+                Step::Stay
+            }
             Stage::Again { .. } => {
                 self.stage = Stage::Busy(Asked::Set);
                 Step::Open(typed)
@@ -295,7 +375,7 @@ impl Pad {
                 self.stage = Stage::Busy(Asked::Check);
                 Step::Open(typed)
             }
-            stage @ (Stage::Key | Stage::Busy(_) | Stage::Card { .. }) => {
+            stage @ (Stage::Key | Stage::Busy(_) | Stage::Card { .. } | Stage::Changed) => {
                 self.stage = stage;
                 Step::Stay
             }
@@ -307,9 +387,13 @@ impl Pad {
         let pin = self.pin.map(|pin| PinLogin { tries_left: why.tries_left.or(pin.tries_left), ..pin });
         match pin {
             Some(pin) if why.cause == Cause::WrongPin => {
+                let changes = self.stage == Stage::Busy(Asked::Change);
                 // A wrong one shows that there is a right one.
                 self.begin(now, PinLogin { chosen: true, ..pin }, Shield::Nothing);
                 self.remark = Remark::Wrong;
+                if changes && self.stage == Stage::Enter {
+                    self.stage = Stage::Old;
+                }
             }
             _ => {
                 self.pin = pin;
@@ -318,20 +402,21 @@ impl Pad {
         }
     }
 
-    /// How the zone is now. `false`: there is nothing to ask any more.
+    /// How that is now; `openable`: it can be opened. `false`: there is nothing to ask any more.
     #[must_use]
-    pub(crate) fn set_zone(&mut self, now: Millis, zone: &Zone, startable: bool) -> bool {
-        if matches!(self.stage, Stage::Busy(_) | Stage::Card { .. }) {
+    pub(crate) fn set_login(&mut self, now: Millis, login: Login, openable: bool) -> bool {
+        if matches!(self.stage, Stage::Busy(_) | Stage::Card { .. } | Stage::Changed) {
             return true;
         }
         if self.key.is_some() {
-            return self.set_zone_to_recover(zone, startable);
+            return self.set_login_to_recover(login, openable);
         }
-        let Login::Pin(pin) = zone.login else { return false };
-        if !startable {
+        let Login::Pin(pin) = login else { return false };
+        if !openable {
             return false;
         }
-        if pin.chosen != (self.stage == Stage::Enter) || pin.tries_left == Some(0) {
+        let has_one = self.old.is_some() || matches!(self.stage, Stage::Enter | Stage::Old);
+        if pin.chosen != has_one || pin.tries_left == Some(0) {
             self.begin(now, pin, Shield::Everything);
         }
         self.pin = Some(pin);
@@ -347,7 +432,7 @@ impl Pad {
                 true
             }
             // A silent zoned may still answer.
-            (Stage::Busy(_) | Stage::Card { .. }, _) | (_, Link::Up) => true,
+            (Stage::Busy(_) | Stage::Card { .. } | Stage::Changed, _) | (_, Link::Up) => true,
             (_, Link::Silent | Link::Lost | Link::Connecting) => false,
         }
     }
@@ -357,6 +442,9 @@ impl Pad {
         self.typed.clear();
         if matches!(self.stage, Stage::Again { .. }) {
             self.stage = Stage::Choose;
+        }
+        if self.old.take().is_some() {
+            self.stage = Stage::Old;
         }
         self.forget_key();
     }
@@ -374,8 +462,8 @@ impl Pad {
 
     fn idle_at(&self) -> Option<Millis> {
         match self.stage {
-            Stage::Busy(_) | Stage::Card { .. } => None,
-            Stage::Enter | Stage::Choose | Stage::Again { .. } | Stage::Key => {
+            Stage::Busy(_) | Stage::Card { .. } | Stage::Changed => None,
+            Stage::Enter | Stage::Old | Stage::Choose | Stage::Again { .. } | Stage::Key => {
                 Some(self.touched.saturating_add(self.patience()))
             }
         }
@@ -388,6 +476,7 @@ impl Pad {
 
     fn begin(&mut self, now: Millis, pin: PinLogin, shield: Shield) {
         self.typed.clear();
+        self.old = None;
         self.pin = Some(pin);
         self.remark = Remark::Nothing;
         self.stage = if pin.chosen { Stage::Enter } else { Stage::Choose };
@@ -401,14 +490,15 @@ impl Pad {
 
     fn show_card(&mut self, now: Millis, cause: Cause, reason: &str) {
         self.typed.clear();
+        self.old = None;
         self.stage = Stage::Card { cause, reason: reason.to_owned() };
         self.since = now;
         self.shield = Shield::Everything;
     }
 }
 
-fn pin_of(zone: &Zone) -> Option<PinLogin> {
-    match zone.login {
+fn pin_of(login: Login) -> Option<PinLogin> {
+    match login {
         Login::Touch => None,
         Login::Pin(pin) => Some(pin),
     }

@@ -13,6 +13,8 @@ pub struct Status {
     pub zones: Vec<Zone>,
     /// Whether there is a recovery key.
     pub recovery: Recovery,
+    /// The display's lock.
+    pub screen: Screen,
     /// What went wrong lately, newest last.
     pub notices: Vec<Notice>,
 }
@@ -27,6 +29,15 @@ pub enum Recovery {
     Shown,
     /// It was written down.
     Noted,
+}
+
+/// The display's lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Screen {
+    /// It is locked.
+    pub locked: bool,
+    /// What lifts the lock.
+    pub login: Login,
 }
 
 /// The NIC.
@@ -86,6 +97,10 @@ pub enum Phase {
     Starting,
     Running,
     Paused,
+    /// On its way to `Locked`.
+    Locking,
+    /// It stands still, and the key of its disk is nowhere.
+    Locked,
     Stopping,
     Failed,
 }
@@ -101,6 +116,8 @@ pub struct Tunnel {
     pub received_bytes: u64,
     /// Why it is not up.
     pub reason: Option<String>,
+    /// The public half of its key in base64, if there is one to show.
+    pub public_key: Option<String>,
 }
 
 /// Something that went wrong.

@@ -39,6 +39,10 @@ pub struct PanelView {
     pub uplink_level: Level,
     /// Show the DEMO badge.
     pub demo: bool,
+    /// Locks the display.
+    pub lock: ButtonView,
+    /// Changes the display's PIN, where it has one.
+    pub screen_pin: Option<ButtonView>,
 }
 
 /// How good or bad something is.
@@ -67,6 +71,8 @@ pub enum Symbol {
     Running,
     /// A cross.
     Failed,
+    /// A padlock.
+    Locked,
 }
 
 /// One zone.
@@ -108,6 +114,8 @@ pub struct TileView {
     pub pressed: bool,
     /// Shown from memory: `zoned` cannot be reached.
     pub stale: bool,
+    /// Shows the public key of its tunnel, where it has one.
+    pub key: Option<ButtonView>,
     /// The stop question, in place of the lines below the state.
     pub question: Option<QuestionView>,
 }
@@ -119,10 +127,14 @@ pub struct QuestionView {
     pub text: String,
     /// Stops the zone.
     pub stop: Rect,
-    /// The stop button reacts; a moment after the question appeared.
+    /// The stop and lock buttons react; a moment after the question appeared.
     pub armed: bool,
     /// The stop button is being touched.
     pub stop_pressed: bool,
+    /// Locks the zone, where it runs.
+    pub lock: Option<Rect>,
+    /// The lock button is being touched.
+    pub lock_pressed: bool,
     /// Closes the question.
     pub keep: Rect,
     /// The keep button is being touched.
@@ -174,6 +186,10 @@ pub enum FrontView {
     Card(CardView),
     /// A new recovery key.
     Made(MadeView),
+    /// The public key of a zone's tunnel.
+    Tunnel(TunnelKeyView),
+    /// The display is locked.
+    Lock(LockView),
 }
 
 /// The PIN pad. It says how many digits of a PIN were typed, never which.
@@ -213,6 +229,8 @@ pub struct PadView {
     pub go: KeyView,
     /// Closes the pad.
     pub cancel: KeyView,
+    /// Changes the PIN; absent where there is none to be changed now.
+    pub change: Option<ButtonView>,
 }
 
 /// Why a zone was not opened.
@@ -281,6 +299,50 @@ pub struct MadeView {
     pub leave: ButtonView,
     /// It was written down.
     pub written: Option<ButtonView>,
+}
+
+/// The public key of a zone's tunnel, to be photographed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelKeyView {
+    /// Width of the frame in the zone's colour.
+    pub frame: i32,
+    /// The band in the zone's colour.
+    pub band: Rect,
+    /// The zone's colour.
+    pub rgb: [u8; 3],
+    /// The zone's name for the user.
+    pub label: String,
+    /// Where headline, code and key are.
+    pub words: Rect,
+    /// What it is.
+    pub headline: String,
+    /// The key in base64.
+    pub key: String,
+    /// Where it is, below the code.
+    pub key_at: Rect,
+    /// Where the key's QR code is, with its quiet zone: a square.
+    pub code_at: Rect,
+    /// Closes it.
+    pub leave: ButtonView,
+}
+
+/// A locked display. It tells nothing of any zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockView {
+    /// The time of day.
+    pub clock: String,
+    /// That it is locked.
+    pub headline: String,
+    /// Why it cannot be unlocked now, or did not unlock; may be empty.
+    pub message: String,
+    /// How bad that is.
+    pub level: Level,
+    /// What a touch does; empty where it does nothing.
+    pub hint: String,
+    /// While it is being unlocked: which of the three dots of [`Symbol::Busy`] is bright.
+    pub busy: Option<u8>,
+    /// Being touched.
+    pub pressed: bool,
 }
 
 /// A group of a recovery key.

@@ -2,7 +2,9 @@
 
 use desktop_model::pad::CardSign;
 use desktop_model::pad::recovery::GroupState;
-use desktop_model::view::{ButtonView, CardView, FrontView, GroupView, KeyView, MadeView, PadView};
+use desktop_model::view::{
+    ButtonView, CardView, FrontView, GroupView, KeyView, LockView, MadeView, PadView, TunnelKeyView,
+};
 use slint::Color;
 
 use super::{generated, length, level, words};
@@ -23,6 +25,8 @@ pub(super) fn data(view: Option<&FrontView>) -> (generated::Front, Vec<generated
         Some(FrontView::Pad(pad)) => (pad_data(pad), pad_keys(pad)),
         Some(FrontView::Card(card)) => (card_data(card), card_keys(card)),
         Some(FrontView::Made(made)) => (made_data(made), made_keys(made)),
+        Some(FrontView::Tunnel(page)) => (tunnel_data(page), vec![button(&page.leave, Kind::Quiet)]),
+        Some(FrontView::Lock(lock)) => (lock_data(lock), Vec::new()),
     }
 }
 
@@ -31,7 +35,7 @@ pub(super) fn groups(view: Option<&FrontView>) -> Vec<generated::Group> {
     let groups = match view {
         Some(FrontView::Pad(pad)) => &pad.groups,
         Some(FrontView::Made(made)) => &made.groups,
-        Some(FrontView::Card(_)) | None => return Vec::new(),
+        Some(FrontView::Card(_) | FrontView::Tunnel(_) | FrontView::Lock(_)) | None => return Vec::new(),
     };
     let group = |group: &GroupView| generated::Group {
         digits: group.digits.characters().collect(),
@@ -122,6 +126,45 @@ fn made_data(made: &MadeView) -> generated::Front {
     }
 }
 
+fn tunnel_data(page: &TunnelKeyView) -> generated::Front {
+    generated::Front {
+        kind: 4,
+        frame: length(page.frame),
+        band: length(page.band.height),
+        colour: colour(page.rgb),
+        label: words(&page.label),
+        x: length(page.words.x),
+        y: length(page.words.y),
+        width: length(page.words.width),
+        height: length(page.words.height),
+        headline: words(&page.headline),
+        reason: words(&page.key),
+        busy: -1,
+        groups_x: length(page.key_at.x),
+        groups_y: length(page.key_at.y),
+        groups_width: length(page.key_at.width),
+        groups_height: length(page.key_at.height),
+        code_x: length(page.code_at.x),
+        code_y: length(page.code_at.y),
+        code_side: length(page.code_at.width),
+        ..generated::Front::default()
+    }
+}
+
+fn lock_data(lock: &LockView) -> generated::Front {
+    generated::Front {
+        kind: 5,
+        label: words(&lock.clock),
+        headline: words(&lock.headline),
+        level: level(lock.level),
+        message: words(&lock.message),
+        advice: words(&lock.hint),
+        busy: lock.busy.map_or(-1, i32::from),
+        pressed: lock.pressed,
+        ..generated::Front::default()
+    }
+}
+
 fn colour([red, green, blue]: [u8; 3]) -> Color {
     Color::from_rgb_u8(red, green, blue)
 }
@@ -135,6 +178,7 @@ fn made_keys(made: &MadeView) -> Vec<generated::Key> {
 fn pad_keys(pad: &PadView) -> Vec<generated::Key> {
     let mut keys: Vec<_> = pad.places.iter().map(|place| key(place, Kind::Digit)).collect();
     keys.extend([key(&pad.back, Kind::Back), key(&pad.go, Kind::Onward), key(&pad.cancel, Kind::Quiet)]);
+    keys.extend(pad.change.as_ref().map(|change| button(change, Kind::Quiet)));
     keys
 }
 

@@ -1,5 +1,6 @@
 //! The PIN pad and the cards, drawn.
 
+use desktop::plane::Plane;
 use desktop::scene::Scene;
 use desktop_model::geometry::{Point, Rect, Size};
 use desktop_model::pad::recovery::GroupState;
@@ -12,7 +13,7 @@ use desktop_model::view::FrontView;
 
 use super::{SEED, centre, demo, ink, picker_of, save, tap};
 
-const DISPLAYS: [(&str, i32, i32, Scale); 5] = [
+pub(super) const DISPLAYS: [(&str, i32, i32, Scale); 5] = [
     ("1280x800", 1280, 800, Scale::One),
     ("800x1280", 800, 1280, Scale::One),
     ("1920x1200", 1920, 1200, Scale::Two),
@@ -95,6 +96,7 @@ pub(super) fn pictures() {
         cards(&mut stand);
         recovery(&mut stand);
         making(&mut stand, scale);
+        change(&mut stand);
         longest_words(&mut stand);
     }
 }
@@ -173,7 +175,7 @@ fn in_the_zones_colour(stand: &Stand) {
 fn every_key_is_drawn(stand: &Stand, scale: Scale) {
     let layout = stand.picker.pad_layout();
     let mut keys = layout.places.to_vec();
-    keys.extend([layout.back, layout.go, layout.cancel]);
+    keys.extend([layout.back, layout.go, layout.cancel, layout.change]);
     for (number, key) in keys.iter().enumerate() {
         let middle = Rect {
             x: centre(*key).x - scale.of(20),
@@ -283,7 +285,7 @@ fn making(stand: &mut Stand, scale: Scale) {
     stand.save("key-shown");
     let Some(FrontView::Made(made)) = stand.picker.view(LATER).front else { panic!("no key") };
     groups_are_drawn(stand, made.groups_at, scale);
-    assert_eq!(code(stand, made.code_at).as_deref(), Some(KEY), "{}", stand.name);
+    assert_eq!(code(stand.scene.plane(), made.code_at).as_deref(), Some(KEY), "{}", stand.name);
     let written = made.written.expect("a button").rect;
     assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, written), None);
     stand.save("key-check");
@@ -306,6 +308,23 @@ fn making(stand: &mut Stand, scale: Scale) {
     stand.picker.key_noted(LATER);
     stand.save("key-noted");
     assert_eq!(tap(&mut stand.picker, LATER + 11 * ARMING, layout.leave), None);
+}
+
+/// Another PIN for a zone.
+fn change(stand: &mut Stand) {
+    stand.open(PIN);
+    let layout = stand.picker.pad_layout();
+    assert_eq!(tap(&mut stand.picker, LATER, layout.change), None);
+    stand.save("change-old");
+    assert!(ink(stand.scene.plane(), layout.cancel.inset(8)) > 100, "{}", stand.name);
+    for (what, action) in [("change-new", false), ("change-again", false), ("change-busy", true)] {
+        stand.type_digits(&[1, 2, 3, 4, 5, 6]);
+        assert_eq!(matches!(stand.go(), Some(Action::ChangePin { .. })), action, "{}: {what}", stand.name);
+        stand.save(what);
+    }
+    stand.picker.pin_changed(LATER, "Office");
+    stand.save("changed");
+    assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, layout.leave), None);
 }
 
 /// Types so many of the groups that are asked for.
@@ -336,8 +355,7 @@ fn groups_are_drawn(stand: &Stand, at: Rect, scale: Scale) {
 }
 
 /// What a camera reads there.
-fn code(stand: &Stand, at: Rect) -> Option<String> {
-    let plane = stand.scene.plane();
+pub(super) fn code(plane: &Plane, at: Rect) -> Option<String> {
     let side = usize::try_from(at.width).expect("a square");
     let mut picture = rqrr::PreparedImage::prepare_from_greyscale(side, side, |x, y| {
         let offset = |places: usize| i32::try_from(places).expect("on the display");

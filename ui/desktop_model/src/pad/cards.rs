@@ -1,6 +1,6 @@
 //! Why a zone was not opened, and what its user can do about it.
 
-use super::Target;
+use super::{Subject, Target};
 
 /// Why a zone was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,8 +109,15 @@ impl Onward {
 }
 
 /// The words for a cause.
+pub(super) fn words(cause: Cause, subject: &Subject) -> Words {
+    match subject {
+        Subject::Zone(_) => zone_words(cause),
+        Subject::Screen => screen_words(cause),
+    }
+}
+
 #[expect(clippy::too_many_lines, reason = "a table")]
-pub(super) fn words(cause: Cause) -> Words {
+fn zone_words(cause: Cause) -> Words {
     let card = |sign, headline, reason, advice, onward| Words { sign, headline, reason, advice, onward };
     let (retry, recover) = (Some(Onward::Retry), Some(Onward::Recover));
     match cause {
@@ -138,7 +145,7 @@ pub(super) fn words(cause: Cause) -> Words {
         ),
         Cause::LockedOut => card(
             CardSign::Lock,
-            "is locked",
+            "is locked out",
             "Too many wrong PINs were typed. The machine's TPM gives nothing out for this zone any more.",
             "Only the recovery key opens it now, and with it you choose a new PIN. If you do not have the key, ask \
              your administrator. Your other zones are not affected.",
@@ -226,6 +233,126 @@ pub(super) fn words(cause: Cause) -> Words {
         Cause::Other => card(
             CardSign::Warning,
             "was not opened",
+            "The host gave no reason.",
+            "Try again. If it happens again, start the machine again, and tell your administrator what stands \
+             here.",
+            retry,
+        ),
+    }
+}
+
+/// The words for the display's lock, whose zones run on behind it.
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn screen_words(cause: Cause) -> Words {
+    let card = |sign, headline, reason, advice, onward| Words { sign, headline, reason, advice, onward };
+    let (retry, recover) = (Some(Onward::Retry), Some(Onward::Recover));
+    match cause {
+        Cause::PinNeeded => card(
+            CardSign::Lock,
+            "asks for its PIN",
+            "The lock is lifted only with the PIN, and none was given.",
+            "Try again and type the PIN.",
+            retry,
+        ),
+        Cause::BadPin => card(
+            CardSign::Lock,
+            "did not take this PIN",
+            "What was typed cannot be a PIN.",
+            "Try again with a PIN of 6 to 12 digits. This did not count as a wrong one.",
+            retry,
+        ),
+        Cause::WrongPin => {
+            card(CardSign::Lock, "stays locked", "The PIN was wrong.", "Try again with the right PIN.", retry)
+        }
+        Cause::LockedOut => card(
+            CardSign::Lock,
+            "is locked out",
+            "Too many wrong PINs were typed. The machine's TPM takes none for this display any more.",
+            "Only the recovery key lifts the lock now, and with it you choose a new PIN. If you do not have the key, ask \
+             your administrator. Your zones run on meanwhile.",
+            recover,
+        ),
+        Cause::NotApproved => card(
+            CardSign::Cross,
+            "stays locked: this machine was changed",
+            "What started on this machine is not what the maker of the image approved.",
+            "If you have just updated, install the whole signed update. If you have not, somebody else may have \
+             changed this machine: switch it off, type no PIN, and tell your administrator.",
+            None,
+        ),
+        Cause::TpmMissing => card(
+            CardSign::Cross,
+            "stays locked: no TPM",
+            "The machine shows no TPM, and the TPM checks the PIN.",
+            "Switch the TPM on in the machine's setup (it may be called security device, PTT or fTPM). Then \
+             start the machine again. If there is none any more, the recovery key lifts the lock.",
+            recover,
+        ),
+        Cause::TpmCleared => card(
+            CardSign::Cross,
+            "stays locked: the TPM was cleared",
+            "The machine's TPM has lost what it checked the PIN with.",
+            "It cannot be brought back: only the recovery key lifts the lock now. If you do not have it, or did not \
+             clear the TPM yourself, ask your administrator.",
+            recover,
+        ),
+        Cause::TpmForeign => card(
+            CardSign::Cross,
+            "was locked by another machine",
+            "The data disk was set up with another machine's TPM.",
+            "Put the disk back into the machine that it comes from. On this one only the recovery key lifts the lock.",
+            recover,
+        ),
+        Cause::TpmOwned => card(
+            CardSign::Cross,
+            "stays locked: the TPM is taken",
+            "Another system owns the machine's TPM and has set its passwords.",
+            "Let that system give the TPM up, then start the machine again. Clearing the TPM in the machine's \
+             setup would free it too, but destroys all that it keeps, for that system and for this one.",
+            None,
+        ),
+        Cause::TpmBusy => card(
+            CardSign::Warning,
+            "has to wait for the TPM",
+            "The machine's TPM refuses everything for a while.",
+            "Leave the machine switched on and try again in ten minutes, and later if that is too soon: it may take \
+             some hours. Your PIN's tries are not affected.",
+            retry,
+        ),
+        Cause::Damaged => card(
+            CardSign::Cross,
+            "stays locked: its data was altered",
+            "What the data disk keeps for the display's PIN is damaged, or somebody altered it.",
+            "Put the data disk's own files back from a copy, then touch the display again. Without a copy the recovery \
+             key may lift the lock.",
+            recover,
+        ),
+        Cause::BadRecoveryKey => card(
+            CardSign::Warning,
+            "did not take this recovery key",
+            "What was typed cannot be a recovery key.",
+            "Type it again and compare each group with the paper. This cost nothing: nobody counts recovery keys.",
+            recover,
+        ),
+        Cause::WrongRecoveryKey => card(
+            CardSign::Warning,
+            "has another recovery key",
+            "The digits are those of a recovery key, but not of the one that lifts this lock.",
+            "Look for a paper with another date: the lock takes the key that was the newest one when its PIN was typed \
+             last. A wrong one costs nothing.",
+            recover,
+        ),
+        Cause::NoRecovery => card(
+            CardSign::Cross,
+            "has no recovery key",
+            "When the display was unlocked last there was no recovery key yet.",
+            "No key lifts the lock. What keeps it closed otherwise has to be put right: touch the display to read what \
+             that is, and ask your administrator.",
+            None,
+        ),
+        Cause::Other => card(
+            CardSign::Warning,
+            "stays as it was",
             "The host gave no reason.",
             "Try again. If it happens again, start the machine again, and tell your administrator what stands \
              here.",

@@ -12,7 +12,7 @@ use std::fmt;
 
 use super::{Asked, Digits, IDLE, Order, Pad, Remark, Shield, Stage, Step, pin_of};
 use crate::picker::Millis;
-use crate::status::Zone;
+use crate::status::Login;
 use crate::view::{GroupView, Level};
 
 /// Groups of a recovery key.
@@ -183,11 +183,11 @@ impl Pad {
         Step::Recover(key, pin)
     }
 
-    /// How the zone is now, while its key or its new PIN is typed. `false`: there is nothing to ask any more.
-    pub(super) fn set_zone_to_recover(&mut self, zone: &Zone, startable: bool) -> bool {
-        let pin = pin_of(zone);
+    /// How it is now, while its key or its new PIN is typed. `false`: there is nothing to ask any more.
+    pub(super) fn set_login_to_recover(&mut self, login: Login, openable: bool) -> bool {
+        let pin = pin_of(login);
         let choosing = self.stage != Stage::Key;
-        if !startable || choosing && pin.is_none() {
+        if !openable || choosing && pin.is_none() {
             return false;
         }
         self.pin = pin;

@@ -130,7 +130,7 @@ fn a_wrong_pin_leads_back_to_an_empty_pad_that_counts() {
     let mut picker = checking();
     for (left, words, level) in [
         (Some(3), "Wrong PIN. 3 tries left.", Level::Bad),
-        (Some(1), "Wrong PIN. 1 try left: one more wrong PIN locks this zone.", Level::Attention),
+        (Some(1), "Wrong PIN. 1 try left: one more wrong PIN locks this zone out.", Level::Attention),
     ] {
         picker.not_opened(LATER, &not_opened(Cause::WrongPin, left));
         let shown = pad(&picker, LATER);
@@ -140,7 +140,7 @@ fn a_wrong_pin_leads_back_to_an_empty_pad_that_counts() {
         assert!(opens(go(&mut picker, LATER + ARMING).as_ref(), "111111"));
     }
     picker.not_opened(LATER, &not_opened(Cause::WrongPin, Some(0)));
-    assert_eq!(card(&picker, LATER).headline, "OFFICE is locked");
+    assert_eq!(card(&picker, LATER).headline, "OFFICE is locked out");
     let last = pad_of(PinLogin { tries_left: Some(1), ..CHOSEN });
     assert_eq!(pad(&last, LATER).level, Level::Attention);
 }
@@ -429,15 +429,15 @@ fn each_cause_has_a_card_with_a_reason_and_what_to_do() {
 fn a_locked_zone_says_so_on_its_tile_and_asks_for_nothing() {
     let mut picker = picker_with(PinLogin { tries_left: Some(0), ..CHOSEN });
     let tile = picker.view(0).tiles[0].clone();
-    assert_eq!((tile.phase.as_str(), tile.level, tile.padlock), ("Locked", Level::Bad, true));
+    assert_eq!((tile.phase.as_str(), tile.level, tile.padlock), ("Locked out", Level::Bad, true));
     assert_eq!(tile.hint, "Touch to see what to do");
     assert_eq!(tap(&mut picker, 1000, tile.rect), None);
     let shown = card(&picker, LATER);
-    assert_eq!(shown.headline, "OFFICE is locked");
+    assert_eq!(shown.headline, "OFFICE is locked out");
     let mut told = pad_of(CHOSEN);
     type_digits(&mut told, LATER, "123456");
     told.set_status(LATER, with_pin(PinLogin { tries_left: Some(0), ..CHOSEN }, Phase::Stopped));
-    assert_eq!(card(&told, LATER).headline, "OFFICE is locked", "somebody else used up the tries");
+    assert_eq!(card(&told, LATER).headline, "OFFICE is locked out", "somebody else used up the tries");
 }
 
 #[test]
@@ -519,7 +519,7 @@ fn nothing_beneath_the_pad_can_be_touched() {
 
 fn all_targets(layout: &PadLayout) -> (Vec<Rect>, Vec<Rect>) {
     let mut keys = layout.places.to_vec();
-    keys.extend([layout.back, layout.go, layout.cancel]);
+    keys.extend([layout.back, layout.go, layout.cancel, layout.change]);
     (keys, vec![layout.leave, layout.retry])
 }
 

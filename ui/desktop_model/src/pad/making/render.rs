@@ -3,15 +3,12 @@
 use super::{Check, Making, Stage, written};
 use crate::geometry::Rect;
 use crate::pad::recovery::{GROUPS, GroupState, RecoveryKey};
-use crate::pad::{CardSign, Digits, Order, PadLayout, Place, Target};
+use crate::pad::{CardSign, Digits, MACHINE_RGB, ONWARD_RGB, Order, PadLayout, Place, Target};
 use crate::picker::{BEAT, Millis};
 use crate::scale::Scale;
 use crate::text;
 use crate::view::{ButtonView, CardView, FrontView, GroupView, KeyView, Level, MadeView, PadView};
 
-/// No zone's colour: it is the machine's.
-const RGB: [u8; 3] = [0x3a, 0x46, 0x54];
-const ONWARD: [u8; 3] = [0x1f, 0x5f, 0xb8];
 const LABEL: &str = "This machine";
 const SENTENCE: usize = 300;
 
@@ -90,7 +87,7 @@ impl Hand<'_> {
         FrontView::Card(CardView {
             frame: layout.frame,
             band: layout.band,
-            rgb: RGB,
+            rgb: MACHINE_RGB,
             label: LABEL.to_owned(),
             words: layout.card,
             sign: words.sign,
@@ -100,7 +97,7 @@ impl Hand<'_> {
             advice: words.advice.to_owned(),
             leave: self.button(layout.leave, words.leave, Target::Leave),
             onward: words.onward.map(|onward| self.button(layout.retry, onward, Target::Retry)),
-            onward_rgb: ONWARD,
+            onward_rgb: ONWARD_RGB,
         })
     }
 
@@ -142,8 +139,8 @@ impl Hand<'_> {
         MadeView {
             frame: layout.frame,
             band: layout.band,
-            rgb: RGB,
-            onward_rgb: ONWARD,
+            rgb: MACHINE_RGB,
+            onward_rgb: ONWARD_RGB,
             label: LABEL.to_owned(),
             words: layout.card,
             headline: String::new(),
@@ -177,13 +174,13 @@ impl Hand<'_> {
         FrontView::Pad(PadView {
             frame: layout.frame,
             band: layout.band,
-            rgb: RGB,
+            rgb: MACHINE_RGB,
             words: layout.words,
             headline: "Is it on paper?".to_owned(),
             label: LABEL.to_owned(),
             needed: 0,
             typed,
-            onward_rgb: ONWARD,
+            onward_rgb: ONWARD_RGB,
             groups: (0..GROUPS).map(|group| check.view(group)).collect(),
             busy: None,
             message,
@@ -192,6 +189,7 @@ impl Hand<'_> {
             back: key(layout.back, String::new(), Target::Back, typed == 0),
             go: key(layout.go, "Done".to_owned(), Target::Go, check.group().is_some()),
             cancel: key(layout.cancel, "Cancel".to_owned(), Target::Cancel, false),
+            change: None,
         })
     }
 }
