@@ -365,14 +365,14 @@ fn opening_event(about: About, reply: Reply) -> Option<LinkEvent> {
 
 /// What went wrong with a request about the display's lock. Only an answer that says so lifts it.
 fn screen_failure(reply: Reply) -> Option<LinkEvent> {
-    match reply {
-        Reply::Done => None,
-        reply => Some(match failure(String::new(), reply) {
-            Some(LinkEvent::NotOpened(why)) => LinkEvent::NotUnlocked(why),
-            Some(LinkEvent::Failed { why, .. }) => LinkEvent::ScreenFailed { why },
-            _ => LinkEvent::ScreenFailed { why: "zoned answered to something else.".to_owned() },
-        }),
+    if reply == Reply::Done {
+        return None;
     }
+    Some(match failure(String::new(), reply) {
+        Some(LinkEvent::NotOpened(why)) => LinkEvent::NotUnlocked(why),
+        Some(LinkEvent::Failed { why, .. }) => LinkEvent::ScreenFailed { why },
+        _ => LinkEvent::ScreenFailed { why: "zoned answered to something else.".to_owned() },
+    })
 }
 
 /// What came of a call about the recovery key.

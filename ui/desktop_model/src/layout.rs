@@ -130,7 +130,9 @@ impl Layout {
         let gap = ((tile.height - px(216)) / 6).min(px(22)).max(px(4));
         let (width, height) = (px(56), px(TARGET));
         let line = tile.y + px(64) + gap.max(px(8)) + px(20);
-        Rect { x: tile.right() - px(12) - width, y: line - height / 2, width, height }
+        // The least display has not even room for all of it below the band.
+        let y = (line - height / 2).min(tile.bottom() - height - px(4));
+        Rect { x: tile.right() - px(12) - width, y, width, height }
     }
 }
 

@@ -14,6 +14,8 @@ use desktop_model::status as model;
 use super::{LinkEvent, PATIENCE, PROBE, RETRY, ZonedLink};
 use crate::convert;
 
+mod screen;
+
 const DISPLAY: Size = Size { width: 1280, height: 800 };
 
 /// A recovery key that can be one.

@@ -116,7 +116,7 @@ impl Pad {
     fn headline(&self, label: &str) -> String {
         match self.stage {
             Stage::Enter | Stage::Card { .. } | Stage::Changed => format!("PIN for {label}"),
-            Stage::Old => format!("The PIN of {label} until now"),
+            Stage::Old => format!("The old PIN of {label}"),
             // One line, on any display: the band names the zone.
             Stage::Key => "Recovery key".to_owned(),
             Stage::Choose if self.key.is_some() || self.old.is_some() => {

@@ -61,7 +61,7 @@ fn old_new_and_new_again_go_out_once_and_a_card_says_that_it_is_done() {
     for (mut picker, zone, name) in
         [(old_of_zone(), Some("office"), "OFFICE"), (old_of_screen(), None, "this display")]
     {
-        assert_eq!(pad(&picker, TYPING).headline, format!("The PIN of {name} until now"));
+        assert_eq!(pad(&picker, TYPING).headline, format!("The old PIN of {name}"));
         assert_eq!(pad(&picker, TYPING).change, None);
         let action = type_all(&mut picker, ["135790", "246802", "246802"]);
         assert!(changes(action.as_ref(), zone), "{action:?}");
@@ -103,7 +103,7 @@ fn a_wrong_old_one_is_asked_for_again_and_other_causes_are_cards() {
         assert!(type_all(&mut picker, ["135790", "246802", "246802"]).is_some());
         tell(&mut picker, Cause::WrongPin, Some(2));
         let shown = pad(&picker, TYPING);
-        assert!(shown.headline.ends_with("until now"), "{}", shown.headline);
+        assert!(shown.headline.starts_with("The old PIN"), "{}", shown.headline);
         assert_eq!((shown.message.as_str(), shown.typed), ("Wrong PIN. 2 tries left.", 0));
         let action = type_all(&mut picker, ["135790", "246802", "246802"]);
         assert!(changes(action.as_ref(), (!screen).then_some("office")));
@@ -112,7 +112,7 @@ fn a_wrong_old_one_is_asked_for_again_and_other_causes_are_cards() {
         let retry = picker.pad_layout().retry;
         assert_eq!(tap(&mut picker, TYPING + ARMING, retry), None);
         assert_eq!(pad(&picker, TYPING).typed, 0);
-        let again = pad(&picker, TYPING).headline.ends_with("until now");
+        let again = pad(&picker, TYPING).headline.starts_with("The old PIN");
         assert_eq!(again, screen, "the display's goes on where it was");
     }
     let mut picker = old_of_zone();
@@ -163,7 +163,7 @@ fn typed_pins_are_gone_after_cancel_idle_a_lost_link_and_a_changed_display() {
         let mut picker = half();
         picker.set_display(DISPLAY, Scale::One);
         let shown = pad(&picker, TYPING);
-        assert!(shown.typed == 0 && shown.headline.ends_with("until now"), "{}", shown.headline);
+        assert!(shown.typed == 0 && shown.headline.starts_with("The old PIN"), "{}", shown.headline);
         let ways: [fn(&mut Picker); 3] = [
             |picker| picker.set_link(Link::Lost),
             |picker| picker.tick(TYPING + IDLE),

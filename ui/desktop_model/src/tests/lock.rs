@@ -90,7 +90,7 @@ fn a_lost_or_silent_link_leaves_the_lock_as_it_is() {
     for link in [Link::Lost, Link::Silent, Link::Connecting] {
         let mut picker = picker_with(true, Login::Touch);
         picker.set_link(link);
-        assert_eq!(lock(&picker).level == Level::Quiet, false, "it says why");
+        assert_ne!(lock(&picker).level, Level::Quiet, "it says why");
         assert_eq!(touch(&mut picker, LATER), None, "{link:?}");
         picker.set_link(Link::Up);
         assert_eq!(lock(&picker).message, "", "{link:?}");
