@@ -10,17 +10,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::geometry::{Point, Rect, Size};
 use crate::layout::Layout;
 use crate::pad::making::Making;
-use crate::pad::{self, Digits, Pad, RecoveryKey, Subject};
+use crate::pad::{self, Pad, Subject};
 use crate::pointer::{Contact, PointerEvent, Stage};
 use crate::scale::Scale;
 use crate::status::{Login, Phase, Status, Zone};
 
+mod action;
 mod front;
 mod lock;
 mod recovery;
 mod render;
 mod tunnel_key;
 
+pub use action::Action;
 use lock::Lock;
 use tunnel_key::KeyPage;
 
@@ -39,84 +41,6 @@ pub const PATIENCE: Millis = 10_000;
 pub const OPENING: Millis = 120_000;
 /// The three dots of a busy zone change so often.
 pub const BEAT: Millis = 400;
-
-/// What the user asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Start a zone.
-    Start {
-        /// Its name.
-        zone: String,
-    },
-    /// Open a zone with its PIN, and start it.
-    Open {
-        /// Its name.
-        zone: String,
-        /// The PIN; the first one that a zone is given is its PIN from then on.
-        pin: Digits,
-    },
-    /// Open a zone with the recovery key, and start it.
-    Recover {
-        /// Its name.
-        zone: String,
-        /// The key, whole.
-        key: RecoveryKey,
-        /// The zone's new PIN; empty where it asks for none.
-        pin: Digits,
-    },
-    /// Give a zone another PIN.
-    ChangePin {
-        /// Its name.
-        zone: String,
-        /// Its PIN until now.
-        pin: Digits,
-        /// Its PIN from now on.
-        new: Digits,
-    },
-    /// Lock a zone.
-    Lock {
-        /// Its name.
-        zone: String,
-    },
-    /// Lock the display.
-    LockScreen,
-    /// Lift the display's lock.
-    UnlockScreen {
-        /// Its PIN; empty where none is asked for.
-        pin: Digits,
-    },
-    /// Lift the display's lock with the recovery key.
-    RecoverScreen {
-        /// The key, whole.
-        key: RecoveryKey,
-        /// The new PIN.
-        pin: Digits,
-    },
-    /// Give the display another PIN.
-    ChangeScreenPin {
-        /// Its PIN until now.
-        pin: Digits,
-        /// Its PIN from now on.
-        new: Digits,
-    },
-    /// Make a recovery key.
-    NewRecoveryKey,
-    /// It was written down.
-    NoteRecoveryKey {
-        /// The key, whole.
-        key: RecoveryKey,
-    },
-    /// Let a paused zone go on.
-    Resume {
-        /// Its name.
-        zone: String,
-    },
-    /// Stop a zone.
-    Stop {
-        /// Its name.
-        zone: String,
-    },
-}
 
 /// The connection to `zoned`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
