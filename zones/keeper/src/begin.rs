@@ -17,8 +17,8 @@
 //! expected answer ends it: a TPM that holds something else must not be shown to a guest.
 
 use approval::{Approval, ApprovalKey, Digest, FIRMWARE, Policy, template_purpose};
+use template::VerifiedTemplate;
 use zeroize::Zeroizing;
-use zone_protocol::keeper::Measured;
 
 use crate::commands::{self, KEPT, KEPT_BYTES, RECORD, control};
 
@@ -145,6 +145,28 @@ pub(crate) enum Progress {
     Opened,
     /// It began, and holds what was measured.
     Done,
+}
+
+/// What goes into the TPM before the first instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Measured {
+    /// Of the kernel's file: PCR 4.
+    pub(crate) kernel: Digest,
+    /// Of the kernel's command line: PCR 8.
+    pub(crate) command_line: Digest,
+    /// Of the initrd's file: PCR 9.
+    pub(crate) initrd: Digest,
+}
+
+impl Measured {
+    /// As the signed manifest says.
+    pub(crate) fn of(template: &VerifiedTemplate) -> Self {
+        Self {
+            kernel: template.kernel.sha256,
+            command_line: approval::sha256(&[template.command_line().as_bytes()]),
+            initrd: template.initrd.sha256,
+        }
+    }
 }
 
 /// What a beginning is made of.

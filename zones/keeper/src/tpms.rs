@@ -17,11 +17,12 @@ use rustix::net::{
     socketpair,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
+use template::Rules;
 use zeroize::Zeroizing;
 use zone_protocol::keeper::{Digits, FromKeeper, OPEN_FOR, RecoveryAnswer, Start, ToKeeper};
 use zone_protocol::login::credentials;
 
-use crate::begin::{Begin, Kept, Plan, Progress, To};
+use crate::begin::{Begin, Kept, Measured, Plan, Progress, To};
 use crate::keys::{Key, ZoneKeys, random};
 use crate::secrets::{How, SecretError, Secrets};
 
@@ -37,6 +38,8 @@ pub(crate) struct Image {
     pub(crate) key: ApprovalKey,
     /// What is said to be approved of the firmware.
     pub(crate) approval: Approval,
+    /// Who signs templates, and the least epoch of one.
+    pub(crate) rules: Rules,
 }
 
 /// All of them.
@@ -333,6 +336,10 @@ impl Tpms {
     fn work(&mut self, slot: u8, number: u32, start: Start, disk: bool) -> Result<(), String> {
         let tpm = self.by_slot.get_mut(&slot).ok_or("is not there")?;
         let auth = tpm.auth.as_ref().map_err(String::clone)?;
+        // Whatever `zoned` says: digests come from what the template's maker signed under this name.
+        let template =
+            template::verify(&start.template, &start.manifest, &start.signature, &self.image.rules)
+                .map_err(|error| format!("gives nothing out: the manifest of the template: {error}"))?;
         let of_template = Approval::decode(&start.approval)
             .map_err(|error| format!("gives nothing out: the approval of the template: {error}"))?;
         let (data, far_end) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
@@ -340,7 +347,7 @@ impl Tpms {
             .map_err(|error| format!("gets no data channel: {error}"))?;
         let begin = Begin::new(&Plan {
             firmware: &self.image.firmware,
-            measured: start.measured,
+            measured: Measured::of(&template),
             key: self.image.key,
             approvals: [self.image.approval.clone(), of_template],
             template: &start.template,

@@ -7,17 +7,30 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use approval::{
-    Approver, Digest, FIRMWARE as OF_FIRMWARE, extended, firmware_policy, sha256, template_policy,
-    template_purpose,
-};
+use approval::{Approver, Digest, FIRMWARE as OF_FIRMWARE, extended, firmware_policy, sha256};
 use hw_tpm::{Secret, UnsealError};
-use zone_protocol::keeper::{Cause, Factor, Measured, PinState, Recovery};
+use template::{FileSum, Manifest, Recipe, Root, SigningKey};
+use zone_protocol::keeper::{Cause, Factor, PinState, Recovery};
 
 use super::*;
 use crate::secrets::SecretError;
 
-const MEASURED: Measured = Measured { kernel: [4; 32], command_line: [8; 32], initrd: [9; 32] };
+/// Who signs templates here.
+fn signer(number: u8) -> SigningKey {
+    SigningKey::from_seed([number; 8], [number; 32])
+}
+
+/// A template's manifest.
+fn manifest(name: &'static str, kernel: u8, initrd: u8, command_line: &'static str) -> Manifest {
+    let sum = |byte| FileSum { size: 5, sha256: [byte; 32] };
+    let root = Root { size: 4096, sha256: [1; 32], data_blocks: 1, verity: [2; 32] };
+    let recipe = Recipe { name, epoch: 3, version: 7, memory_min_mib: 96, command_line };
+    Manifest::new(&recipe, sum(kernel), sum(initrd), root).unwrap()
+}
+
+fn micro() -> Manifest {
+    manifest("micro", 4, 9, "quiet")
+}
 
 /// What zones begin with here.
 const FIRMWARE: &[u8] = &[0xF0; 9000];
@@ -68,14 +81,17 @@ impl Secrets for KnownSecrets {
     }
 }
 
-/// What the image's maker signs here.
-fn signed(approver: &Approver, firmware: &[u8], measured: &Measured) -> [Approval; 2] {
-    let Measured { kernel, command_line, initrd } = measured;
-    let of_template = template_policy(&approver.key().unwrap(), kernel, command_line, initrd);
-    [
-        approver.approve(OF_FIRMWARE, firmware_policy(&sha256(&[firmware]))).unwrap(),
-        approver.approve(&template_purpose("micro"), of_template).unwrap(),
-    ]
+/// A start of a template, as its maker signs and approves it.
+fn start(manifest: &Manifest, approver: &Approver) -> Start {
+    let text = manifest.encode();
+    Start {
+        template: manifest.name.clone(),
+        signature: signer(1).sign(text.as_bytes()).into_bytes(),
+        manifest: text.into_bytes(),
+        approval: template::approve(manifest, approver).unwrap(),
+        user: "anna".to_owned(),
+        keep: vec!["/srv".to_owned()],
+    }
 }
 
 struct Bench {
@@ -95,16 +111,10 @@ impl Bench {
         zoned.set_nonblocking().unwrap();
         init.set_nonblocking().unwrap();
         let approver = Approver::from_pkcs8(&Approver::generate().unwrap()).unwrap();
-        let [of_firmware, of_template] = signed(&approver, FIRMWARE, &MEASURED);
-        let image =
-            Image { firmware: FIRMWARE.to_vec(), key: approver.key().unwrap(), approval: of_firmware };
-        let start = Start {
-            measured: MEASURED,
-            template: "micro".to_owned(),
-            approval: of_template.encode(),
-            user: "anna".to_owned(),
-            keep: vec!["/srv".to_owned()],
-        };
+        let approval = approver.approve(OF_FIRMWARE, firmware_policy(&sha256(&[FIRMWARE]))).unwrap();
+        let rules = Rules::parse(&Rules::text(3, &signer(1).public_key())).unwrap();
+        let image = Image { firmware: FIRMWARE.to_vec(), key: approver.key().unwrap(), approval, rules };
+        let start = start(&micro(), &approver);
         let secrets = KnownSecrets::default();
         let made = std::rc::Rc::clone(&secrets.made);
         let tpms = Tpms::new(theirs, of_keeper, Box::new(secrets), image).unwrap();
@@ -400,9 +410,9 @@ fn the_real_one_begins_again_and_again() {
     let measured = |digest: &Digest| extended(&[0; 32], digest);
     let expected = [
         extended(&locality, &sha256(&[FIRMWARE])),
-        measured(&MEASURED.kernel),
-        measured(&MEASURED.command_line),
-        measured(&MEASURED.initrd),
+        measured(&[4; 32]),
+        measured(&sha256(&[micro().command_line().as_bytes()])),
+        measured(&[9; 32]),
         [0; 32],
     ];
     let mut keys = Vec::new();
@@ -475,39 +485,89 @@ fn nothing_else_opens(bench: &mut Bench) {
         assert_eq!(bench.next_answer().0, failed);
         assert!(disk_key(bench).is_none(), "a key went out: {reason}");
     };
-    // One bit in the kernel, the command line, the initrd.
-    for part in 0..3 {
-        let Measured { kernel, command_line, initrd } = &mut bench.start.measured;
-        [kernel, command_line, initrd][part][31] ^= 1;
+    // Another kernel, initrd or command line, signed, and not approved.
+    let approver = std::mem::replace(&mut bench.approver, stranger());
+    for other in
+        [manifest("micro", 5, 9, "quiet"), manifest("micro", 4, 8, "quiet"), manifest("micro", 4, 9, "quieu")]
+    {
+        bench.start = Start { approval: good.approval.clone(), ..start(&other, &approver) };
         refused(bench, template);
-        bench.start = good.clone();
     }
+    bench.start = good.clone();
     // One bit in the firmware.
     bench.tpms.image.firmware[4000] ^= 1;
     refused(bench, firmware);
     bench.tpms.image.firmware[4000] ^= 1;
-    // Another template's approval, whose kernel this one claims to be.
-    bench.start.template = "debian".to_owned();
+    // Another template's approval, for the same kernel, initrd and command line.
+    let other =
+        Start { approval: good.approval.clone(), ..start(&manifest("debian", 4, 9, "quiet"), &approver) };
+    bench.start = other;
     refused(bench, signature);
-    bench.start = good.clone();
-    // A template that its maker approved for another name.
-    let [_, approval] = signed(&bench.approver, FIRMWARE, &MEASURED);
-    let other = bench.approver.approve(&template_purpose("debian"), approval.policy).unwrap();
-    bench.start.template = "debian".to_owned();
-    bench.start.approval = other.encode();
+    // A template that its maker signed and approved, and that this zone's disk was not made for.
+    bench.start = start(&manifest("debian", 4, 9, "quiet"), &approver);
     refused(bench, template);
-    bench.start = good.clone();
     // Another key.
-    let stranger = Approver::from_pkcs8(&Approver::generate().unwrap()).unwrap();
-    let [_, forged] = signed(&stranger, FIRMWARE, &MEASURED);
-    bench.start.approval = forged.encode();
+    bench.start = Start { approval: start(&micro(), &stranger()).approval, ..good.clone() };
     refused(bench, signature);
-    bench.start = good.clone();
     // An update that its maker approved opens.
-    let newer = Measured { kernel: [0x44; 32], ..MEASURED };
-    let [_, approval] = signed(&bench.approver, FIRMWARE, &newer);
-    bench.start = Start { measured: newer, approval: approval.encode(), ..good };
+    bench.start = start(&manifest("micro", 0x44, 9, "quiet"), &approver);
     bench.begin(0, 90);
     assert_eq!(bench.next_answer().0, FromKeeper::Ready { slot: 0, number: 90 });
     assert!(disk_key(bench).is_some());
+    bench.approver = approver;
+}
+
+/// Another maker of images.
+fn stranger() -> Approver {
+    Approver::from_pkcs8(&Approver::generate().unwrap()).unwrap()
+}
+
+#[test]
+fn a_template_that_its_maker_did_not_sign_is_measured_nowhere() {
+    let mut bench = Bench::new();
+    let (mut control, _key) = bench.started(0, "office");
+    control.set_nonblocking(true).unwrap();
+    let good = bench.start.clone();
+    let old = micro().encode().replace("epoch = 3", "epoch = 2");
+    let of_old = signer(1).sign(old.as_bytes()).into_bytes();
+    let mut altered = good.manifest.clone();
+    let digit = altered.iter().position(|byte| *byte == b'4').unwrap();
+    altered[digit] = b'5';
+    let forged = signer(2).sign(&good.manifest).into_bytes();
+    let debian = start(&manifest("debian", 4, 9, "quiet"), &bench.approver);
+    let key = "0101010101010101";
+    for (start, reason) in [
+        (
+            // A zoned that was taken over has its own kernel measured.
+            Start { manifest: altered, ..good.clone() },
+            format!(
+                "signature: found one by key {key} that does not fit the manifest, allowed are the signed bytes only"
+            ),
+        ),
+        (
+            Start { signature: forged, ..good.clone() },
+            format!("signature: found one by key 0202020202020202, allowed is one by {key}"),
+        ),
+        (
+            // An approved kernel of another template.
+            Start { manifest: debian.manifest, signature: debian.signature, ..good.clone() },
+            "name: found \"debian\", allowed is \"micro\"".to_owned(),
+        ),
+        (
+            Start { manifest: old.into_bytes(), signature: of_old, ..good.clone() },
+            "epoch: found 2, allowed is 3 or above".to_owned(),
+        ),
+    ] {
+        bench.start = start;
+        bench.begin(0, 7);
+        assert_eq!(
+            bench.failed(),
+            is(0, 7, &format!("gives nothing out: the manifest of the template: {reason}"))
+        );
+        // The TPM heard nothing.
+        assert_eq!(control.read(&mut [0; 4]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+    bench.start = good;
+    bench.begin(0, 8);
+    assert_eq!(control.read(&mut [0; 4]).unwrap(), 4);
 }
