@@ -212,16 +212,20 @@ impl Runtime {
                     self.host.link.tell(event);
                 }
                 Incoming::Request(Request::Kill { process }, _) => {
-                    let found = self.host.zones().iter().find(|(_, zone)| zone.process == process);
-                    if let Some((pid, _)) = found {
+                    let zones = self.host.zones().iter();
+                    let mut found = zones.map(|(pid, zone)| (*pid, zone.process, zone.user));
+                    if let Some((pid, _, user)) = found.find(|(_, number, _)| *number == process) {
+                        self.host.unblock(user);
                         // It cannot be another process: only init's own wait frees the number.
-                        let _gone = rustix::process::kill_process(*pid, Signal::KILL);
+                        let _gone = rustix::process::kill_process(pid, Signal::KILL);
                     }
                 }
                 Incoming::Request(
                     request @ (Request::Limit { .. }
                     | Request::OpenDisposable { .. }
                     | Request::OpenPrivate { .. }
+                    | Request::LockDisk { .. }
+                    | Request::UnlockDisk { .. }
                     | Request::CloseDisk { .. }),
                     given,
                 ) => self.host.provide(request, given),
@@ -294,6 +298,7 @@ impl Runtime {
             Some((ending, Stage::Asked, _)) => ending,
             Some((_, Stage::Zones | Stage::Services, _)) => return,
         };
+        self.host.unblock_all();
         self.host.signal_zones(Signal::TERM);
         self.ending = Some((ending, Stage::Zones, now().saturating_add(ZONES_GRACE)));
     }

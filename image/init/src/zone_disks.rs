@@ -81,6 +81,28 @@ impl ZoneDisks {
         self.open.contains_key(&slot)
     }
 
+    /// Holds the slot's disk without its key. That a disk is locked already is as good.
+    pub(crate) fn lock(&mut self, slot: u8) -> anyhow::Result<()> {
+        Ok(self.open.get_mut(&slot).context("there is no disk")?.lock()?)
+    }
+
+    /// Gives the slot's disk its key back, which is in a pipe.
+    pub(crate) fn unlock(&mut self, slot: u8, key: Option<&OwnedFd>) -> anyhow::Result<()> {
+        let disk = self.open.get_mut(&slot).context("there is no disk")?;
+        if !disk.is_locked() {
+            return Ok(());
+        }
+        let key = Key::from_pipe(key.context("keeper gave no key")?).context("take the disk's key")?;
+        Ok(disk.unlock(&key)?)
+    }
+
+    /// The slot's VMM is to end: it must not wait for a locked disk.
+    pub(crate) fn give_up(&mut self, slot: u8) {
+        if let Some(disk) = self.open.get_mut(&slot) {
+            disk.give_up();
+        }
+    }
+
     /// Forgets the slot's disk, if it has one; says whether it had.
     pub(crate) fn close(&mut self, slot: u8) -> bool {
         self.open.remove(&slot).is_some()

@@ -91,6 +91,16 @@ pub enum Request {
         /// The zone's place in the policy.
         slot: u8,
     },
+    /// Hold the slot's disk and wipe its key; what its VMM asks of it waits. Answered by [`Event::DiskLocked`].
+    LockDisk {
+        /// The zone's place in the policy.
+        slot: u8,
+    },
+    /// Give the slot's disk its key back, which `keeper` gave to `init` before. Answered by [`Event::DiskUnlocked`].
+    UnlockDisk {
+        /// The zone's place in the policy.
+        slot: u8,
+    },
     /// Keep descriptors and state of a running zone for the next `zoned`, in place of what was kept before. The
     /// message carries one descriptor for each of `names`.
     Store {
@@ -147,6 +157,20 @@ pub enum Event {
         slot: u8,
         /// A lower-case fragment.
         reason: String,
+    },
+    /// The answer to [`Request::LockDisk`].
+    DiskLocked {
+        /// The slot from the request.
+        slot: u8,
+        /// It is not, for this reason: a lower-case fragment.
+        refused: Option<String>,
+    },
+    /// The answer to [`Request::UnlockDisk`].
+    DiskUnlocked {
+        /// The slot from the request.
+        slot: u8,
+        /// It is not, for this reason: a lower-case fragment.
+        refused: Option<String>,
     },
     /// To a new `zoned`: what the one before stored for a zone. The message carries the descriptors.
     Stored {

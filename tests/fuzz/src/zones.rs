@@ -57,6 +57,7 @@ fn status() -> Status {
             tunnel: None,
         }],
         recovery: control_api::Recovery::None,
+        screen: control_api::Screen::default(),
         notices: vec![Notice { number: 1, process: "zoned".to_owned(), text: "a notice".to_owned() }],
     }
 }

@@ -64,7 +64,7 @@ fn zone(zone: Zone) -> model::Zone {
             Phase::Stopped => model::Phase::Stopped,
             Phase::Starting => model::Phase::Starting,
             Phase::Running => model::Phase::Running,
-            Phase::Paused => model::Phase::Paused,
+            Phase::Paused | Phase::Locking | Phase::Locked => model::Phase::Paused,
             Phase::Stopping => model::Phase::Stopping,
             Phase::Failed => model::Phase::Failed,
         },

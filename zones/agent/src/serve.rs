@@ -138,6 +138,7 @@ fn converse(stream: OwnedFd, session: &Shared) -> anyhow::Result<End> {
             match ask {
                 Ask::Status => answers.answer(number, Answer::Status(status()))?,
                 Ask::RunCheck { name, arguments } => begin(&answers, &running, number, name, arguments)?,
+                Ask::Sync => sync(&answers, &running, number)?,
                 Ask::ShutDown => {
                     answers.answer(number, Answer::ShuttingDown)?;
                     return Ok(End::ShutDown);
@@ -155,24 +156,42 @@ fn begin(
     name: String,
     arguments: Vec<String>,
 ) -> anyhow::Result<()> {
+    beside(answers, running, number, move || match checks::run(&name, &arguments) {
+        Ok((passed, output)) => Answer::Check { passed, output },
+        Err(reason) => Answer::Refused(reason),
+    })
+}
+
+/// Writes everything to the disks, beside the conversation: a disk may take its time.
+fn sync(answers: &Answers, running: &Arc<AtomicUsize>, number: u32) -> anyhow::Result<()> {
+    beside(answers, running, number, || {
+        rustix::fs::sync();
+        Answer::Synced
+    })
+}
+
+/// Has something answered beside the conversation.
+fn beside(
+    answers: &Answers,
+    running: &Arc<AtomicUsize>,
+    number: u32,
+    work: impl FnOnce() -> Answer + Send + 'static,
+) -> anyhow::Result<()> {
     if running.fetch_add(1, Ordering::SeqCst) >= MAX_CHECKS {
         running.fetch_sub(1, Ordering::SeqCst);
         return answers.answer(number, Answer::Refused("too many checks run already".to_owned()));
     }
     let (own_answers, own_running) = (answers.clone(), Arc::clone(running));
     let started = std::thread::Builder::new().name("check".to_owned()).spawn(move || {
-        let answer = match checks::run(&name, &arguments) {
-            Ok((passed, output)) => Answer::Check { passed, output },
-            Err(reason) => Answer::Refused(reason),
-        };
+        let answer = work();
         own_running.fetch_sub(1, Ordering::SeqCst);
         if let Err(error) = own_answers.answer(number, answer) {
-            crate::kmsg::log(&format!("answer of check {name}: {error:#}"));
+            crate::kmsg::log(&format!("answer {number}: {error:#}"));
         }
     });
     if let Err(error) = started {
         running.fetch_sub(1, Ordering::SeqCst);
-        return answers.answer(number, Answer::Refused(format!("no thread for the check: {error}")));
+        return answers.answer(number, Answer::Refused(format!("no thread for it: {error}")));
     }
     Ok(())
 }
@@ -232,6 +251,8 @@ mod tests {
         assert_eq!(host.next(), FromAgent::Response { number: 8, answer });
         host.ask(9, Ask::RunCheck { name: "/bin/sh".into(), arguments: Vec::new() });
         assert!(matches!(host.next(), FromAgent::Response { number: 9, answer: Answer::Refused(_) }));
+        host.ask(11, Ask::Sync);
+        assert_eq!(host.next(), FromAgent::Response { number: 11, answer: Answer::Synced });
         host.ask(10, Ask::ShutDown);
         assert_eq!(host.next(), FromAgent::Response { number: 10, answer: Answer::ShuttingDown });
         assert_eq!(agent.join().unwrap().unwrap(), End::ShutDown);

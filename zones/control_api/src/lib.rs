@@ -36,6 +36,8 @@ pub struct Status {
     pub zones: Vec<Zone>,
     /// Whether there is a recovery key.
     pub recovery: Recovery,
+    /// The display's lock.
+    pub screen: Screen,
     /// What went wrong lately, newest last, at most 16.
     pub notices: Vec<Notice>,
 }
@@ -52,6 +54,16 @@ pub enum Recovery {
     // One was shown; nobody has said that it was noted.
     Shown,
     Noted,
+}
+
+/// The display's lock. Zones run on behind it; nothing is opened, ended or shown before it is lifted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(zlink::introspect::CustomType))]
+pub struct Screen {
+    /// It is locked.
+    pub locked: bool,
+    /// What lifts the lock.
+    pub login: Login,
 }
 
 /// The NIC.
@@ -91,7 +103,7 @@ pub struct State {
     /// `Failed`, a `Stopped` that the user did not ask for, or a `Running` zone whose agent hung up: the reason in
     /// words.
     pub reason: Option<String>,
-    /// The agent's version, while `Running` or `Paused`.
+    /// The agent's version, while `Running`, `Paused`, `Locking` or `Locked`.
     pub agent: Option<String>,
     /// The user whose session is open in it, as its agent says. A zone without sessions has none.
     pub session: Option<String>,
@@ -175,6 +187,10 @@ pub enum Phase {
     Starting,
     Running,
     Paused,
+    // On its way to `Locked`.
+    Locking,
+    // It stands still, and the key of its disk is nowhere: `Open` or `Start` gives it back.
+    Locked,
     Stopping,
     Failed,
 }

@@ -32,6 +32,7 @@ fn status() -> Status {
             tunnel: Some(Tunnel { up: true, handshake_age_s: Some(3), ..Tunnel::default() }),
         }],
         recovery: Recovery::Shown,
+        screen: Screen { locked: true, login: Login { chosen: true, ..Login::default() } },
         notices: vec![Notice { number: 1, process: "uplink".into(), text: "Uplink died.".into() }],
     }
 }
@@ -43,6 +44,7 @@ fn the_text_describes_exactly_these_types() {
     let types = [
         Status::CUSTOM_TYPE,
         Recovery::CUSTOM_TYPE,
+        Screen::CUSTOM_TYPE,
         Uplink::CUSTOM_TYPE,
         Zone::CUSTOM_TYPE,
         State::CUSTOM_TYPE,
@@ -92,7 +94,7 @@ fn every_method_of_the_text_is_understood_and_no_other() {
             assert_eq!(Call::decode(message.as_bytes()).unwrap(), Err(expected));
         }
     }
-    assert_eq!(text.methods().count(), 15);
+    assert_eq!(text.methods().count(), 21);
 }
 
 #[test]
@@ -103,6 +105,12 @@ fn calls_go_there_and_back() {
         Method::Start("office".into()),
         Method::Open { zone: "office".into(), pin: Pin::new("123456".into()) },
         Method::Recover { zone: "office".into(), key: Pin::new("0".into()), pin: Pin::new("1".into()) },
+        Method::ChangePin { zone: "office".into(), pin: Pin::new("1".into()), new: Pin::new("2".into()) },
+        Method::Lock("office".into()),
+        Method::LockScreen,
+        Method::UnlockScreen(Pin::new("1".into())),
+        Method::ChangeScreenPin { pin: Pin::new("1".into()), new: Pin::new("2".into()) },
+        Method::RecoverScreen { key: Pin::new("0".into()), pin: Pin::new("1".into()) },
         Method::NewRecoveryKey,
         Method::NoteRecoveryKey(Pin::new("0".into())),
         Method::Stop("office".into()),

@@ -43,6 +43,35 @@ pub enum Method {
         /// Its new PIN; empty where it asks for none.
         pin: Pin,
     },
+    /// Give this zone another PIN.
+    ChangePin {
+        /// The zone.
+        zone: String,
+        /// Its PIN until now.
+        pin: Pin,
+        /// Its PIN from now on.
+        new: Pin,
+    },
+    /// Begin to lock this zone.
+    Lock(String),
+    /// Lock the display.
+    LockScreen,
+    /// Lift the display's lock with this PIN; empty where none is asked for.
+    UnlockScreen(Pin),
+    /// Give the display another PIN.
+    ChangeScreenPin {
+        /// Its PIN until now.
+        pin: Pin,
+        /// Its PIN from now on.
+        new: Pin,
+    },
+    /// Lift the display's lock with the recovery key.
+    RecoverScreen {
+        /// The recovery key's digits.
+        key: Pin,
+        /// Its new PIN.
+        pin: Pin,
+    },
     /// Make a recovery key.
     NewRecoveryKey,
     /// The user has noted it.
@@ -107,7 +136,7 @@ pub enum CallError {
     /// What a zone needs was not given out.
     #[error("{reason}")]
     NotOpened {
-        /// The zone.
+        /// The zone; empty for the display's lock.
         zone: String,
         /// What stands in the way.
         cause: Cause,
@@ -190,7 +219,7 @@ struct KeyAlone {
 }
 
 /// Parameters of the calls with secrets; each has those that it needs.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct Secrets {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     zone: Option<String>,
@@ -198,6 +227,8 @@ struct Secrets {
     key: Option<Pin>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pin: Option<Pin>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    new: Option<Pin>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -238,9 +269,15 @@ impl Call {
             Method::Monitor => ("org.bulkhead.Zones.Monitor", None),
             Method::Start(zone) => ("org.bulkhead.Zones.Start", Some(json!({ "zone": zone }))),
             Method::NewRecoveryKey => ("org.bulkhead.Zones.NewRecoveryKey", None),
-            Method::Open { .. } | Method::Recover { .. } | Method::NoteRecoveryKey(_) => {
-                unreachable!("calls with secrets were written above")
-            }
+            Method::Lock(zone) => ("org.bulkhead.Zones.Lock", Some(json!({ "zone": zone }))),
+            Method::LockScreen => ("org.bulkhead.Zones.LockScreen", None),
+            Method::Open { .. }
+            | Method::Recover { .. }
+            | Method::ChangePin { .. }
+            | Method::UnlockScreen(_)
+            | Method::ChangeScreenPin { .. }
+            | Method::RecoverScreen { .. }
+            | Method::NoteRecoveryKey(_) => unreachable!("calls with secrets were written above"),
             Method::Stop(zone) => ("org.bulkhead.Zones.Stop", Some(json!({ "zone": zone }))),
             Method::Kill(zone) => ("org.bulkhead.Zones.Kill", Some(json!({ "zone": zone }))),
             Method::Restart(zone) => ("org.bulkhead.Zones.Restart", Some(json!({ "zone": zone }))),
@@ -278,21 +315,35 @@ impl Call {
 
 /// The name and parameters of a call with a secret.
 fn secrets(method: &Method) -> Option<(&'static str, Secrets)> {
+    let none = Secrets::default();
+    let some = |pin: &Pin| Some(pin.clone());
     Some(match method {
-        Method::Open { zone, pin } => (
-            "org.bulkhead.Zones.Open",
-            Secrets { zone: Some(zone.clone()), key: None, pin: Some(pin.clone()) },
-        ),
+        Method::Open { zone, pin } => {
+            ("org.bulkhead.Zones.Open", Secrets { zone: Some(zone.clone()), pin: some(pin), ..none })
+        }
         Method::Recover { zone, key, pin } => (
             "org.bulkhead.Zones.Recover",
-            Secrets { zone: Some(zone.clone()), key: Some(key.clone()), pin: Some(pin.clone()) },
+            Secrets { zone: Some(zone.clone()), key: some(key), pin: some(pin), ..none },
         ),
+        Method::ChangePin { zone, pin, new } => (
+            "org.bulkhead.Zones.ChangePin",
+            Secrets { zone: Some(zone.clone()), pin: some(pin), new: some(new), ..none },
+        ),
+        Method::UnlockScreen(pin) => ("org.bulkhead.Zones.UnlockScreen", Secrets { pin: some(pin), ..none }),
+        Method::ChangeScreenPin { pin, new } => {
+            ("org.bulkhead.Zones.ChangeScreenPin", Secrets { pin: some(pin), new: some(new), ..none })
+        }
+        Method::RecoverScreen { key, pin } => {
+            ("org.bulkhead.Zones.RecoverScreen", Secrets { key: some(key), pin: some(pin), ..none })
+        }
         Method::NoteRecoveryKey(key) => {
-            ("org.bulkhead.Zones.NoteRecoveryKey", Secrets { zone: None, key: Some(key.clone()), pin: None })
+            ("org.bulkhead.Zones.NoteRecoveryKey", Secrets { key: some(key), ..none })
         }
         Method::Status
         | Method::Monitor
         | Method::Start(_)
+        | Method::Lock(_)
+        | Method::LockScreen
         | Method::NewRecoveryKey
         | Method::Stop(_)
         | Method::Kill(_)
@@ -307,22 +358,31 @@ fn secrets(method: &Method) -> Option<(&'static str, Secrets)> {
     })
 }
 
+/// The calls with a secret.
+const SECRET: [&str; 7] =
+    ["Open", "Recover", "ChangePin", "UnlockScreen", "ChangeScreenPin", "RecoverScreen", "NoteRecoveryKey"];
+
 fn parse_call(name: &str, parameters: Option<&RawValue>) -> Result<Method, CallError> {
     let interface_method = name.strip_prefix(INTERFACE).and_then(|rest| rest.strip_prefix('.'));
-    let Some(method @ ("Open" | "Recover" | "NoteRecoveryKey")) = interface_method else {
+    let Some(method) = interface_method.filter(|method| SECRET.contains(method)) else {
         let parameters = parameters.map(|raw| serde_json::from_str::<Value>(raw.get())).transpose();
         let parameters = parameters.map_err(|_none| CallError::InvalidParameter("parameters".to_owned()))?;
         return parse_method(name, parameters.as_ref());
     };
     let missing = |key: &str| CallError::InvalidParameter(key.to_owned());
-    let Secrets { zone, key, pin } = serde_json::from_str(parameters.map_or("{}", RawValue::get))
+    let Secrets { zone, key, pin, new } = serde_json::from_str(parameters.map_or("{}", RawValue::get))
         .map_err(|_unfit| missing("parameters"))?;
     let zone = || zone.ok_or_else(|| missing("zone"));
     let key = || key.ok_or_else(|| missing("key"));
     let pin = || pin.ok_or_else(|| missing("pin"));
+    let new = || new.ok_or_else(|| missing("new"));
     Ok(match method {
         "Open" => Method::Open { zone: zone()?, pin: pin()? },
         "Recover" => Method::Recover { zone: zone()?, key: key()?, pin: pin()? },
+        "ChangePin" => Method::ChangePin { zone: zone()?, pin: pin()?, new: new()? },
+        "UnlockScreen" => Method::UnlockScreen(pin()?),
+        "ChangeScreenPin" => Method::ChangeScreenPin { pin: pin()?, new: new()? },
+        "RecoverScreen" => Method::RecoverScreen { key: key()?, pin: pin()? },
         _ => Method::NoteRecoveryKey(key()?),
     })
 }
@@ -348,6 +408,8 @@ fn parse_method(name: &str, parameters: Option<&Value>) -> Result<Method, CallEr
         (INTERFACE, "Status") => Ok(Method::Status),
         (INTERFACE, "Monitor") => Ok(Method::Monitor),
         (INTERFACE, "Start") => Ok(Method::Start(text("zone")?)),
+        (INTERFACE, "Lock") => Ok(Method::Lock(text("zone")?)),
+        (INTERFACE, "LockScreen") => Ok(Method::LockScreen),
         (INTERFACE, "NewRecoveryKey") => Ok(Method::NewRecoveryKey),
         (INTERFACE, "Stop") => Ok(Method::Stop(text("zone")?)),
         (INTERFACE, "Kill") => Ok(Method::Kill(text("zone")?)),
@@ -375,7 +437,7 @@ impl Reply {
     #[must_use]
     pub fn encode(&self, continues: Continues) -> Zeroizing<Vec<u8>> {
         if let Self::Key(key) = self {
-            let parameters = Secrets { zone: None, key: Some(key.clone()), pin: None };
+            let parameters = Secrets { key: Some(key.clone()), ..Secrets::default() };
             let continues = continues == Continues::Yes;
             return terminated(&RawReply { parameters: Some(parameters), continues, error: None });
         }

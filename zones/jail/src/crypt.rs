@@ -40,6 +40,11 @@ const DM_DEV_CREATE: usize = dm(3);
 const DM_DEV_REMOVE: usize = dm(4);
 const DM_DEV_SUSPEND: usize = dm(6);
 const DM_TABLE_LOAD: usize = dm(9);
+const DM_TARGET_MSG: usize = dm(14);
+/// `DM_DEV_SUSPEND` holds the device; without it that lets it work.
+const DM_SUSPEND: u32 = 1 << 1;
+/// It does not write the page cache out before: whoever asks for it has done so, and must not be made to wait.
+const DM_SKIP_LOCKFS: u32 = 1 << 10;
 /// The kernel wipes its copy of the request.
 const DM_SECURE_DATA: u32 = 1 << 15;
 /// Removal waits for the last user instead of failing.
@@ -156,6 +161,8 @@ impl Key {
 pub struct CryptDisk {
     control: OwnedFd,
     name: String,
+    sectors: u64,
+    locked: bool,
 }
 
 impl CryptDisk {
@@ -193,13 +200,97 @@ impl CryptDisk {
             })
             .and_then(|()| open(&format!("/dev/dm-{minor}"), OFlags::RDWR).map_err(step("open it")));
         // From here on a failure removes what was made.
-        let disk = Self { control, name: name.to_owned() };
+        let disk = Self { control, name: name.to_owned(), sectors: size / SECTOR, locked: false };
         activated.map(|device| (disk, device))
+    }
+}
+
+/// A disk was not locked or unlocked.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}")]
+pub struct LockError {
+    /// What failed.
+    step: &'static str,
+    /// Why.
+    #[source]
+    cause: io::Error,
+}
+
+impl CryptDisk {
+    /// Holds the disk and wipes its key out of the kernel: what is asked of it from now on waits. What it was working on
+    /// is finished before.
+    ///
+    /// # Errors
+    /// [`LockError`]; it works as before.
+    pub fn lock(&mut self) -> Result<(), LockError> {
+        if self.locked {
+            return Ok(());
+        }
+        self.hold().map_err(|cause| LockError { step: "hold it", cause })?;
+        if let Err(cause) = self.tell(b"key wipe", &[]) {
+            let _runs_on = self.resume();
+            return Err(LockError { step: "wipe its key", cause });
+        }
+        self.locked = true;
+        Ok(())
+    }
+
+    /// Gives the disk its key back and lets it work.
+    ///
+    /// # Errors
+    /// [`LockError`]; it stays locked.
+    pub fn unlock(&mut self, key: &Key) -> Result<(), LockError> {
+        if !self.locked {
+            return Ok(());
+        }
+        self.tell(b"key set ", key.bytes()).map_err(|cause| LockError { step: "give it its key", cause })?;
+        self.resume().map_err(|cause| LockError { step: "let it work", cause })?;
+        self.locked = false;
+        Ok(())
+    }
+
+    /// Whether it is locked.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.locked
+    }
+
+    /// Fails whatever waits for a locked disk, and all that comes: its zone ends, and must not wait for ever.
+    pub fn give_up(&mut self) {
+        if !std::mem::take(&mut self.locked) {
+            return;
+        }
+        let failed = Request::new(&self.name).and_then(|mut request| {
+            request.nothing(self.sectors);
+            request.run(&self.control, DM_TABLE_LOAD)
+        });
+        let _removed_later = failed.and_then(|()| self.resume());
+    }
+
+    fn hold(&self) -> io::Result<()> {
+        let mut request = Request::new(&self.name)?;
+        request.put(AT_FLAGS, &(DM_SUSPEND | DM_SKIP_LOCKFS).to_ne_bytes());
+        request.run(&self.control, DM_DEV_SUSPEND)
+    }
+
+    fn resume(&self) -> io::Result<()> {
+        Request::new(&self.name)?.run(&self.control, DM_DEV_SUSPEND)
+    }
+
+    /// A message to the target: words, and a key behind them.
+    fn tell(&self, words: &[u8], key: &[u8]) -> io::Result<()> {
+        let mut request = Request::new(&self.name)?;
+        request.put(AT_FLAGS, &DM_SECURE_DATA.to_ne_bytes());
+        // struct dm_target_msg: a sector of the target, then text that ends with a zero.
+        request.put(HEADER + 8, words);
+        request.digits(HEADER + 8 + words.len(), key)?;
+        request.run(&self.control, DM_TARGET_MSG)
     }
 }
 
 impl Drop for CryptDisk {
     fn drop(&mut self) {
+        self.give_up();
         remove(&self.control, &self.name);
     }
 }
@@ -282,19 +373,33 @@ impl Request {
         let mut at = HEADER + TARGET;
         self.put(at, CIPHER);
         at += CIPHER.len();
-        for byte in key.bytes() {
-            let digits =
-                [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef".get(usize::from(digit)).copied());
-            let [Some(high), Some(low)] = digits else { return Err(io::ErrorKind::InvalidData.into()) };
-            self.put(at, &[high, low]);
-            at += 2;
-        }
+        at = self.digits(at, key.bytes())?;
         // The first sector's number, the device, its first sector; discarded blocks give their space back. Who writes or reads
         // encrypts by itself: queues of the kernel's would do it without regard to whose work it is.
         let options = "3 allow_discards no_read_workqueue no_write_workqueue";
         let rest = format!(" 0 {}:{} 0 {options}", backing.0, backing.1);
         self.put(at, rest.as_bytes());
         Ok(())
+    }
+
+    /// A table whose one target fails everything.
+    fn nothing(&mut self, sectors: u64) {
+        self.put(AT_TARGETS, &1_u32.to_ne_bytes());
+        self.put(HEADER + 8, &sectors.to_ne_bytes());
+        self.put(HEADER + 24, b"error");
+    }
+
+    /// Bytes as hexadecimal digits; returns the place behind them.
+    fn digits(&mut self, at: usize, bytes: &[u8]) -> io::Result<usize> {
+        let mut at = at;
+        for byte in bytes {
+            let digits =
+                [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef".get(usize::from(digit)).copied());
+            let [Some(high), Some(low)] = digits else { return Err(io::ErrorKind::InvalidData.into()) };
+            self.put(at, &[high, low]);
+            at += 2;
+        }
+        Ok(at)
     }
 
     fn run(&mut self, control: &OwnedFd, request: usize) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable, Kem, Serializable};
+use init_protocol::DISK_KEY_BYTES;
 use ring::hkdf::{HKDF_SHA256, Prk};
 use zeroize::Zeroizing;
 
@@ -17,6 +18,35 @@ pub(crate) struct ZoneKeys {
     pub(crate) auth: Key,
     /// The private key of its tunnel (X25519).
     pub(crate) tunnel: Key,
+    /// Its part of the disk's key: what the zone's TPM keeps is the other one.
+    pub(crate) disk: DiskPart,
+}
+
+/// One part of a disk's key. Neither the machine's TPM nor the zone's one gives the key out alone.
+pub(crate) struct DiskPart(Key);
+
+/// A disk's key.
+pub(crate) type DiskKey = Zeroizing<[u8; DISK_KEY_BYTES]>;
+
+impl DiskPart {
+    /// The key, with what the zone's TPM keeps.
+    pub(crate) fn with(&self, kept: &[u8]) -> DiskKey {
+        let part = Prk::new_less_safe(HKDF_SHA256, &self.0[..]);
+        let mut key = DiskKey::new([0; DISK_KEY_BYTES]);
+        let purpose = [&b"bulkhead disk"[..], kept];
+        let filled = part.expand(&purpose, Whole).and_then(|okm| okm.fill(&mut key[..]));
+        filled.expect("HKDF gives 64 bytes of SHA-256");
+        key
+    }
+}
+
+/// The length of a disk's key.
+struct Whole;
+
+impl ring::hkdf::KeyType for Whole {
+    fn len(&self) -> usize {
+        DISK_KEY_BYTES
+    }
 }
 
 impl ZoneKeys {
@@ -33,6 +63,7 @@ impl ZoneKeys {
             state: key(b"bulkhead vtpm state"),
             auth: key(b"bulkhead vtpm authorization"),
             tunnel: key(b"bulkhead tunnel"),
+            disk: DiskPart(key(b"bulkhead disk part")),
         }
     }
 
@@ -71,6 +102,9 @@ mod tests {
         let keys = [&one, &other].map(|keys| [*keys.state, *keys.auth, *keys.tunnel, keys.tunnel_public()]);
         let different: std::collections::BTreeSet<_> = keys.iter().flatten().collect();
         assert_eq!(different.len(), 8);
+        let disks = [one.disk.with(&[3; 64]), one.disk.with(&[4; 64]), other.disk.with(&[3; 64])];
+        assert_eq!(disks.iter().map(|disk| **disk).collect::<std::collections::BTreeSet<_>>().len(), 3);
+        assert_eq!(disks[0], ZoneKeys::of(&[1; 32]).disk.with(&[3; 64]));
         assert_eq!(*ZoneKeys::of(&[1; 32]).auth, *one.auth);
         assert_ne!(*random::<32>().unwrap(), *random::<32>().unwrap());
     }

@@ -130,6 +130,15 @@ pub(crate) enum How<'a> {
         /// What was typed.
         typed: Option<&'a str>,
     },
+    /// By its user, who wants another PIN.
+    NewPin {
+        /// What the policy asks for.
+        factor: Factor,
+        /// The PIN until now.
+        typed: Option<&'a str>,
+        /// The PIN from now on.
+        new: &'a str,
+    },
     /// By a user with the recovery key: it is sealed anew, in the TPM that is there, with the PIN that was typed.
     Recovery {
         /// What the policy asks for.
@@ -257,9 +266,15 @@ impl Hardware {
     fn secret(&self, tpm: &mut Tpm, zone: &str, how: How<'_>) -> Result<(Secret, bool), SecretError> {
         let (factor, typed) = match how {
             How::Alone => (None, None),
-            How::User { factor, typed } | How::Recovery { factor, typed, .. } => (Some(factor), typed),
+            How::User { factor, typed }
+            | How::NewPin { factor, typed, .. }
+            | How::Recovery { factor, typed, .. } => (Some(factor), typed),
         };
-        if typed.is_some_and(|typed| !is_pin(typed)) {
+        let new = match how {
+            How::NewPin { new, .. } => Some(new),
+            How::Alone | How::User { .. } | How::Recovery { .. } => None,
+        };
+        if typed.into_iter().chain(new).any(|typed| !is_pin(typed)) {
             return Err(SecretError::BadPin);
         }
         if matches!(factor, Some(Factor::Pin { .. })) && typed.is_none() {
@@ -275,9 +290,9 @@ impl Hardware {
         let pin = typed.filter(|_| asks).map(|typed| stretch(typed, &stored.salt));
         let secret = tpm.unseal(&stored.secret, self.key, &self.approvals, pin.as_ref())?;
         let now = if asks { Factor::Pin { tries: stored.tries } } else { Factor::Touch };
-        if let Some(factor) = factor.filter(|factor| *factor != now) {
-            self.keep(tpm, zone, &secret, New { factor, typed, made: stored.made })?;
-            tracing::info!(zone, ?factor, "sealed anew, as the policy wants it now");
+        if let Some(factor) = factor.filter(|factor| *factor != now || new.is_some()) {
+            self.keep(tpm, zone, &secret, New { factor, typed: new.or(typed), made: stored.made })?;
+            tracing::info!(zone, ?factor, "sealed anew, as the policy or its user wants it now");
             if asks
                 && let Err(error) = self.owner(tpm).and_then(|owner| Ok(tpm.forget(&stored.secret, &owner)?))
             {
@@ -381,7 +396,7 @@ impl Secrets for Hardware {
             How::Recovery { factor, typed, key } => {
                 self.recover(zone, New { factor, typed, made: false }, key)
             }
-            How::Alone | How::User { .. } => self.unseal(zone, how),
+            How::Alone | How::User { .. } | How::NewPin { .. } => self.unseal(zone, how),
         };
         if let Ok((secret, _)) = &opened
             && let Err(error) = self.wrap(zone, secret)

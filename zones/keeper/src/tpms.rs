@@ -19,11 +19,13 @@ use rustix::net::{
 use rustix::pipe::{PipeFlags, pipe_with};
 use template::Rules;
 use zeroize::Zeroizing;
-use zone_protocol::keeper::{Digits, FromKeeper, OPEN_FOR, RecoveryAnswer, Start, ToKeeper};
+use zone_protocol::keeper::{
+    Cause, Digits, FromKeeper, OPEN_FOR, Purpose, RecoveryAnswer, SCREEN, Start, ToKeeper,
+};
 use zone_protocol::login::credentials;
 
 use crate::begin::{Begin, Kept, Measured, Plan, Progress, To};
-use crate::keys::{Key, ZoneKeys, random};
+use crate::keys::{DiskPart, Key, ZoneKeys, random};
 use crate::secrets::{How, SecretError, Secrets};
 
 /// How long a virtual TPM may take to begin: it makes its seeds at its first start.
@@ -68,6 +70,12 @@ struct Tpm {
     control: OwnedFd,
     /// What opens it, or why nothing does.
     auth: Result<Key, String>,
+    /// The machine's part of the key of its zone's disk, until that is open.
+    disk: Option<DiskPart>,
+    /// Its own part, from then on: the one without the other opens nothing.
+    kept: Option<Kept>,
+    /// What opens it was forgotten, until its user brings it again.
+    locked: bool,
     /// The pipe of a TPM that waits for its key in vain: it ends with the zone, not by itself.
     _waits: Option<OwnedFd>,
     /// What it is to keep from now on, if it keeps nothing yet.
@@ -190,7 +198,7 @@ impl Tpms {
         // Whatever was in the slot is another process, and gone.
         self.fail(slot, "was started again");
         self.by_slot.remove(&slot);
-        let (mut waits, mut new) = (Some(pipe), None);
+        let (mut waits, mut new, mut disk) = (Some(pipe), None, None);
         let auth = self.keys(slot, &zone, disposable).and_then(|(keys, made)| {
             if !made {
                 new = Some(random().map_err(|error| format!("cannot be made: {error}"))?);
@@ -200,12 +208,14 @@ impl Tpms {
                 rustix::io::write(&pipe, &keys.state[..])
                     .map_err(|error| format!("takes no key: {error}"))?;
             }
+            disk = Some(keys.disk);
             Ok(keys.auth)
         });
         if let Err(reason) = &auth {
             tracing::error!(zone, "its TPM {reason}");
         }
-        self.take(slot, Tpm { zone, disposable, control, auth, _waits: waits, new, work: None });
+        let tpm = Tpm { disposable, disk, _waits: waits, new, ..Tpm::with(zone, control, auth) };
+        self.take(slot, tpm);
     }
 
     /// A zone's keys, and whether its TPM keeps something already; or what follows "the virtual TPM".
@@ -225,14 +235,30 @@ impl Tpms {
         }
     }
 
-    /// A user wants a zone: its keys are to be there when its TPM starts.
-    fn open(&mut self, (slot, number): (u8, u32), zone: String, how: How<'_>, tunnel: bool) {
+    /// A user wants a zone: to start it, to have it back, or to give it another PIN.
+    fn open(&mut self, (slot, number): (u8, u32), zone: String, how: How<'_>, purpose: &Purpose) {
         self.opened.remove(&slot);
         let opened = self.secrets.open(&zone, how);
         let pin = self.secrets.pin(&zone);
         let mut key = None;
-        let answer = match opened {
-            Ok((secret, made)) => {
+        let refused = |cause, reason| FromKeeper::NotOpened { slot, number, cause, reason, pin };
+        let answer = match (opened, purpose) {
+            (Err(error), _) => {
+                tracing::warn!(zone, %error, "not opened");
+                refused(error.cause(), sentence(&error))
+            }
+            (Ok(_), Purpose::Proof | Purpose::NewPin(_)) => FromKeeper::Opened { slot, number, pin },
+            // It has nothing behind it.
+            (Ok(_), Purpose::Start { .. } | Purpose::Unlock) if zone == SCREEN => {
+                refused(Cause::Other, "The display's lock is no zone.".to_owned())
+            }
+            (Ok((secret, _)), Purpose::Unlock) => {
+                match self.unlock(slot, &zone, ZoneKeys::of(secret.as_bytes())) {
+                    Ok(()) => FromKeeper::Opened { slot, number, pin },
+                    Err(reason) => refused(Cause::Other, reason),
+                }
+            }
+            (Ok((secret, made)), Purpose::Start { tunnel }) => {
                 let keys = ZoneKeys::of(secret.as_bytes());
                 let until = Instant::now() + OPEN_FOR;
                 match tunnel.then(|| in_memory(&keys.tunnel)).transpose() {
@@ -242,13 +268,45 @@ impl Tpms {
                 self.opened.insert(slot, Opened { zone, keys, made, until });
                 FromKeeper::Opened { slot, number, pin }
             }
-            Err(error) => {
-                tracing::warn!(zone, %error, "not opened");
-                FromKeeper::NotOpened { slot, number, cause: error.cause(), reason: sentence(&error), pin }
-            }
         };
         let descriptors: Vec<_> = key.iter().map(AsFd::as_fd).collect();
         self.answer(&answer, &descriptors);
+    }
+
+    /// A zone stands still: what opens its TPM is forgotten, and so is everything of its disk's key but the part that the
+    /// zone's TPM has as well. A fragment says why it cannot be.
+    fn lock(&mut self, slot: u8) -> Result<(), String> {
+        let tpm = self.by_slot.get_mut(&slot).ok_or("it has no TPM")?;
+        if tpm.disposable {
+            return Err("its disk's key is kept nowhere, so nothing could unlock it".to_owned());
+        }
+        if tpm.work.is_some() {
+            return Err("it begins just now".to_owned());
+        }
+        if tpm.kept.is_none() {
+            return Err("the host's key service was started again since it began; stop it instead".to_owned());
+        }
+        tpm.auth = Err("is locked".to_owned());
+        (tpm.disk, tpm.locked) = (None, true);
+        tracing::info!(zone = tpm.zone, "locked");
+        Ok(())
+    }
+
+    /// Its user brought what opens it: `init` gets the key of its disk. A sentence says why not.
+    fn unlock(&mut self, slot: u8, zone: &str, keys: ZoneKeys) -> Result<(), String> {
+        let tpm = self.by_slot.get_mut(&slot).filter(|tpm| tpm.zone == zone);
+        let (tpm, kept) = tpm.and_then(|tpm| tpm.kept.clone().map(|kept| (tpm, kept))).ok_or(
+            "The host's key service was started again while the zone was locked. Stop the zone and open it again.",
+        )?;
+        let pipe = piped(&keys.disk.with(share(&kept))[..]);
+        let sent = pipe.map_err(|error| error.to_string()).and_then(|pipe| {
+            let sent = self.init.send(&ToInit::DiskKey { slot }, &[pipe.as_fd()]);
+            sent.map_err(|error| error.to_string())
+        });
+        sent.map_err(|error| format!("The disk's key cannot be given out: {error}."))?;
+        (tpm.auth, tpm.locked) = (Ok(keys.auth), false);
+        tracing::info!(zone, "unlocked");
+        Ok(())
     }
 
     fn about_recovery(&mut self, number: u32, answer: RecoveryAnswer) {
@@ -266,7 +324,7 @@ impl Tpms {
             }
             Err(error) => Err(format!("does not open: {error}")),
         };
-        Tpm { zone, disposable: false, control, auth, _waits: None, new: None, work: None }
+        Tpm::with(zone, control, auth)
     }
 
     /// Takes a TPM over.
@@ -285,13 +343,20 @@ impl Tpms {
     fn zoned_ready(&mut self) {
         match self.zoned.receive::<ToKeeper>() {
             Ok((ToKeeper::Begin { slot, number, start, disk }, _)) => self.begin(slot, number, start, disk),
-            Ok((ToKeeper::Open { slot, number, zone, factor, pin, tunnel, recovery }, _)) => {
+            Ok((ToKeeper::Open { slot, number, zone, factor, pin, purpose, recovery }, _)) => {
                 let typed = pin.as_ref().map(|Digits(typed)| typed.as_str());
-                let how = match &recovery {
-                    Some(Digits(key)) => How::Recovery { factor, typed, key },
-                    None => How::User { factor, typed },
+                let how = match (&recovery, &purpose) {
+                    (Some(Digits(key)), _) => How::Recovery { factor, typed, key },
+                    (None, Purpose::NewPin(Digits(new))) => How::NewPin { factor, typed, new },
+                    (None, Purpose::Start { .. } | Purpose::Unlock | Purpose::Proof) => {
+                        How::User { factor, typed }
+                    }
                 };
-                self.open((slot, number), zone, how, tunnel);
+                self.open((slot, number), zone, how, &purpose);
+            }
+            Ok((ToKeeper::Lock { slot, number }, _)) => {
+                let refused = self.lock(slot).err();
+                self.answer(&FromKeeper::Locked { slot, number, refused }, &[]);
             }
             Ok((ToKeeper::AskRecovery, _)) => self.about_recovery(0, RecoveryAnswer::State),
             Ok((ToKeeper::NewRecoveryKey { number }, _)) => {
@@ -335,6 +400,12 @@ impl Tpms {
     /// Prepares a beginning; what is wrong follows "the virtual TPM".
     fn work(&mut self, slot: u8, number: u32, start: Start, disk: bool) -> Result<(), String> {
         let tpm = self.by_slot.get_mut(&slot).ok_or("is not there")?;
+        if disk && !tpm.disposable && tpm.disk.is_none() && tpm.auth.is_ok() {
+            // It went out before, to a `zoned` that is gone.
+            let opened = self.secrets.open(&tpm.zone, How::Alone);
+            let (secret, _) = opened.map_err(|error| format!("does not open: {error}"))?;
+            tpm.disk = Some(ZoneKeys::of(secret.as_bytes()).disk);
+        }
         let auth = tpm.auth.as_ref().map_err(String::clone)?;
         // Whatever `zoned` says: digests come from what the template's maker signed under this name.
         let template =
@@ -368,13 +439,15 @@ impl Tpms {
         if tpm.new.as_ref().is_some_and(|new| *new != kept) {
             return Err("does not keep what it was given".to_owned());
         }
-        let (disk_key, _login) = kept.split_at(DISK_KEY_BYTES);
         if work.disk && !tpm.disposable {
-            let pipe = piped(disk_key).map_err(|error| format!("has no way to give out a key: {error}"))?;
+            let part = tpm.disk.take().ok_or("gave out the key of a disk that is open")?;
+            let pipe = piped(&part.with(share(&kept))[..])
+                .map_err(|error| format!("has no way to give out a key: {error}"))?;
             self.init
                 .send(&ToInit::DiskKey { slot }, &[pipe.as_fd()])
                 .map_err(|error| format!("cannot give out a key: {error}"))?;
         }
+        tpm.kept = Some(kept);
         let record =
             record(&tpm.zone, &work.start).map_err(|error| format!("has no record of its start: {error}"))?;
         work.begin.vouch(&approval::sha256(&[&record]));
@@ -473,6 +546,12 @@ fn sentence(error: &SecretError) -> String {
 }
 
 impl Tpm {
+    /// One that does nothing yet.
+    fn with(zone: String, control: OwnedFd, auth: Result<Key, String>) -> Self {
+        let (disk, kept, new, work) = (None, None, None, None);
+        Self { zone, disposable: false, control, auth, disk, kept, locked: false, _waits: None, new, work }
+    }
+
     fn deadline(&self) -> Option<Instant> {
         self.work.as_ref().map(|work| work.deadline)
     }
@@ -486,6 +565,11 @@ fn in_memory(key: &Key) -> Result<OwnedFd, Errno> {
     }
     fcntl_add_seals(&memory, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
     Ok(memory)
+}
+
+/// The part of a disk's key in what a zone's TPM keeps; behind it lies what logins come from.
+fn share(kept: &Kept) -> &[u8] {
+    kept.get(..DISK_KEY_BYTES).unwrap_or_default()
 }
 
 /// A pipe with something in it, for whoever gets it to read once.

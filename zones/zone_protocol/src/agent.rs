@@ -17,7 +17,7 @@ pub const HOST_CID: u32 = 2;
 pub const GUEST_CID: u32 = 3;
 
 /// Version of this protocol.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The largest body of one message, in bytes.
 pub const MAX_FRAME: usize = 64 * 1024;
@@ -45,6 +45,8 @@ pub enum Ask {
     },
     /// Shuts the zone down in order.
     ShutDown,
+    /// Writes everything to the disks: the zone is about to be locked.
+    Sync,
 }
 
 /// Agent to host.
@@ -93,6 +95,8 @@ pub enum Answer {
     ShuttingDown,
     /// The request cannot be carried out.
     Refused(String),
+    /// To [`Ask::Sync`]: it is written.
+    Synced,
 }
 
 /// The peer sent something that is no frame of this protocol.

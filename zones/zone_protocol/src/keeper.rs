@@ -116,13 +116,33 @@ pub enum Cause {
     Other,
 }
 
+/// The display's lock, in place of a zone's name: it has a PIN of its own, and nothing behind it. No zone is called so.
+pub const SCREEN: &str = "@screen";
+
+/// What something is opened for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// A start follows, or it is forgotten after [`OPEN_FOR`]. With the answer comes the private key of the zone's tunnel,
+    /// if that is wanted.
+    Start {
+        /// It is.
+        tunnel: bool,
+    },
+    /// The zone was locked: `init` gets the key of its disk again.
+    Unlock,
+    /// To see that its user may: nothing follows.
+    Proof,
+    /// To give it another PIN.
+    NewPin(Digits),
+}
+
 /// What was opened stays so for this long.
 pub const OPEN_FOR: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// `zoned` to `keeper`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToKeeper {
-    /// Have the machine's TPM give out what a zone needs. A start follows, or it is forgotten after [`OPEN_FOR`].
+    /// Have the machine's TPM give out what a zone needs.
     Open {
         /// The zone's place in the policy.
         slot: u8,
@@ -134,10 +154,17 @@ pub enum ToKeeper {
         factor: Factor,
         /// What the user typed.
         pin: Option<Digits>,
-        /// Give out the private key of its tunnel, too.
-        tunnel: bool,
+        /// What it is opened for.
+        purpose: Purpose,
         /// The recovery key, in place of what the machine's TPM keeps. The PIN is the zone's new one then.
         recovery: Option<Digits>,
+    },
+    /// Forget what opens the TPM of a zone that stands still. Its disk's key comes back by [`Purpose::Unlock`] alone.
+    Lock {
+        /// The zone's place in the policy.
+        slot: u8,
+        /// Comes back in the answer.
+        number: u32,
     },
     /// Say whether there is a recovery key.
     AskRecovery,
@@ -199,6 +226,15 @@ pub enum FromKeeper {
         reason: String,
         /// What is known of its PIN now.
         pin: PinState,
+    },
+    /// The answer to [`ToKeeper::Lock`].
+    Locked {
+        /// The slot from the request.
+        slot: u8,
+        /// The number from the request.
+        number: u32,
+        /// It cannot be locked, for this reason: a fragment.
+        refused: Option<String>,
     },
     /// The answer to the requests about the recovery key.
     Recovery {

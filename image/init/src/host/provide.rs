@@ -20,6 +20,16 @@ impl Host {
             Request::CloseDisk { slot } => {
                 self.disks.close(slot);
             }
+            Request::LockDisk { slot } => {
+                let refused = self.disks.lock(slot).err().map(|error| format!("{error:#}"));
+                self.link.tell(Event::DiskLocked { slot, refused });
+            }
+            Request::UnlockDisk { slot } => {
+                let key = self.keeper.disk_key(slot);
+                let unlocked = self.disks.unlock(slot, key.as_ref());
+                let refused = unlocked.err().map(|error| format!("{error:#}"));
+                self.link.tell(Event::DiskUnlocked { slot, refused });
+            }
             Request::Limit { .. }
             | Request::Spawn { .. }
             | Request::Kill { .. }
@@ -73,6 +83,18 @@ impl Host {
         let slot = spawn::slot(order.user);
         // `zoned` asks for the disk of a disposable zone before any process of it.
         self.keeper.prepare(slot, zone, order.user, self.disks.is_open(slot))
+    }
+
+    /// A process of this user is about to be killed: one that waits for a locked disk would not end.
+    pub(crate) fn unblock(&mut self, user: u32) {
+        if spawn::is_vmm(user) {
+            self.disks.give_up(spawn::slot(user));
+        }
+    }
+
+    /// The same before all are.
+    pub(crate) fn unblock_all(&mut self) {
+        (0..MAX_ZONES).for_each(|slot| self.disks.give_up(slot));
     }
 
     /// What a zone's process leaves behind goes: the group with the last one, the disk with the VMM.

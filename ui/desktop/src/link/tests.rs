@@ -21,6 +21,7 @@ fn status(policy: &str) -> control_api::Status {
         uplink: Uplink::default(),
         zones: Vec::new(),
         recovery: control_api::Recovery::None,
+        screen: control_api::Screen::default(),
         notices: Vec::new(),
     }
 }

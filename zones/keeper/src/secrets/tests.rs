@@ -213,3 +213,17 @@ fn a_new_recovery_key_takes_the_place_of_the_old_one_when_it_was_noted() {
     assert_eq!(world.open("office", with(&old)), Err(Cause::WrongRecoveryKey));
     assert_eq!(world.open("office", with(&new)), Ok(office));
 }
+
+#[test]
+fn a_user_gives_a_zone_another_pin() {
+    let world = World::new();
+    let office = world.open("office", pin(3, ONE)).unwrap();
+    let to = |typed, new| How::NewPin { factor: Factor::Pin { tries: 3 }, typed: Some(typed), new };
+    assert_eq!(world.open("office", to(OTHER, "777777")), Err(Cause::WrongPin));
+    assert_eq!(world.open("office", to(ONE, "77")), Err(Cause::BadPin));
+    assert_eq!(world.tries_left("office"), Some(2));
+    assert_eq!(world.open("office", to(ONE, OTHER)), Ok(office));
+    assert_eq!(world.tries_left("office"), Some(3));
+    assert_eq!(world.open("office", pin(3, ONE)), Err(Cause::WrongPin));
+    assert_eq!(world.open("office", pin(3, OTHER)), Ok(office));
+}

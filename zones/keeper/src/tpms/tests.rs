@@ -237,7 +237,15 @@ impl Bench {
         let pin = typed.map(|typed| Digits(typed.to_owned().into()));
         let factor = Factor::Pin { tries: 3 };
         let zone = "pinned".to_owned();
-        let open = ToKeeper::Open { slot: 4, number, zone, factor, pin, tunnel: true, recovery: None };
+        let open = ToKeeper::Open {
+            slot: 4,
+            number,
+            zone,
+            factor,
+            pin,
+            purpose: Purpose::Start { tunnel: true },
+            recovery: None,
+        };
         self.zoned.send(&open, &[]).unwrap();
         let (answer, key) = self.next_answer();
         let key = key.into_iter().next().map(|key| {
@@ -465,8 +473,83 @@ fn the_real_one_begins_again_and_again() {
     bench.begin(0, 4);
     assert_eq!(bench.next_answer().0, FromKeeper::Ready { slot: 0, number: 4 });
     assert_eq!(disk_key(&bench).as_ref(), Some(&keys[0]));
+    it_locks_and_unlocks(&mut bench, &keys[0]);
     nothing_else_opens(&mut bench);
     drop(child);
+}
+
+/// A zone that stands still is locked: nothing begins its TPM, and its disk's key comes back for its user alone.
+fn it_locks_and_unlocks(bench: &mut Bench, key: &[u8]) {
+    let open = |number, zone: &str, purpose| {
+        let (zone, factor) = (zone.to_owned(), Factor::Touch);
+        ToKeeper::Open { slot: 0, number, zone, factor, pin: None, purpose, recovery: None }
+    };
+    let refusal = |bench: &mut Bench, number| {
+        bench.zoned.send(&ToKeeper::Lock { slot: 0, number }, &[]).unwrap();
+        match bench.next_answer().0 {
+            FromKeeper::Locked { slot: 0, number: of, refused } if of == number => refused,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(refusal(bench, 5), None);
+    bench.begin(0, 6);
+    assert_eq!(bench.failed(), is(0, 6, "is locked"));
+    assert!(disk_key(bench).is_none());
+    // Another zone opens, and a proof: neither is this zone's unlocking.
+    bench.zoned.send(&open(7, "research", Purpose::Unlock), &[]).unwrap();
+    assert!(matches!(bench.next_answer().0, FromKeeper::NotOpened { number: 7, .. }));
+    bench.zoned.send(&open(8, "office", Purpose::Proof), &[]).unwrap();
+    assert!(matches!(bench.next_answer().0, FromKeeper::Opened { number: 8, .. }));
+    assert!(disk_key(bench).is_none());
+    bench.zoned.send(&open(9, "office", Purpose::Unlock), &[]).unwrap();
+    assert!(matches!(bench.next_answer().0, FromKeeper::Opened { number: 9, .. }));
+    assert_eq!(disk_key(bench).as_deref(), Some(key));
+    // It begins again, and can be locked again.
+    bench.begin(0, 6);
+    assert_eq!(bench.next_answer().0, FromKeeper::Ready { slot: 0, number: 6 });
+    assert_eq!(disk_key(bench).as_deref(), Some(key));
+    assert_eq!(refusal(bench, 11), None);
+    bench.zoned.send(&open(12, "office", Purpose::Unlock), &[]).unwrap();
+    assert!(matches!(bench.next_answer().0, FromKeeper::Opened { number: 12, .. }));
+    assert_eq!(disk_key(bench).as_deref(), Some(key));
+}
+
+#[test]
+fn what_cannot_come_back_is_not_locked() {
+    let mut bench = Bench::new();
+    let lock = |bench: &mut Bench, slot| {
+        bench.zoned.send(&ToKeeper::Lock { slot, number: 1 }, &[]).unwrap();
+        match bench.next_answer().0 {
+            FromKeeper::Locked { number: 1, refused, .. } => refused,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(lock(&mut bench, 0).as_deref(), Some("it has no TPM"));
+    let _disposable = bench.started(1, "disposable");
+    assert_eq!(
+        lock(&mut bench, 1).as_deref(),
+        Some("its disk's key is kept nowhere, so nothing could unlock it")
+    );
+    // A keeper that was started again knows no part of the disk's key.
+    let (_control, of_keeper) = UnixStream::pair().unwrap();
+    let lives = FromInit::TpmLives { slot: 2, zone: "office".to_owned() };
+    bench.init.send(&lives, &[of_keeper.as_fd()]).unwrap();
+    bench.settle();
+    assert!(lock(&mut bench, 2).unwrap().contains("stop it instead"));
+    let zone = "office".to_owned();
+    let (factor, purpose) = (Factor::Touch, Purpose::Unlock);
+    let open = ToKeeper::Open { slot: 2, number: 3, zone, factor, pin: None, purpose, recovery: None };
+    bench.zoned.send(&open, &[]).unwrap();
+    let FromKeeper::NotOpened { number: 3, reason, .. } = bench.next_answer().0 else { panic!() };
+    assert!(reason.contains("Stop the zone and open it again"), "{reason}");
+    // The display's lock has nothing behind it.
+    for (purpose, opens) in [(Purpose::Proof, true), (Purpose::Unlock, false)] {
+        let zone = SCREEN.to_owned();
+        let open = ToKeeper::Open { slot: 255, number: 4, zone, factor, pin: None, purpose, recovery: None };
+        bench.zoned.send(&open, &[]).unwrap();
+        assert_eq!(matches!(bench.next_answer().0, FromKeeper::Opened { .. }), opens);
+    }
+    assert!(bench.tpms.opened.is_empty());
 }
 
 /// Whatever is not approved gets nothing, and what is opens again afterwards.

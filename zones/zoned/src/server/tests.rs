@@ -48,6 +48,7 @@ fn status(policy: &str) -> Status {
         uplink: Uplink::default(),
         zones: Vec::new(),
         recovery: control_api::Recovery::None,
+        screen: control_api::Screen::default(),
         notices: Vec::new(),
     }
 }
