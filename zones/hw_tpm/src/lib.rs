@@ -4,6 +4,7 @@
 //! ```text
 //!  storage key (ECC, persistent, made once, its name pinned)
 //!    +- owner's authorization   PolicyAuthorize(approval key)                     sealed, a file
+//!    +- authority's key         PolicyAuthorize(approval key)                     a file; signs certificates
 //!    +- a zone's secret         PolicyAuthorize(approval key) [ PolicySecret(PIN index) ]   sealed, a file
 //!  PIN index, one a zone        NV, PIN-FAIL: authorization = stretched PIN, count and limit in the TPM
 //! ```
@@ -19,12 +20,14 @@
 
 #![forbid(unsafe_code)]
 
+mod authority;
 mod error;
 mod pin;
 mod seal;
 mod tpm;
 mod tss;
 
+pub use authority::Point;
 pub use error::{OpenTpmError, ProvisionError, SealError, UnsealError};
 pub use pin::{NewPin, PinIndex, Tries};
 pub use seal::{Pin, SECRET, Sealed, Secret};

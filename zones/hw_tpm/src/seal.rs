@@ -33,7 +33,7 @@ pub struct Secret([u8; SECRET]);
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pin(pub [u8; SECRET]);
 
-/// A sealed secret. Only the TPM that made it can open it.
+/// A sealed secret, or a key that is held like one. Only the TPM that made it can open it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed {
     /// Its public area (TPM2B_PUBLIC's content).
@@ -162,10 +162,21 @@ pub(crate) fn create(
         .with_keyed_hash_unique_identifier(Digest::default())
         .build()?;
     let data = SensitiveData::try_from(secret.as_bytes().to_vec())?;
+    below_storage_key(tpm, template, Some(data), purpose, pin)
+}
+
+/// Makes an object below the storage key.
+pub(crate) fn below_storage_key(
+    tpm: &mut Tpm,
+    template: Public,
+    data: Option<SensitiveData>,
+    purpose: &str,
+    pin: Option<PinIndex>,
+) -> Result<Sealed, Error> {
     let session = tpm.session()?;
     let parent = tpm.storage_key;
     let made = tpm.context.execute_with_session(Some(session), |context| {
-        context.create(parent, template, None, Some(data), None, None)
+        context.create(parent, template, None, data, None, None)
     });
     tpm.flush(session);
     let made = made?;
@@ -178,12 +189,12 @@ pub(crate) fn create(
 }
 
 /// The policy of a sealed object: an approval, then the PIN's index.
-fn policy(approval_key: ApprovalKey, purpose: &str, pin: Option<&PinIndex>) -> [u8; 32] {
+pub(crate) fn policy(approval_key: ApprovalKey, purpose: &str, pin: Option<&PinIndex>) -> [u8; 32] {
     let authorized = Policy::authorize(&approval_key, purpose);
     pin.map_or(authorized, |pin| authorized.secret(&pin.name)).digest()
 }
 
-fn load(tpm: &mut Tpm, sealed: &Sealed) -> Result<ObjectHandle, UnsealError> {
+pub(crate) fn load(tpm: &mut Tpm, sealed: &Sealed) -> Result<ObjectHandle, UnsealError> {
     let public = Public::unmarshall(&sealed.public).map_err(|_unfit| UnsealError::NotOurs)?;
     let private = Private::try_from(sealed.private.clone()).map_err(|_unfit| UnsealError::NotOurs)?;
     let session = tpm.session().map_err(refused("begin a session"))?;
@@ -213,7 +224,7 @@ fn is_unfit(kind: Kind) -> bool {
 }
 
 /// Satisfies the policy of a seal in a session.
-fn satisfy(
+pub(crate) fn satisfy(
     tpm: &mut Tpm,
     session: AuthSession,
     sealed: &Sealed,

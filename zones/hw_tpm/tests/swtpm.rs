@@ -7,7 +7,10 @@ mod hardware;
 
 use approval::{Approval, ApprovalKey, Approver, host_policy};
 use hardware::Hardware;
-use hw_tpm::{Machine, NewPin, OpenTpmError, Pin, ProvisionError, Sealed, Secret, Tpm, Tries, UnsealError};
+use hw_tpm::{
+    Machine, NewPin, OpenTpmError, Pin, Point, ProvisionError, Sealed, Secret, Tpm, Tries, UnsealError,
+};
+use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use tss_esapi::handles::{AuthHandle, NvIndexTpmHandle, PcrHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Provision;
@@ -239,4 +242,31 @@ fn taking_into_use_is_finished_after_a_power_cut() {
     assert_eq!(world.unseal(&sealed, Some(11)).unwrap(), 1);
     let stranger = Secret::new([1; 32]);
     assert!(matches!(world.tpm().own(&stranger), Err(ProvisionError::Owned)));
+}
+
+#[test]
+fn the_authority_signs_in_approved_states_only() {
+    let mut world = World::new();
+    world.hardware.power_cut();
+    let Point { x, y } = Point::of(&world.machine.authority).unwrap();
+    let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, [&[4][..], &x, &y].concat());
+    let message = b"a certificate";
+    let sign = |approvals: &[Approval]| {
+        world.tpm().sign(
+            &world.machine.authority,
+            world.maker.key(),
+            approvals,
+            &approval::sha256(&[message]),
+        )
+    };
+    let (r, s) = sign(&[world.maker.approves(&FRESH)]).unwrap();
+    public.verify(message, &[r, s].concat()).unwrap();
+    public.verify(b"another one", &[r, s].concat()).unwrap_err();
+    assert!(matches!(sign(&[]), Err(UnsealError::NotApproved)));
+    assert!(matches!(sign(&[Maker::new().approves(&FRESH)]), Err(UnsealError::BadApproval)));
+    let mut key = world.machine.authority.clone();
+    key.private[40] ^= 1;
+    let approvals = [world.maker.approves(&FRESH)];
+    let signed = world.tpm().sign(&key, world.maker.key(), &approvals, &[0; 32]);
+    assert!(matches!(signed, Err(UnsealError::NotOurs)));
 }

@@ -5,9 +5,10 @@
 //!            locality 4: HASH_START, HASH_DATA..., HASH_END   the firmware, PCR 0, by a path that no guest has
 //!            locality 0, SET_DATAFD
 //!   data:    Startup, extend 4 (kernel), 8 (command line), 9 (initrd)
-//!            once, for a new zone: define and write what the TPM keeps
+//!            once, for a new zone: define and write what the TPM keeps, make the endorsement key
 //!            policy: PCR 0 and 11, approved -> PCR 4, 8 and 9, approved for the template -> the zone's authorization
 //!            NV_Read: what the TPM keeps    ==> [`Progress::Opened`]: the start's record is made from it
+//!            once: the endorsement key's certificate
 //!            the record's index
 //! ```
 //! So the TPM itself judges firmware, kernel, command line, initrd and template, by what the image's maker signed, and
@@ -17,6 +18,7 @@
 //! expected answer ends it: a TPM that holds something else must not be shown to a guest.
 
 use approval::{Approval, ApprovalKey, Digest, FIRMWARE, Policy, template_purpose};
+use hw_tpm::Point;
 use template::VerifiedTemplate;
 use zeroize::Zeroizing;
 
@@ -25,7 +27,7 @@ use crate::commands::{self, KEPT, KEPT_BYTES, RECORD, control};
 /// Bytes of the guest's buffer, and so of a TPM command.
 const BUFFER_SIZE: u32 = 3968;
 /// The longest answer that one of these questions has.
-const LONGEST: usize = 256;
+const LONGEST: usize = 1024;
 /// Bytes of a TPM response's header.
 const HEADER: usize = 10;
 
@@ -104,6 +106,7 @@ enum Carried {
     Key,
     Ticket,
     Kept,
+    Endorsement,
 }
 
 /// What was heard and is needed again.
@@ -113,6 +116,8 @@ struct Heard {
     key: u32,
     ticket: Vec<u8>,
     kept: Option<Kept>,
+    /// The endorsement key's handle and its point.
+    endorsement: Option<(u32, Point)>,
 }
 
 /// A question's bytes, which may depend on what was heard.
@@ -186,6 +191,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) auth: &'a Digest,
     /// The TPM is a new one, and keeps this from now on.
     pub(crate) new: Option<&'a Kept>,
+    /// And its endorsement key is to have a certificate.
+    pub(crate) certified: bool,
 }
 
 /// One beginning.
@@ -211,6 +218,9 @@ impl Begin {
         steps.extend(measure(&plan.measured));
         if let Some(kept) = plan.new {
             steps.extend(make(plan, kept));
+            if plan.certified {
+                steps.extend(endorse());
+            }
         }
         steps.extend(open(plan));
         Self {
@@ -233,6 +243,23 @@ impl Begin {
     /// What the TPM gave out, once.
     pub(crate) fn kept(&mut self) -> Option<Kept> {
         self.heard.kept.take()
+    }
+
+    /// The endorsement key that is to be certified ([`Begin::certify`]).
+    pub(crate) fn endorsement(&self) -> Option<Point> {
+        self.heard.endorsement.map(|(_, point)| point)
+    }
+
+    /// Has the TPM hold its endorsement key's certificate, for good.
+    pub(crate) fn certify(&mut self, certificate: &[u8]) {
+        let size = u16::try_from(certificate.len()).expect("certificates are short");
+        let index = commands::certificate_index(size);
+        self.steps.extend([
+            // What an earlier try left.
+            fixed("NV_UndefineSpace", commands::undefine(index), commands::NO_INDEX),
+            fixed("NV_DefineSpace", commands::define(index, &[], &[]), 0),
+            fixed("NV_Write", commands::write(index, certificate), 0),
+        ]);
     }
 
     /// Has the TPM hold the hash of this start's record.
@@ -333,6 +360,9 @@ impl Begin {
             Carried::Session => self.heard.session = word(&self.answer, HEADER).ok_or(malformed)?,
             Carried::Key => self.heard.key = word(&self.answer, HEADER).ok_or(malformed)?,
             Carried::Ticket => self.heard.ticket = self.answer.get(HEADER..).ok_or(malformed)?.to_vec(),
+            Carried::Endorsement => {
+                self.heard.endorsement = Some(endorsement(&self.answer).ok_or(malformed)?);
+            }
             Carried::Kept => {
                 // Behind the header: the parameters' size, the buffer's size, the buffer.
                 let bytes = self.answer.get(HEADER + 6..HEADER + 6 + usize::from(KEPT_BYTES));
@@ -420,6 +450,38 @@ fn make(plan: &Plan<'_>, kept: &Kept) -> [Step; 3] {
         fixed("NV_DefineSpace", commands::define(KEPT, plan.auth, &policy), 0),
         fixed("NV_Write", commands::write(KEPT, &kept[..]), 0),
     ]
+}
+
+/// Has a new TPM make its endorsement key. It comes from a seed that the TPM keeps: whoever makes it again gets the same.
+fn endorse() -> [Step; 2] {
+    let step = |name, expect, bytes: Bytes| Step { name, to: To::Data, bytes, expect };
+    let handle = |heard: &Heard| heard.endorsement.map_or(0, |(handle, _)| handle);
+    [
+        step(
+            "CreatePrimary",
+            Expect::Carries(Carried::Endorsement),
+            Box::new(|_| commands::create_endorsement_key()),
+        ),
+        step(
+            "FlushContext",
+            Expect::Response { or: 0 },
+            Box::new(move |heard| commands::flush(handle(heard))),
+        ),
+    ]
+}
+
+/// Handle and point of an endorsement key, if it is the one that was asked for.
+fn endorsement(answer: &[u8]) -> Option<(u32, Point)> {
+    // Behind the header: the handle, the parameters' size, the public area's size, the area.
+    let handle = word(answer, HEADER)?;
+    let area = answer.get(HEADER + 10..)?;
+    let mut rest = area.strip_prefix(&commands::endorsement_template()[..])?;
+    let mut coordinate = || -> Option<[u8; 32]> {
+        let (number, behind) = rest.strip_prefix(&[0, 32])?.split_first_chunk()?;
+        rest = behind;
+        Some(*number)
+    };
+    Some((handle, Point { x: coordinate()?, y: coordinate()? }))
 }
 
 /// Has the TPM judge what was measured, and give out what it keeps.

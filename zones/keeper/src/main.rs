@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod begin;
+mod certificate;
 mod commands;
 mod keys;
 mod pin;

@@ -4,10 +4,13 @@
 //! other; while it thinks, everything here waits.
 
 use approval::{Approval, ApprovalKey, HOST};
-use hw_tpm::{Machine, NewPin, OpenTpmError, PinIndex, ProvisionError, SealError, Secret, Tpm, UnsealError};
+use hw_tpm::{
+    Machine, NewPin, OpenTpmError, PinIndex, Point, ProvisionError, SealError, Secret, Tpm, UnsealError,
+};
 use zeroize::Zeroizing;
 use zone_protocol::keeper::{Cause, Factor, PinState, Recovery};
 
+use crate::certificate;
 use crate::keys::{ZoneKeys, random};
 use crate::pin::{is_pin, stretch};
 use crate::recovery::{BadKeyError, PublicKey, RecoveryKey, WrapError};
@@ -176,6 +179,12 @@ pub(crate) trait Secrets {
     /// Whether there is a recovery key.
     fn recovery(&mut self) -> Recovery;
 
+    /// A certificate for the endorsement key of a zone's TPM, by this device's authority.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    fn certify(&mut self, endorsement: &Point) -> Result<Vec<u8>, SecretError>;
+
     /// From now on the zone's own TPM keeps something.
     ///
     /// # Errors
@@ -215,6 +224,7 @@ impl Hardware {
     fn new_tpm(&self) -> Result<Tpm, SecretError> {
         let (tpm, machine, owner) = Tpm::provision(&self.device, self.key, HOST)?;
         self.store.keep_machine(&machine)?;
+        self.store.forget_authority()?;
         self.own(tpm, machine, &owner)
     }
 
@@ -361,6 +371,22 @@ impl Hardware {
         Ok(self.store.keep_wrapped(zone, &wrapped)?)
     }
 
+    /// A certificate of the authority's, whose own one is made by the way.
+    fn certificate(&self, tpm: &mut Tpm, endorsement: &Point) -> Result<Vec<u8>, SecretError> {
+        let machine = self.store.machine()?.ok_or(OpenTpmError::Cleared)?;
+        let authority = Point::of(&machine.authority).ok_or(UnsealError::NotOurs)?;
+        let sign = |tpm: &mut Tpm, part: Vec<u8>| -> Result<Vec<u8>, SecretError> {
+            let digest = approval::sha256(&[&part]);
+            let signature = tpm.sign(&machine.authority, self.key, &self.approvals, &digest)?;
+            Ok(certificate::signed(&part, &signature))
+        };
+        if self.store.authority()?.is_none() {
+            let own = sign(tpm, certificate::of_authority(&authority, *random()?))?;
+            self.store.keep_authority(&own)?;
+        }
+        sign(tpm, certificate::of_endorsement(endorsement, &authority, *random()?))
+    }
+
     fn tries(&self, tpm: &mut Tpm, stored: &StoredZone) -> Result<Option<u32>, SecretError> {
         let owner = self.owner(tpm)?;
         let tries = tpm.tries(&stored.secret, &owner)?;
@@ -451,6 +477,13 @@ impl Secrets for Hardware {
             tracing::warn!(zone, %error, "how many tries are left");
         }
         PinState { chosen: true, tries_left: tries.unwrap_or(None), public_key }
+    }
+
+    fn certify(&mut self, endorsement: &Point) -> Result<Vec<u8>, SecretError> {
+        let mut tpm = self.tpm()?;
+        let certificate = self.certificate(&mut tpm, endorsement)?;
+        self.tpm = Some(tpm);
+        Ok(certificate)
     }
 
     fn made(&mut self, zone: &str) -> Result<(), SecretError> {

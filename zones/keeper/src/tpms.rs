@@ -1,5 +1,7 @@
 //! The shell: every virtual TPM's sockets, and the two channels to `init` and `zoned`, in one `poll(2)`.
 
+mod out;
+
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -10,13 +12,8 @@ use handover::record::{Header, LONGEST, encode};
 use init_protocol::{DISK_KEY_BYTES, FromKeeper as ToInit, MAX_ZONES, ToKeeper as FromInit};
 use ipc::{Channel, ReceiveError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
-    socketpair,
-};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use template::Rules;
 use zeroize::Zeroizing;
 use zone_protocol::keeper::{
@@ -27,6 +24,7 @@ use zone_protocol::login::credentials;
 use crate::begin::{Begin, Kept, Measured, Plan, Progress, To};
 use crate::keys::{DiskPart, Key, ZoneKeys, random};
 use crate::secrets::{How, SecretError, Secrets};
+use out::{in_memory, piped, send};
 
 /// How long a virtual TPM may take to begin: it makes its seeds at its first start.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -424,6 +422,8 @@ impl Tpms {
             template: &start.template,
             auth,
             new: tpm.new.as_ref(),
+            // A disposable zone's TPM is nobody the next time.
+            certified: !tpm.disposable,
         });
         let deadline = Instant::now() + PATIENCE;
         tpm.work =
@@ -448,6 +448,11 @@ impl Tpms {
                 .map_err(|error| format!("cannot give out a key: {error}"))?;
         }
         tpm.kept = Some(kept);
+        if let Some(endorsement) = work.begin.endorsement() {
+            let certificate = self.secrets.certify(&endorsement);
+            let certificate = certificate.map_err(|error| format!("has no certificate: {error}"))?;
+            work.begin.certify(&certificate);
+        }
         let record =
             record(&tpm.zone, &work.start).map_err(|error| format!("has no record of its start: {error}"))?;
         work.begin.vouch(&approval::sha256(&[&record]));
@@ -557,29 +562,9 @@ impl Tpm {
     }
 }
 
-/// A key in memory that nobody can change: whoever gets it may read it more than once.
-fn in_memory(key: &Key) -> Result<OwnedFd, Errno> {
-    let memory = memfd_create("key", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    if rustix::io::write(&memory, &key[..])? != key.len() {
-        return Err(Errno::NOSPC);
-    }
-    fcntl_add_seals(&memory, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
-    Ok(memory)
-}
-
 /// The part of a disk's key in what a zone's TPM keeps; behind it lies what logins come from.
 fn share(kept: &Kept) -> &[u8] {
     kept.get(..DISK_KEY_BYTES).unwrap_or_default()
-}
-
-/// A pipe with something in it, for whoever gets it to read once.
-fn piped(bytes: &[u8]) -> Result<OwnedFd, Errno> {
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-    // Less than a page: a pipe takes it whole.
-    match rustix::io::write(&write, bytes)? {
-        count if count == bytes.len() => Ok(read),
-        _ => Err(Errno::NOSPC),
-    }
 }
 
 /// The login record of one start: another one each time, and for this zone alone.
@@ -594,18 +579,6 @@ fn record(zone: &str, start: &Start) -> Result<Zeroizing<Vec<u8>>, String> {
     let header = Header { no_vtpm_yet: false, nonce: *nonce, identity };
     let length = encode(&header, &pairs, &mut record).map_err(|error| error.to_string())?;
     Ok(Zeroizing::new(record.iter().copied().take(length).collect()))
-}
-
-/// Sends a whole question, perhaps with a descriptor.
-fn send(socket: &OwnedFd, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let carried = [descriptor];
-    if let [Some(descriptor)] = &carried {
-        ancillary.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)));
-    }
-    let sent = sendmsg(socket, &[std::io::IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
-    if sent == bytes.len() { Ok(()) } else { Err(Errno::AGAIN) }
 }
 
 #[cfg(test)]

@@ -67,6 +67,21 @@ fn commands_are_those_of_the_specification() {
         authorize(0x0300_0000, &key, &approval, &[0x80, 0x22]),
         format!("80010000005b0000016a 03000000 0020{text} 0003666f72 0022{name} 8022").replace(' ', ""),
     );
+    check(
+        define(certificate_index(600), &[], &[]),
+        "80020000002d0000012a4000000c00000009400000090000000000 0000 000e 01c0000a 000b 42070001 0000 0258"
+            .replace(' ', ""),
+    );
+    let zeros = "0".repeat(64);
+    check(
+        create_endorsement_key(),
+        format!(
+            "8002000000a300000131 4000000b 00000009 40000009 0000 00 0000 0004 0000 0000 007a 0023 000b 000300b2 0020 \
+             837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa 0006 0080 0043 0010 0003 0010 \
+             0020{zeros} 0020{zeros} 0000 00000000"
+        )
+        .replace(' ', ""),
+    );
     check(policy_password(0x0300_0000), "80010000000e0000018c03000000".to_owned());
     check(flush(0x8000_0000), "80010000000e0000016580000000".to_owned());
     check(request(control::SET_LOCALITY, &[4]), "0000000504".to_owned());

@@ -9,6 +9,7 @@ use approval::{Approver, host_policy};
 use tempfile::TempDir;
 
 use super::*;
+use crate::certificate::tests::{Authority, read};
 use hardware::Hardware as Machine;
 
 const ONE: &str = "135790";
@@ -134,6 +135,40 @@ fn a_tpm_that_was_half_taken_into_use_is_taken_whole() {
     world.machine.power_cut();
     world.open("vault", pin(3, ONE)).unwrap();
     assert!(store.machine().unwrap().unwrap().owned);
+}
+
+#[test]
+fn the_tpm_certifies_and_another_one_is_another_authority() {
+    let mut world = World::new();
+    world.open("office", touch(None)).unwrap();
+    let authority = |world: &World| {
+        let store = Store::open(world.folder.path()).unwrap();
+        Point::of(&store.machine().unwrap().unwrap().authority).unwrap()
+    };
+    let one = authority(&world);
+    let endorsement = Authority::new().point();
+    let first = world.keeper().certify(&endorsement).unwrap();
+    let (_, certified) = read(&first, &one).unwrap();
+    assert_eq!(certified, endorsement);
+    let own = std::fs::read(world.file("authority.crt")).unwrap();
+    let (own, key) = read(&own, &one).unwrap();
+    assert_eq!((key, &own.tbs_certificate.subject), (one, &own.tbs_certificate.issuer));
+    world.machine.power_cut();
+    // The same authority, another serial number.
+    let second = world.keeper().certify(&endorsement).unwrap();
+    assert!(read(&second, &one).is_some() && second != first);
+    // An altered key signs nothing; nor does one of another TPM.
+    let key = world.keeper().new_recovery_key().unwrap();
+    world.keeper().note(&key).unwrap();
+    world.open("office", touch(None)).unwrap();
+    world.machine = Machine::new();
+    assert!(matches!(world.keeper().certify(&endorsement), Err(SecretError::Open(OpenTpmError::Cleared))));
+    world.open("office", How::Recovery { factor: Factor::Touch, typed: None, key: &key }).unwrap();
+    let third = world.keeper().certify(&endorsement).unwrap();
+    let other = authority(&world);
+    assert!(other != one && read(&third, &one).is_none() && read(&third, &other).is_some());
+    let own = std::fs::read(world.file("authority.crt")).unwrap();
+    assert!(read(&own, &other).is_some());
 }
 
 fn recover<'a>(tries: u8, typed: &'a str, key: &'a str) -> How<'a> {

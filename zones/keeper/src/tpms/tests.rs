@@ -8,11 +8,12 @@ use std::process::{Child, Command, Stdio};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use approval::{Approver, Digest, FIRMWARE as OF_FIRMWARE, extended, firmware_policy, sha256};
-use hw_tpm::{Secret, UnsealError};
+use hw_tpm::{Point, Secret, UnsealError};
 use template::{FileSum, Manifest, Recipe, Root, SigningKey};
 use zone_protocol::keeper::{Cause, Factor, PinState, Recovery};
 
 use super::*;
+use crate::certificate::tests::{Authority, read};
 use crate::secrets::SecretError;
 
 /// Who signs templates here.
@@ -36,9 +37,9 @@ fn micro() -> Manifest {
 const FIRMWARE: &[u8] = &[0xF0; 9000];
 
 /// Secrets that tests know.
-#[derive(Default)]
 struct KnownSecrets {
     made: std::rc::Rc<std::cell::RefCell<Vec<String>>>,
+    authority: std::rc::Rc<Authority>,
 }
 
 impl Secrets for KnownSecrets {
@@ -75,6 +76,10 @@ impl Secrets for KnownSecrets {
         Recovery::Shown
     }
 
+    fn certify(&mut self, endorsement: &Point) -> Result<Vec<u8>, SecretError> {
+        Ok(self.authority.certify(endorsement))
+    }
+
     fn made(&mut self, zone: &str) -> Result<(), SecretError> {
         self.made.borrow_mut().push(zone.to_owned());
         Ok(())
@@ -101,6 +106,7 @@ struct Bench {
     approver: Approver,
     /// What zones begin with now.
     start: Start,
+    authority: std::rc::Rc<Authority>,
     made: std::rc::Rc<std::cell::RefCell<Vec<String>>>,
 }
 
@@ -115,10 +121,12 @@ impl Bench {
         let rules = Rules::parse(&Rules::text(3, &signer(1).public_key())).unwrap();
         let image = Image { firmware: FIRMWARE.to_vec(), key: approver.key().unwrap(), approval, rules };
         let start = start(&micro(), &approver);
-        let secrets = KnownSecrets::default();
+        let authority = std::rc::Rc::new(Authority::new());
+        let secrets =
+            KnownSecrets { made: std::rc::Rc::default(), authority: std::rc::Rc::clone(&authority) };
         let made = std::rc::Rc::clone(&secrets.made);
         let tpms = Tpms::new(theirs, of_keeper, Box::new(secrets), image).unwrap();
-        Self { tpms, init, zoned, approver, start, made }
+        Self { tpms, init, zoned, approver, start, made, authority }
     }
 
     fn settle(&mut self) {
@@ -394,6 +402,51 @@ fn register(data: &OwnedFd, number: u8) -> Vec<u8> {
     response[response.len() - 32..].to_vec()
 }
 
+/// What a guest finds of its endorsement key's certificate, which is about the very key that it makes, and which it cannot
+/// remove or write.
+fn certificate(data: &OwnedFd, authority: &Point) -> Vec<u8> {
+    use crate::commands::{certificate_index, create_endorsement_key, endorsement_template, flush};
+    let index = [0x01, 0xC0, 0, 0x0A];
+    let public = transact(data, &[&[0x80, 1, 0, 0, 0, 14, 0, 0, 1, 0x69][..], &index].concat());
+    // Behind header and size: the index, SHA-256, attributes (and WRITTEN), no policy, the size.
+    assert_eq!(public[12..24], [&index[..], &[0, 0x0B, 0x62, 0x07, 0, 1, 0, 0]].concat());
+    let size = &public[24..26];
+    let session = [0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0];
+    let read_index =
+        [&[0x80, 2, 0, 0, 0, 35, 0, 0, 1, 0x4E][..], &index, &index, &session, size, &[0, 0]].concat();
+    let response = transact(data, &read_index);
+    let certificate = response[16..16 + usize::from(u16::from_be_bytes([size[0], size[1]]))].to_vec();
+    let (_, certified) = read(&certificate, authority).unwrap();
+    let made = transact(data, &create_endorsement_key());
+    let point = &made[20 + endorsement_template().len()..];
+    assert_eq!((&point[2..34], &point[36..68]), (&certified.x[..], &certified.y[..]));
+    let handle = u32::from_be_bytes(made[10..14].try_into().unwrap());
+    assert_eq!(transact(data, &flush(handle))[6..10], [0; 4]);
+    // What it says of this TPM is what the TPM says: family, level, revision, manufacturer, firmware.
+    let properties =
+        transact(data, &[0x80, 1, 0, 0, 0, 22, 0, 0, 1, 0x7A, 0, 0, 0, 6, 0, 0, 1, 0, 0, 0, 0, 12]);
+    let property = |number: usize| &properties[19 + 8 * number + 4..][..4];
+    assert_eq!([0, 1, 2].map(property), [b"2.0\0", &[0; 4], &[0, 0, 0, 164]]);
+    let (manufacturer, firmware) = (property(5), property(11));
+    for bytes in [manufacturer, firmware] {
+        let text: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+        let text = format!("id:{text}");
+        assert!(certificate.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
+    }
+    // As the owner, with the platform's authorization gone: TPM_RC_NV_AUTHORIZATION.
+    let owner = [0x40, 0, 0, 1];
+    let mut undefine = crate::commands::undefine(certificate_index(0));
+    let mut write = crate::commands::write(certificate_index(1), &[0]);
+    for forbidden in [&mut undefine, &mut write] {
+        forbidden[10..14].copy_from_slice(&owner);
+        assert_eq!(transact(data, forbidden)[6..10], [0, 0, 1, 0x49]);
+    }
+    // And as the index itself: TPM_RC_AUTH_UNAVAILABLE.
+    write[10..14].copy_from_slice(&index);
+    assert_eq!(transact(data, &write)[6..10], [0, 0, 1, 0x2F]);
+    certificate
+}
+
 /// What `init` gets for a zone's disk.
 fn disk_key(bench: &Bench) -> Option<Vec<u8>> {
     let (ToInit::DiskKey { slot: 0 }, pipes) = bench.init.receive::<ToInit>().ok()? else { return None };
@@ -425,6 +478,7 @@ fn the_real_one_begins_again_and_again() {
     ];
     let mut keys = Vec::new();
     let mut records = Vec::new();
+    let mut certificates = Vec::new();
     for number in 1..=3 {
         bench.begin(0, number);
         let (answer, mut descriptors) = bench.next_answer();
@@ -447,6 +501,7 @@ fn the_real_one_begins_again_and_again() {
         let response = transact(&data, &read);
         assert_eq!(response.get(16..48), Some(&sha256(&[&record])[..]), "{response:x?}");
         records.push(record);
+        certificates.push(certificate(&data, &bench.authority.point()));
         // A guest measures, and is reset: nothing of it is left.
         let digests = [&[0, 0, 0, 1, 0, 0x0B][..], &[1; 32]].concat();
         let extend = [&[0x80, 2, 0, 0, 0, 65, 0, 0, 1, 0x82, 0, 0, 0, 11][..], &session, &digests].concat();
@@ -460,6 +515,7 @@ fn the_real_one_begins_again_and_again() {
         assert_eq!(refused[6..10], 0x99D_u32.to_be_bytes(), "{refused:x?}");
     }
     assert!(keys[0].len() == DISK_KEY_BYTES && keys.iter().all(|key| *key == keys[0]));
+    assert!(certificates.iter().all(|certificate| *certificate == certificates[0]));
     assert!(records[0] != records[1] && records[1] != records[2], "each start has a record of its own");
     assert_eq!(*bench.made.borrow(), ["office"]);
     drop(child);
