@@ -6,6 +6,7 @@
 //!    +- owner's authorization   PolicyAuthorize(approval key)                     sealed, a file
 //!    +- authority's key         PolicyAuthorize(approval key)                     a file; signs certificates
 //!    +- a zone's secret         PolicyAuthorize(approval key) [ PolicySecret(PIN index) ]   sealed, a file
+//!  epochs index               NV: the highest epoch of each purpose that this machine has used; the owner writes it
 //!  PIN index, one a zone        NV, PIN-FAIL: authorization = stretched PIN, count and limit in the TPM
 //! ```
 //!
@@ -21,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod authority;
+mod epochs;
 mod error;
 mod pin;
 mod seal;
@@ -28,6 +30,7 @@ mod tpm;
 mod tss;
 
 pub use authority::Point;
+pub use epochs::EpochTag;
 pub use error::{OpenTpmError, ProvisionError, SealError, UnsealError};
 pub use pin::{NewPin, PinIndex, Tries};
 pub use seal::{Pin, SECRET, Sealed, Secret};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use approval::{Approval, ApprovalKey, Policy};
+use approval::{Approval, ApprovalKey, Policy, RUNNING};
 use serde::{Deserialize, Serialize};
 use tss_esapi::attributes::ObjectAttributesBuilder;
 use tss_esapi::constants::response_code::Tss2ResponseCodeKind as Kind;
@@ -11,7 +11,7 @@ use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{
-    Digest, KeyedHashScheme, Private, Public, PublicBuilder, PublicKeyedHashParameters, SensitiveData,
+    Digest, KeyedHashScheme, Nonce, Private, Public, PublicBuilder, PublicKeyedHashParameters, SensitiveData,
 };
 use tss_esapi::traits::{Marshall, UnMarshall};
 use tss_esapi::{Error, WrapperErrorKind};
@@ -190,7 +190,7 @@ pub(crate) fn below_storage_key(
 
 /// The policy of a sealed object: an approval, then the PIN's index.
 pub(crate) fn policy(approval_key: ApprovalKey, purpose: &str, pin: Option<&PinIndex>) -> [u8; 32] {
-    let authorized = Policy::authorize(&approval_key, purpose);
+    let authorized = Policy::authorize(&approval_key, purpose, RUNNING);
     pin.map_or(authorized, |pin| authorized.secret(&pin.name)).digest()
 }
 
@@ -238,7 +238,11 @@ pub(crate) fn satisfy(
     let found = tpm.context.policy_get_digest(policy).map_err(refused("say what it measured"))?;
     let approval = approvals
         .iter()
-        .find(|approval| approval.purpose == sealed.purpose && approval.policy[..] == found[..])
+        .find(|approval| {
+            approval.purpose == sealed.purpose
+                && approval.phase == RUNNING
+                && approval.policy[..] == found[..]
+        })
         .ok_or(UnsealError::NotApproved)?;
     authorize(tpm, policy, approval, key)?;
     match (&sealed.pin, pin) {
@@ -270,7 +274,7 @@ fn authorize(
     let _gone = tpm.context.flush_context(handle.into());
     let take = refused("take an approval");
     let policy_digest = Digest::try_from(approval.policy.to_vec()).map_err(&take)?;
-    let reference = tss::reference(&approval.purpose).map_err(&take)?;
+    let reference = Nonce::try_from(approval.reference().to_vec()).map_err(&take)?;
     let name = tss::name(key).map_err(&take)?;
     tpm.context.policy_authorize(policy, policy_digest, reference, &name, ticket?).map_err(take)
 }

@@ -5,7 +5,7 @@
 #[path = "swtpm/hardware.rs"]
 mod hardware;
 
-use approval::{Approval, ApprovalKey, Approver, host_policy};
+use approval::{Approval, ApprovalKey, Approver, BEFORE_GUEST, RUNNING, host_policy};
 use hardware::Hardware;
 use hw_tpm::{
     Machine, NewPin, OpenTpmError, Pin, Point, ProvisionError, Sealed, Secret, Tpm, Tries, UnsealError,
@@ -40,7 +40,7 @@ impl Maker {
     }
 
     fn approves(&self, values: &[[u8; 32]; 3]) -> Approval {
-        self.0.approve(PURPOSE, host_policy(values)).unwrap()
+        self.0.approve(PURPOSE, RUNNING, 1, host_policy(values)).unwrap()
     }
 }
 
@@ -119,7 +119,20 @@ fn a_secret_opens_in_approved_states_only_and_survives_an_update() {
     let mut other = world.maker.approves(&updated);
     other.purpose = "something else".to_owned();
     assert!(matches!(unseal(other), Err(UnsealError::NotApproved)));
-    // The update's own approval.
+    let state = host_policy(&updated);
+    assert!(matches!(
+        unseal(world.maker.0.approve(PURPOSE, BEFORE_GUEST, 1, state).unwrap()),
+        Err(UnsealError::NotApproved)
+    ));
+    // What is signed for another phase, under this one's name.
+    let other = world.maker.0.approve(PURPOSE, BEFORE_GUEST, 1, state).unwrap();
+    let other = Approval { phase: RUNNING.to_owned(), ..other };
+    assert!(matches!(unseal(other), Err(UnsealError::BadApproval)));
+    // The update's own approval, of whatever epoch.
+    assert_eq!(
+        unseal(world.maker.0.approve(PURPOSE, RUNNING, 9, state).unwrap()).unwrap().as_bytes(),
+        &[7; 32]
+    );
     assert_eq!(unseal(world.maker.approves(&updated)).unwrap().as_bytes(), &[7; 32]);
     // A key that the seal does not name does not help, whoever holds it.
     let stranger = Maker::new();
@@ -269,4 +282,38 @@ fn the_authority_signs_in_approved_states_only() {
     let approvals = [world.maker.approves(&FRESH)];
     let signed = world.tpm().sign(&key, world.maker.key(), &approvals, &[0; 32]);
     assert!(matches!(signed, Err(UnsealError::NotOurs)));
+}
+
+#[test]
+fn epochs_go_up_alone_and_are_the_owners() {
+    let mut world = World::new();
+    let mut tpm = world.tpm();
+    assert_eq!(tpm.epochs().unwrap(), []);
+    let owner = world.owner(&mut tpm);
+    for (tag, epoch) in [(1, 5), (2, 3), (1, 7), (2, 1)] {
+        tpm.raise_epoch([tag; 8], epoch, &owner).unwrap();
+    }
+    drop(tpm);
+    world.hardware.power_cut();
+    let noted = vec![([1; 8], 7), ([2; 8], 3)];
+    assert_eq!(world.tpm().epochs().unwrap(), noted);
+    // Nobody else writes it.
+    assert!(world.tpm().raise_epoch([1; 8], 9, &Secret::new([0; 32])).is_err());
+    let mut stranger = stranger(&world.hardware);
+    let index = NvIndexTpmHandle::new(0x0180_A000).unwrap();
+    let index = stranger.tr_from_tpm_public(TpmHandle::NvIndex(index)).unwrap();
+    let undefined = stranger.execute_with_session(Some(AuthSession::Password), |context| {
+        context.nv_undefine_space(Provision::Owner, index.into())
+    });
+    assert!(undefined.is_err());
+    drop(stranger);
+    assert_eq!(world.tpm().epochs().unwrap(), noted);
+    // It has room for so many.
+    let mut tpm = world.tpm();
+    for tag in 3..=32 {
+        tpm.raise_epoch([tag; 8], 2, &owner).unwrap();
+    }
+    assert!(tpm.raise_epoch([33; 8], 2, &owner).is_err());
+    tpm.raise_epoch([32; 8], 3, &owner).unwrap();
+    assert_eq!(tpm.epochs().unwrap().len(), 32);
 }

@@ -17,7 +17,7 @@
 //! Pure: bytes go in and come out, whoever holds the sockets carries them. One question at a time. Anything but the
 //! expected answer ends it: a TPM that holds something else must not be shown to a guest.
 
-use approval::{Approval, ApprovalKey, Digest, FIRMWARE, Policy, template_purpose};
+use approval::{Approval, ApprovalKey, BEFORE_GUEST, Digest, FIRMWARE, Policy, template_purpose};
 use hw_tpm::Point;
 use template::VerifiedTemplate;
 use zeroize::Zeroizing;
@@ -183,7 +183,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) measured: Measured,
     /// Who approves.
     pub(crate) key: ApprovalKey,
-    /// What is said to be approved: of the firmware, and of the template.
+    /// What is said to be approved: of the firmware, and of the template ([`named`]).
     pub(crate) approvals: [Approval; 2],
     /// The zone's template.
     pub(crate) template: &'a str,
@@ -193,6 +193,12 @@ pub(crate) struct Plan<'a> {
     pub(crate) new: Option<&'a Kept>,
     /// And its endorsement key is to have a certificate.
     pub(crate) certified: bool,
+}
+
+/// What is said to be approved, as what it has to be: an approval for something else, or for another phase, is none.
+pub(crate) fn named([of_firmware, of_template]: [Approval; 2], template: &str) -> [Approval; 2] {
+    let as_for = |purpose, approval| Approval { purpose, phase: BEFORE_GUEST.to_owned(), ..approval };
+    [as_for(FIRMWARE.to_owned(), of_firmware), as_for(template_purpose(template), of_template)]
 }
 
 /// One beginning.
@@ -443,7 +449,8 @@ fn measure(measured: &Measured) -> [Step; 4] {
 
 /// Has a new TPM keep something.
 fn make(plan: &Plan<'_>, kept: &Kept) -> [Step; 3] {
-    let policy = Policy::authorize(&plan.key, &template_purpose(plan.template)).auth_value().digest();
+    let policy =
+        Policy::authorize(&plan.key, &template_purpose(plan.template), BEFORE_GUEST).auth_value().digest();
     [
         // What an earlier try left.
         fixed("NV_UndefineSpace", commands::undefine(KEPT), commands::NO_INDEX),
@@ -494,9 +501,6 @@ fn open(plan: &Plan<'_>) -> Vec<Step> {
         step("LoadExternal", Expect::Carries(Carried::Key), Box::new(move |_| commands::load_key(&key))),
     ];
     let [of_firmware, of_template] = plan.approvals.clone();
-    // An approval for something else is none.
-    let of_firmware = Approval { purpose: FIRMWARE.to_owned(), ..of_firmware };
-    let of_template = Approval { purpose: template_purpose(plan.template), ..of_template };
     let parts: [(&'static [u8], _, _, _); 2] = [
         (&[0, 11], VERIFY_FIRMWARE, AUTHORIZE_FIRMWARE, of_firmware),
         (&[4, 8, 9], VERIFY_TEMPLATE, AUTHORIZE_TEMPLATE, of_template),

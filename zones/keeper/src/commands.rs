@@ -158,9 +158,9 @@ pub(crate) fn verify(key: u32, approval: &Approval) -> Vec<u8> {
 
 /// `TPM2_PolicyAuthorize`: `ticket` says that the signature of this approval was checked.
 pub(crate) fn authorize(session: u32, key: &ApprovalKey, approval: &Approval, ticket: &[u8]) -> Vec<u8> {
-    let purpose = approval.purpose.as_bytes();
+    let reference = sized(&approval.reference());
     let parts =
-        [&session.to_be_bytes()[..], &sized(&approval.policy), &sized(purpose), &sized(&key.name()), ticket];
+        [&session.to_be_bytes()[..], &sized(&approval.policy), &reference, &sized(&key.name()), ticket];
     command(NO_SESSIONS, 0x16A, &parts)
 }
 

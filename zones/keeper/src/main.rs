@@ -17,6 +17,7 @@
 mod begin;
 mod certificate;
 mod commands;
+mod epochs;
 mod keys;
 mod pin;
 mod recovery;

@@ -3,6 +3,8 @@
 //! The TPM is taken into use when the first zone needs it. It is spoken to by this process alone, one request after the
 //! other; while it thinks, everything here waits.
 
+mod epochs;
+
 use approval::{Approval, ApprovalKey, HOST};
 use hw_tpm::{
     Machine, NewPin, OpenTpmError, PinIndex, Point, ProvisionError, SealError, Secret, Tpm, UnsealError,
@@ -11,6 +13,7 @@ use zeroize::Zeroizing;
 use zone_protocol::keeper::{Cause, Factor, PinState, Recovery};
 
 use crate::certificate;
+use crate::epochs::{EpochError, Epochs};
 use crate::keys::{ZoneKeys, random};
 use crate::pin::{is_pin, stretch};
 use crate::recovery::{BadKeyError, PublicKey, RecoveryKey, WrapError};
@@ -34,6 +37,9 @@ pub(crate) enum SecretError {
     /// It opens nothing.
     #[error("{0}. {advice}", advice = unseal_advice(.0))]
     Unseal(#[from] UnsealError),
+    /// The maker has revoked what is here.
+    #[error("{0}. Install the newer one again")]
+    Epoch(#[from] EpochError),
     /// What the user typed is no PIN.
     #[error("a PIN has 6 to 12 digits")]
     BadPin,
@@ -94,6 +100,7 @@ impl SecretError {
             Self::Provision(ProvisionError::LockedOut) => Cause::TpmBusy,
             Self::Seal(SealError::Owner(error)) => of_unsealing(error),
             Self::Unseal(error) => of_unsealing(error),
+            Self::Epoch(_) => Cause::NotApproved,
             Self::BadPin => Cause::BadPin,
             Self::BadKey(_) => Cause::BadRecoveryKey,
             Self::WrongKey => Cause::WrongRecoveryKey,
@@ -185,6 +192,15 @@ pub(crate) trait Secrets {
     /// [`SecretError`].
     fn certify(&mut self, endorsement: &Point) -> Result<Vec<u8>, SecretError>;
 
+    /// Whether the epochs of these approvals count.
+    ///
+    /// # Errors
+    /// [`SecretError::Epoch`].
+    fn check_epochs(&mut self, approvals: &[Approval]) -> Result<(), SecretError>;
+
+    /// These approvals were used: older ones count no more.
+    fn used(&mut self, approvals: &[Approval]);
+
     /// From now on the zone's own TPM keeps something.
     ///
     /// # Errors
@@ -199,18 +215,27 @@ pub(crate) struct Hardware {
     key: ApprovalKey,
     approvals: Vec<Approval>,
     tpm: Option<Tpm>,
+    /// The highest epochs that were used, once they were read; and whether the TPM was asked.
+    epochs: Option<Epochs>,
+    learned: bool,
 }
 
 impl Hardware {
     /// Nothing is asked yet. `device` is in the words of the TSS.
     pub(crate) fn new(device: &str, store: Store, key: ApprovalKey, approvals: Vec<Approval>) -> Self {
-        Self { device: device.to_owned(), store, key, approvals, tpm: None }
+        Self { device: device.to_owned(), store, key, approvals, tpm: None, epochs: None, learned: false }
     }
 
     fn tpm(&mut self) -> Result<Tpm, SecretError> {
         if let Some(tpm) = self.tpm.take() {
             return Ok(tpm);
         }
+        let mut tpm = self.connect()?;
+        self.learn_epochs(&mut tpm)?;
+        Ok(tpm)
+    }
+
+    fn connect(&self) -> Result<Tpm, SecretError> {
         let Some(machine) = self.store.machine()? else { return self.new_tpm() };
         let mut tpm = Tpm::open(&self.device, &machine)?;
         if machine.owned {
@@ -404,6 +429,9 @@ impl Hardware {
             Ok(_) | Err(SecretError::Unseal(UnsealError::WrongPin | UnsealError::LockedOut))
         );
         self.tpm = good.then_some(tpm);
+        if opened.is_ok() {
+            self.used_host();
+        }
         opened
     }
 }
@@ -484,6 +512,14 @@ impl Secrets for Hardware {
         let certificate = self.certificate(&mut tpm, endorsement)?;
         self.tpm = Some(tpm);
         Ok(certificate)
+    }
+
+    fn check_epochs(&mut self, approvals: &[Approval]) -> Result<(), SecretError> {
+        self.judge_epochs(approvals)
+    }
+
+    fn used(&mut self, approvals: &[Approval]) {
+        self.note_epochs(approvals);
     }
 
     fn made(&mut self, zone: &str) -> Result<(), SecretError> {

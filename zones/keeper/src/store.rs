@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::epochs::Epochs;
 use crate::pin::SALT;
 use crate::recovery::{PublicKey, Wrapped};
 
@@ -23,6 +24,8 @@ const MACHINE: &str = "machine.tpm";
 const RECOVERY: &str = "recovery.key";
 /// The file of the authority's certificate: X.509, DER.
 const AUTHORITY: &str = "authority.crt";
+/// The file of the highest epochs that were used.
+const EPOCHS: &str = "epochs.used";
 /// The end of a zone's file, and of the one with its secret wrapped for the recovery key.
 const ZONE: &str = ".zone";
 const WRAPPED: &str = ".recovery";
@@ -142,6 +145,22 @@ impl Store {
     /// [`StoreError`].
     pub(crate) fn keep_wrapped(&self, zone: &str, wrapped: &[Wrapped]) -> Result<(), StoreError> {
         self.write(&format!("{zone}{WRAPPED}"), &wrapped)
+    }
+
+    /// The highest epochs that were used.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn epochs(&self) -> Result<Epochs, StoreError> {
+        Ok(self.read(EPOCHS)?.unwrap_or_default())
+    }
+
+    /// Keeps them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn keep_epochs(&self, epochs: &Epochs) -> Result<(), StoreError> {
+        self.write(EPOCHS, epochs)
     }
 
     /// The certificate of the device's authority.

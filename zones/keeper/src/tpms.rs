@@ -21,7 +21,7 @@ use zone_protocol::keeper::{
 };
 use zone_protocol::login::credentials;
 
-use crate::begin::{Begin, Kept, Measured, Plan, Progress, To};
+use crate::begin::{Begin, Kept, Measured, Plan, Progress, To, named};
 use crate::keys::{DiskPart, Key, ZoneKeys, random};
 use crate::secrets::{How, SecretError, Secrets};
 use out::{in_memory, piped, send};
@@ -87,6 +87,8 @@ struct Work {
     start: Start,
     /// `init` is to have the key of the zone's disk.
     disk: bool,
+    /// What is said to be approved: the TPM checks what, `keeper` the epochs.
+    approvals: [Approval; 2],
     begin: Begin,
     deadline: Instant,
     /// The start's login record, once it is made.
@@ -414,11 +416,12 @@ impl Tpms {
         let (data, far_end) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .and_then(|(near, far)| rustix::io::ioctl_fionbio(&near, true).map(|()| (near, far)))
             .map_err(|error| format!("gets no data channel: {error}"))?;
+        let approvals = named([self.image.approval.clone(), of_template], &start.template);
         let begin = Begin::new(&Plan {
             firmware: &self.image.firmware,
             measured: Measured::of(&template),
             key: self.image.key,
-            approvals: [self.image.approval.clone(), of_template],
+            approvals: approvals.clone(),
             template: &start.template,
             auth,
             new: tpm.new.as_ref(),
@@ -426,8 +429,9 @@ impl Tpms {
             certified: !tpm.disposable,
         });
         let deadline = Instant::now() + PATIENCE;
+        let far_end = Some(far_end);
         tpm.work =
-            Some(Work { number, start, disk, begin, deadline, record: None, data, far_end: Some(far_end) });
+            Some(Work { number, start, disk, approvals, begin, deadline, record: None, data, far_end });
         Ok(())
     }
 
@@ -439,6 +443,12 @@ impl Tpms {
         if tpm.new.as_ref().is_some_and(|new| *new != kept) {
             return Err("does not keep what it was given".to_owned());
         }
+        self.secrets.check_epochs(&work.approvals).map_err(|error| format!("gives nothing out: {error}"))?;
+        if let Some(endorsement) = work.begin.endorsement() {
+            let certificate = self.secrets.certify(&endorsement);
+            let certificate = certificate.map_err(|error| format!("has no certificate: {error}"))?;
+            work.begin.certify(&certificate);
+        }
         if work.disk && !tpm.disposable {
             let part = tpm.disk.take().ok_or("gave out the key of a disk that is open")?;
             let pipe = piped(&part.with(share(&kept))[..])
@@ -448,11 +458,6 @@ impl Tpms {
                 .map_err(|error| format!("cannot give out a key: {error}"))?;
         }
         tpm.kept = Some(kept);
-        if let Some(endorsement) = work.begin.endorsement() {
-            let certificate = self.secrets.certify(&endorsement);
-            let certificate = certificate.map_err(|error| format!("has no certificate: {error}"))?;
-            work.begin.certify(&certificate);
-        }
         let record =
             record(&tpm.zone, &work.start).map_err(|error| format!("has no record of its start: {error}"))?;
         work.begin.vouch(&approval::sha256(&[&record]));
@@ -466,7 +471,10 @@ impl Tpms {
         if tpm.new.take().is_some() && !tpm.disposable {
             self.secrets.made(&tpm.zone).map_err(|error| format!("cannot be kept: {error}"))?;
         }
-        let Some(Work { number, data, record: Some(record), .. }) = tpm.work.take() else { return Ok(()) };
+        let Some(Work { number, data, record: Some(record), approvals, .. }) = tpm.work.take() else {
+            return Ok(());
+        };
+        self.secrets.used(&approvals);
         tracing::debug!(zone = tpm.zone, "TPM began");
         self.answer(&FromKeeper::Ready { slot, number }, &[data.as_fd(), record.as_fd()]);
         Ok(())

@@ -8,7 +8,16 @@ const MEASURED: Measured = Measured { kernel: [4; 32], command_line: [8; 32], in
 const AUTH: Digest = [0xA0; 32];
 
 fn approval(purpose: &str) -> Approval {
-    Approval { purpose: purpose.to_owned(), policy: [6; 32], signature: ([1; 32], [2; 32]) }
+    let none = ([0; 32], [0; 32]);
+    let (purpose, phase) = (purpose.to_owned(), BEFORE_GUEST.to_owned());
+    Approval {
+        purpose,
+        phase,
+        epoch: 1,
+        policy: [6; 32],
+        signature: ([1; 32], [2; 32]),
+        epoch_signature: none,
+    }
 }
 
 fn kept() -> Kept {
@@ -171,12 +180,12 @@ fn the_firmware_is_hashed_in_pieces() {
 #[test]
 fn an_approval_for_something_else_is_shown_as_what_it_has_to_be() {
     let approver = Approver::from_pkcs8(&Approver::generate().unwrap()).unwrap();
-    let other = approver.approve("bulkhead template debian", [6; 32]).unwrap();
+    let other = approver.approve("bulkhead template debian", "later", 1, [6; 32]).unwrap();
     let mut begin = Begin::new(&Plan {
         firmware: b"x",
         measured: MEASURED,
         key: approver.key().unwrap(),
-        approvals: [approval(FIRMWARE), other.clone()],
+        approvals: named([approval(FIRMWARE), other.clone()], "micro"),
         template: "micro",
         auth: &AUTH,
         new: None,
@@ -184,8 +193,9 @@ fn an_approval_for_something_else_is_shown_as_what_it_has_to_be() {
     });
     while let Some(question) = begin.question() {
         if question.name == VERIFY_TEMPLATE {
-            let purpose = Approval { purpose: "bulkhead template micro".to_owned(), ..other.clone() };
-            assert_eq!(question.bytes[..], commands::verify(0x8000_0009, &purpose));
+            let (purpose, phase) = ("bulkhead template micro".to_owned(), BEFORE_GUEST.to_owned());
+            let shown = Approval { purpose, phase, ..other.clone() };
+            assert_eq!(question.bytes[..], commands::verify(0x8000_0009, &shown));
             return;
         }
         begin.answered(question.to, &answer(&question)).unwrap();

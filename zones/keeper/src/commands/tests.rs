@@ -52,7 +52,15 @@ fn commands_are_those_of_the_specification() {
     let key = ApprovalKey { x: [1; 32], y: [2; 32] };
     let area = hex(&key.public_area());
     check(load_key(&key), format!("80010000006a000001670000 0058{area} 4000000c").replace(' ', ""));
-    let approval = Approval { purpose: "for".to_owned(), policy: digest, signature: ([3; 32], [4; 32]) };
+    let approval = Approval {
+        purpose: "for".to_owned(),
+        phase: "then".to_owned(),
+        epoch: 1,
+        policy: digest,
+        signature: ([3; 32], [4; 32]),
+        epoch_signature: ([5; 32], [6; 32]),
+    };
+    let reference = hex(&approval.reference());
     let (hash, name) = (hex(&approval.hash()), hex(&key.name()));
     check(
         verify(0x8000_0000, &approval),
@@ -65,7 +73,7 @@ fn commands_are_those_of_the_specification() {
     );
     check(
         authorize(0x0300_0000, &key, &approval, &[0x80, 0x22]),
-        format!("80010000005b0000016a 03000000 0020{text} 0003666f72 0022{name} 8022").replace(' ', ""),
+        format!("8001000000780000016a 03000000 0020{text} 0020{reference} 0022{name} 8022").replace(' ', ""),
     );
     check(
         define(certificate_index(600), &[], &[]),

@@ -5,7 +5,7 @@ mod hardware;
 
 use std::path::Path;
 
-use approval::{Approver, host_policy};
+use approval::{Approver, RUNNING, host_policy};
 use tempfile::TempDir;
 
 use super::*;
@@ -20,6 +20,7 @@ struct World {
     folder: TempDir,
     key: ApprovalKey,
     approval: Approval,
+    approver: Approver,
 }
 
 fn touch(typed: Option<&str>) -> How<'_> {
@@ -33,9 +34,9 @@ fn pin(tries: u8, typed: &str) -> How<'_> {
 impl World {
     fn new() -> Self {
         let approver = Approver::from_pkcs8(&Approver::generate().unwrap()).unwrap();
-        let approval = approver.approve(HOST, host_policy(&[[0; 32]; 3])).unwrap();
+        let approval = approver.approve(HOST, RUNNING, 1, host_policy(&[[0; 32]; 3])).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        Self { machine: Machine::new(), folder, key: approver.key().unwrap(), approval }
+        Self { machine: Machine::new(), folder, key: approver.key().unwrap(), approval, approver }
     }
 
     /// As a `keeper` that was just started.
@@ -135,6 +136,48 @@ fn a_tpm_that_was_half_taken_into_use_is_taken_whole() {
     world.machine.power_cut();
     world.open("vault", pin(3, ONE)).unwrap();
     assert!(store.machine().unwrap().unwrap().owned);
+}
+
+#[test]
+fn a_revoked_host_opens_nothing_and_a_newer_one_everything() {
+    let mut world = World::new();
+    let office = world.open("office", touch(None)).unwrap();
+    let of_epoch = |world: &mut World, epoch| {
+        let (policy, purpose) = (host_policy(&[[0; 32]; 3]), HOST);
+        world.approval = world.approver.approve(purpose, RUNNING, epoch, policy).unwrap();
+    };
+    of_epoch(&mut world, 2);
+    assert_eq!(world.open("office", touch(None)), Ok(office));
+    of_epoch(&mut world, 1);
+    let refused = world.keeper().open("office", touch(None)).unwrap_err();
+    assert_eq!(refused.cause(), Cause::NotApproved);
+    let sentence = "the approval for \"bulkhead host\": epoch: found 1, allowed is 2 or above, which this machine has used \
+                    already. Install the newer one again";
+    assert_eq!(refused.to_string(), sentence);
+    // The same of a template; and whoever removes the file has gained nothing.
+    let template = |world: &World, epoch| {
+        world.approver.approve("bulkhead template micro", "before the guest", epoch, [6; 32]).unwrap()
+    };
+    of_epoch(&mut world, 3);
+    let (older, newer) = (template(&world, 1), template(&world, 2));
+    let mut keeper = world.keeper();
+    keeper.check_epochs(&[older.clone(), newer.clone()]).unwrap();
+    keeper.used(std::slice::from_ref(&newer));
+    assert!(matches!(keeper.check_epochs(std::slice::from_ref(&older)), Err(SecretError::Epoch(_))));
+    drop(keeper);
+    std::fs::remove_file(world.file("epochs.used")).unwrap();
+    world.machine.power_cut();
+    assert!(matches!(world.keeper().check_epochs(std::slice::from_ref(&older)), Err(SecretError::Epoch(_))));
+    world.keeper().check_epochs(std::slice::from_ref(&newer)).unwrap();
+    of_epoch(&mut world, 1);
+    assert_eq!(world.open("office", touch(None)), Err(Cause::NotApproved));
+    of_epoch(&mut world, 3);
+    assert_eq!(world.open("office", touch(None)), Ok(office));
+    // Without the TPM the file holds.
+    world.keeper().used(&[template(&world, 4)]);
+    let store = Store::open(world.folder.path()).unwrap();
+    let mut lost = Hardware::new("swtpm:host=127.0.0.1,port=1", store, world.key, Vec::new());
+    assert!(matches!(lost.check_epochs(&[newer]), Err(SecretError::Epoch(_))));
 }
 
 #[test]

@@ -7,13 +7,14 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use approval::{Approver, Digest, FIRMWARE as OF_FIRMWARE, extended, firmware_policy, sha256};
+use approval::{Approver, BEFORE_GUEST, Digest, FIRMWARE as OF_FIRMWARE, extended, firmware_policy, sha256};
 use hw_tpm::{Point, Secret, UnsealError};
 use template::{FileSum, Manifest, Recipe, Root, SigningKey};
 use zone_protocol::keeper::{Cause, Factor, PinState, Recovery};
 
 use super::*;
 use crate::certificate::tests::{Authority, read};
+use crate::epochs::Epochs;
 use crate::secrets::SecretError;
 
 /// Who signs templates here.
@@ -40,6 +41,8 @@ const FIRMWARE: &[u8] = &[0xF0; 9000];
 struct KnownSecrets {
     made: std::rc::Rc<std::cell::RefCell<Vec<String>>>,
     authority: std::rc::Rc<Authority>,
+    key: ApprovalKey,
+    epochs: Epochs,
 }
 
 impl Secrets for KnownSecrets {
@@ -80,6 +83,16 @@ impl Secrets for KnownSecrets {
         Ok(self.authority.certify(endorsement))
     }
 
+    fn check_epochs(&mut self, approvals: &[Approval]) -> Result<(), SecretError> {
+        Ok(approvals.iter().try_for_each(|approval| self.epochs.check(&self.key, approval))?)
+    }
+
+    fn used(&mut self, approvals: &[Approval]) {
+        for approval in approvals {
+            self.epochs.used(approval);
+        }
+    }
+
     fn made(&mut self, zone: &str) -> Result<(), SecretError> {
         self.made.borrow_mut().push(zone.to_owned());
         Ok(())
@@ -117,13 +130,18 @@ impl Bench {
         zoned.set_nonblocking().unwrap();
         init.set_nonblocking().unwrap();
         let approver = Approver::from_pkcs8(&Approver::generate().unwrap()).unwrap();
-        let approval = approver.approve(OF_FIRMWARE, firmware_policy(&sha256(&[FIRMWARE]))).unwrap();
+        let approval =
+            approver.approve(OF_FIRMWARE, BEFORE_GUEST, 1, firmware_policy(&sha256(&[FIRMWARE]))).unwrap();
         let rules = Rules::parse(&Rules::text(3, &signer(1).public_key())).unwrap();
         let image = Image { firmware: FIRMWARE.to_vec(), key: approver.key().unwrap(), approval, rules };
         let start = start(&micro(), &approver);
         let authority = std::rc::Rc::new(Authority::new());
-        let secrets =
-            KnownSecrets { made: std::rc::Rc::default(), authority: std::rc::Rc::clone(&authority) };
+        let secrets = KnownSecrets {
+            made: std::rc::Rc::default(),
+            authority: std::rc::Rc::clone(&authority),
+            key: approver.key().unwrap(),
+            epochs: Epochs::default(),
+        };
         let made = std::rc::Rc::clone(&secrets.made);
         let tpms = Tpms::new(theirs, of_keeper, Box::new(secrets), image).unwrap();
         Self { tpms, init, zoned, approver, start, made, authority }
@@ -652,8 +670,41 @@ fn nothing_else_opens(bench: &mut Bench) {
     bench.start = start(&manifest("micro", 0x44, 9, "quiet"), &approver);
     bench.begin(0, 90);
     assert_eq!(bench.next_answer().0, FromKeeper::Ready { slot: 0, number: 90 });
-    assert!(disk_key(bench).is_some());
+    let key = disk_key(bench).unwrap();
+    a_revoked_epoch_opens_nothing(bench, &approver, &key);
     bench.approver = approver;
+}
+
+/// From the first start with a newer epoch on, older approvals count no more: for the same data.
+fn a_revoked_epoch_opens_nothing(bench: &mut Bench, approver: &Approver, key: &[u8]) {
+    let of_epoch = |epoch: u32, told: u32| {
+        let text = micro().encode().replace("epoch = 3", &format!("epoch = {epoch}"));
+        let start = start(&Manifest::decode(text.as_bytes()).unwrap(), approver);
+        let mut approval = Approval::decode(&start.approval).unwrap();
+        approval.epoch = told;
+        Start { approval: approval.encode(), ..start }
+    };
+    let old = "gives nothing out: the approval for \"bulkhead template micro\": epoch: found 3, allowed is 4 or above, \
+               which this machine has used already. Install the newer one again";
+    let lie = "gives nothing out: the epoch of the approval for \"bulkhead template micro\" is not signed by the key \
+               that approves. Install the newer one again";
+    for (number, epoch, told, refusal) in
+        [(91, 3, 3, None), (92, 4, 4, None), (93, 3, 3, Some(old)), (94, 3, 4, Some(lie)), (95, 4, 4, None)]
+    {
+        bench.start = of_epoch(epoch, told);
+        bench.begin(0, number);
+        let answer = bench.next_answer().0;
+        match refusal {
+            None => {
+                assert_eq!(answer, FromKeeper::Ready { slot: 0, number });
+                assert_eq!(disk_key(bench).as_deref(), Some(key));
+            }
+            Some(reason) => {
+                assert_eq!(answer, FromKeeper::Failed { slot: 0, number, reason: reason.to_owned() });
+                assert!(disk_key(bench).is_none());
+            }
+        }
+    }
 }
 
 /// Another maker of images.
