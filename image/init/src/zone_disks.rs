@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use anyhow::Context;
 use init_protocol::MAX_ZONES;
 use jail::crypt::{CryptDisk, Key};
-use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{Mode, OFlags};
 
 use crate::mounts;
 
@@ -25,7 +25,7 @@ const MIB: u64 = 1024 * 1024;
 /// The agent takes a disk that begins with so many zero bytes for one that was never used; through a key, an empty file
 /// reads as noise.
 const BLANK: usize = 128 * 1024;
-/// Writes past the page cache come from whole pages.
+/// The disks are written past the page cache, from whole pages.
 const ALIGNMENT: usize = 4096;
 
 /// The disks by slot.
@@ -109,15 +109,11 @@ impl ZoneDisks {
     }
 }
 
-/// Makes a disk a blank one. Not by the page cache: the kernel charges what is written back from there to the control group that was
-/// the first to write, and that has to be the zone's.
+/// Makes a disk a blank one.
 fn begin(device: &mut File) -> std::io::Result<()> {
     let space = vec![0; BLANK + ALIGNMENT];
     let zeros = space.get(space.as_ptr().align_offset(ALIGNMENT)..).and_then(|space| space.get(..BLANK));
-    let flags = fcntl_getfl(&*device)?;
-    fcntl_setfl(&*device, flags | OFlags::DIRECT)?;
     device.write_all(zeros.unwrap_or_default())?;
-    fcntl_setfl(&*device, flags)?;
     device.sync_data()?;
     device.rewind()
 }

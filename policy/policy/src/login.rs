@@ -1,4 +1,4 @@
-//! The rules of `login`, `pin_tries` and `pin_shuffle` in `[zone.NAME]`.
+//! The rules of `login`, `pin_tries` and `pin_shuffle` in `[zone.NAME]` and `[screen]`.
 
 use crate::finding::Report;
 use crate::read::Place;
@@ -31,7 +31,7 @@ pub(crate) fn read(report: &mut Report, place: &Place<'_>, disposable: bool) -> 
     let shuffle = place.field("pin_shuffle");
     if word == Some(Word::Touch) {
         for field in [&tries, &shuffle].into_iter().flatten() {
-            let found = format!("{}, and the zone asks for no PIN", field.show());
+            let found = format!("{}, and no PIN is asked for", field.show());
             report.add(field.at, &field.path, found, "this key only beside login = \"pin\"");
         }
         return if tries.is_some() || shuffle.is_some() { None } else { Some(Login::Touch) };

@@ -5,14 +5,15 @@ use toml_edit::Document;
 use crate::finding::{Findings, Report};
 use crate::keys::refuse_private;
 use crate::read::Place;
-use crate::types::Policy;
+use crate::types::{Login, Policy};
 use crate::values;
-use crate::{tunnels, zones};
+use crate::{login, tunnels, zones};
 
 /// The largest policy, in bytes.
 pub const MAX_TEXT: usize = 256 * 1024;
 
-const KEYS: &[&str] = &["schema", "version", "name", "demo", "zone", "tunnel"];
+const KEYS: &[&str] = &["schema", "version", "name", "demo", "screen", "zone", "tunnel"];
+const SCREEN_KEYS: &[&str] = &["login", "pin_tries", "pin_shuffle"];
 const NAME: &str = "1 to 64 printable ASCII characters";
 
 /// Reads a policy; `file_name` is what findings call the file.
@@ -61,10 +62,19 @@ fn read(report: &mut Report, document: &Document<&str>) -> Option<Policy> {
     let name = root.required(report, "name", NAME);
     let name = name.and_then(|field| field.text(report, NAME, |text| values::printable(text, 64)));
     let demo = root.field("demo").map_or(Some(false), |field| field.truth(report));
+    let screen = screen(report, &root);
     let tunnel_places = root.tables(report, "tunnel");
     let tunnel_names: Vec<String> = tunnel_places.iter().map(|(name, _)| name.clone()).collect();
     let zones = zones::read(report, &root, &tunnel_names);
     let tunnels = tunnels::read(report, &tunnel_places);
     schema?;
-    Some(Policy { version: version?, name: name?, demo: demo?, zones, tunnels })
+    Some(Policy { version: version?, name: name?, demo: demo?, screen: screen?, zones, tunnels })
+}
+
+/// What lifts the display's lock.
+fn screen(report: &mut Report, root: &Place<'_>) -> Option<Login> {
+    let Some(field) = root.field("screen") else { return Some(Login::Touch) };
+    let place = field.as_table(report)?;
+    place.only(report, SCREEN_KEYS);
+    login::read(report, &place, false)
 }

@@ -37,6 +37,7 @@ fn every_bad_file_is_in_the_table() {
 #[test]
 fn a_good_file_is_read_as_written() {
     let policy = check("good.toml", &read("tests/good.toml")).unwrap();
+    assert_eq!(policy.screen, Login::Pin { tries: 4, shuffle: false });
     assert_eq!((policy.version, policy.name.as_str(), policy.demo), (1, "Example", false));
     let names: Vec<&str> = policy.zones.iter().map(|zone| zone.name.as_str()).collect();
     assert_eq!(names, ["office", "vault"]);
@@ -94,7 +95,8 @@ fn a_policy_of_another_spelling_is_the_same_policy() {
     let first =
         peer("0Cea+6eciiXuOuQC9WoaIWyNBkor9vcv0ZC9sm4NsTs=", "office.gateway.example:51820", "0.0.0.0/0");
     let second = peer("pWGVhnu9fE4c3Iq8AZyP8bYKa4scy2cva7uOjIkzHgw=", "[2001:db8::1]:51820", "10.11.0.0/24");
-    let inline = format!("{inline}office.peer = [\n  {first},\n  {second},\n]\n");
+    let screen = "screen = { pin_tries = 4, login = \"pin\" }";
+    let inline = format!("{screen}\n{inline}office.peer = [\n  {first},\n  {second},\n]\n");
     assert_eq!(check("a", &inline).unwrap(), check("b", &plain).unwrap());
 }
 

@@ -11,6 +11,8 @@ pub struct Policy {
     pub name: String,
     /// A demonstration: the tunnels' private keys may come from a file. The desktop says so all the time.
     pub demo: bool,
+    /// What lifts the display's lock. With a PIN it is locked from boot on.
+    pub screen: Login,
     /// Zones in the order of the file, 1..=32.
     pub zones: Vec<Zone>,
     /// Tunnels in the order of the file.
@@ -62,7 +64,7 @@ pub enum Colour {
     Grey,
 }
 
-/// What opens a zone.
+/// What opens a zone, or lifts the display's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Login {
     /// The touch alone.

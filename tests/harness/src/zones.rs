@@ -95,6 +95,57 @@ impl Zones<'_> {
         self.0.call(&zones_method("Recover"), parameters, deadline).map(drop)
     }
 
+    /// Gives a zone another PIN.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn change_pin(self, zone: &str, pin: &str, new: &str, deadline: Instant) -> Result<(), CallError> {
+        let parameters = json!({ "zone": zone, "pin": pin, "new": new });
+        self.0.call(&zones_method("ChangePin"), parameters, deadline).map(drop)
+    }
+
+    /// Begins to lock a zone.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn lock(self, zone: &str, deadline: Instant) -> Result<(), CallError> {
+        self.0.call(&zones_method("Lock"), json!({ "zone": zone }), deadline).map(drop)
+    }
+
+    /// Locks the display.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn lock_screen(self, deadline: Instant) -> Result<(), CallError> {
+        self.0.call(&zones_method("LockScreen"), json!({}), deadline).map(drop)
+    }
+
+    /// Lifts the display's lock; its PIN is empty where it asks for none.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn unlock_screen(self, pin: &str, deadline: Instant) -> Result<(), CallError> {
+        self.0.call(&zones_method("UnlockScreen"), json!({ "pin": pin }), deadline).map(drop)
+    }
+
+    /// Gives the display another PIN.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn change_screen_pin(self, pin: &str, new: &str, deadline: Instant) -> Result<(), CallError> {
+        let parameters = json!({ "pin": pin, "new": new });
+        self.0.call(&zones_method("ChangeScreenPin"), parameters, deadline).map(drop)
+    }
+
+    /// Lifts the display's lock with the recovery key, and gives it a new PIN.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn recover_screen(self, key: &str, pin: &str, deadline: Instant) -> Result<(), CallError> {
+        let parameters = json!({ "key": key, "pin": pin });
+        self.0.call(&zones_method("RecoverScreen"), parameters, deadline).map(drop)
+    }
+
     /// Makes a recovery key.
     ///
     /// # Errors

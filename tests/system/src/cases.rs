@@ -16,6 +16,7 @@ mod isolation;
 mod kernels;
 mod leaks;
 mod lifecycle;
+mod locks;
 mod memory;
 mod odd_host;
 mod pin;
@@ -73,6 +74,8 @@ pub const ALL: &[Test] = &[
         kind: Attack,
         run: pin::counted,
     },
+    Test { name: "a_locked_zone_opens_for_its_user_and_loses_nothing", kind: Attack, run: locks::zones },
+    Test { name: "nothing_opens_behind_the_displays_lock", kind: Attack, run: locks::screen },
     Test { name: "guest_ends_are_told_apart", kind: System, run: guest_ends::told_apart },
     Test { name: "killed_uplink_comes_back_and_is_named", kind: System, run: services::uplink },
     Test { name: "killed_desktop_comes_back_and_is_named", kind: System, run: services::desktop },

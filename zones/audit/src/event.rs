@@ -68,6 +68,14 @@ pub enum Event {
         /// Why.
         cause: String,
     },
+    /// A zone stands still, and the key of its disk is nowhere.
+    ZoneLocked,
+    /// Its user has opened it again.
+    ZoneUnlocked,
+    /// The display was locked.
+    ScreenLocked,
+    /// Its user lifted the lock.
+    ScreenUnlocked,
     /// A zone ran on while `zoned` did not.
     ZoneTakenOver,
     /// A zone that ran was ended because a new `zoned` did not find it as it was left.
@@ -142,6 +150,10 @@ impl Event {
             Self::ZoneStarted
             | Self::ZoneStopped { .. }
             | Self::ZoneFailed { .. }
+            | Self::ZoneLocked
+            | Self::ZoneUnlocked
+            | Self::ScreenLocked
+            | Self::ScreenUnlocked
             | Self::ProcessDied { .. }
             | Self::ForbiddenSystemCall { .. }
             | Self::ContainmentFailed { .. }
@@ -178,6 +190,10 @@ impl Event {
             Self::ZoneStarted => "zone_started",
             Self::ZoneStopped { .. } => "zone_stopped",
             Self::ZoneFailed { .. } => "zone_failed",
+            Self::ZoneLocked => "zone_locked",
+            Self::ZoneUnlocked => "zone_unlocked",
+            Self::ScreenLocked => "screen_locked",
+            Self::ScreenUnlocked => "screen_unlocked",
             Self::ZoneTakenOver => "zone_taken_over",
             Self::ZoneNotTakenOver { .. } => "zone_not_taken_over",
             Self::ProcessDied { .. } => "process_died",
@@ -224,6 +240,10 @@ impl Event {
             | Self::PolicyFinding { .. }
             | Self::ZoneStarted
             | Self::ZoneStopped { .. }
+            | Self::ZoneLocked
+            | Self::ZoneUnlocked
+            | Self::ScreenLocked
+            | Self::ScreenUnlocked
             | Self::ZoneTakenOver
             | Self::ProcessDied { .. }
             | Self::ContainmentFailed { .. }

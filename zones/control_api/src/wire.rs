@@ -12,6 +12,10 @@ use zeroize::Zeroizing;
 
 use crate::{AuditPage, Cause, CheckResult, INTERFACE, Pin, Status};
 
+mod secrets;
+
+use secrets::{Secrets, parse_call, secrets};
+
 /// The largest call that a server reads.
 pub const MAX_CALL: usize = 64 * 1024;
 
@@ -218,19 +222,6 @@ struct KeyAlone {
     key: Pin,
 }
 
-/// Parameters of the calls with secrets; each has those that it needs.
-#[derive(Default, Serialize, Deserialize)]
-struct Secrets {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    zone: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key: Option<Pin>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pin: Option<Pin>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    new: Option<Pin>,
-}
-
 #[derive(Serialize, Deserialize)]
 struct RawReply<P> {
     #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
@@ -311,80 +302,6 @@ impl Call {
         };
         Ok(Ok(Self { method, more: raw.more, oneway: raw.oneway }))
     }
-}
-
-/// The name and parameters of a call with a secret.
-fn secrets(method: &Method) -> Option<(&'static str, Secrets)> {
-    let none = Secrets::default();
-    let some = |pin: &Pin| Some(pin.clone());
-    Some(match method {
-        Method::Open { zone, pin } => {
-            ("org.bulkhead.Zones.Open", Secrets { zone: Some(zone.clone()), pin: some(pin), ..none })
-        }
-        Method::Recover { zone, key, pin } => (
-            "org.bulkhead.Zones.Recover",
-            Secrets { zone: Some(zone.clone()), key: some(key), pin: some(pin), ..none },
-        ),
-        Method::ChangePin { zone, pin, new } => (
-            "org.bulkhead.Zones.ChangePin",
-            Secrets { zone: Some(zone.clone()), pin: some(pin), new: some(new), ..none },
-        ),
-        Method::UnlockScreen(pin) => ("org.bulkhead.Zones.UnlockScreen", Secrets { pin: some(pin), ..none }),
-        Method::ChangeScreenPin { pin, new } => {
-            ("org.bulkhead.Zones.ChangeScreenPin", Secrets { pin: some(pin), new: some(new), ..none })
-        }
-        Method::RecoverScreen { key, pin } => {
-            ("org.bulkhead.Zones.RecoverScreen", Secrets { key: some(key), pin: some(pin), ..none })
-        }
-        Method::NoteRecoveryKey(key) => {
-            ("org.bulkhead.Zones.NoteRecoveryKey", Secrets { key: some(key), ..none })
-        }
-        Method::Status
-        | Method::Monitor
-        | Method::Start(_)
-        | Method::Lock(_)
-        | Method::LockScreen
-        | Method::NewRecoveryKey
-        | Method::Stop(_)
-        | Method::Kill(_)
-        | Method::Restart(_)
-        | Method::Pause(_)
-        | Method::Resume(_)
-        | Method::RunCheck { .. }
-        | Method::Audit { .. }
-        | Method::PowerOff
-        | Method::GetInfo
-        | Method::GetInterfaceDescription(_) => return None,
-    })
-}
-
-/// The calls with a secret.
-const SECRET: [&str; 7] =
-    ["Open", "Recover", "ChangePin", "UnlockScreen", "ChangeScreenPin", "RecoverScreen", "NoteRecoveryKey"];
-
-fn parse_call(name: &str, parameters: Option<&RawValue>) -> Result<Method, CallError> {
-    let interface_method = name.strip_prefix(INTERFACE).and_then(|rest| rest.strip_prefix('.'));
-    let Some(method) = interface_method.filter(|method| SECRET.contains(method)) else {
-        let parameters = parameters.map(|raw| serde_json::from_str::<Value>(raw.get())).transpose();
-        let parameters = parameters.map_err(|_none| CallError::InvalidParameter("parameters".to_owned()))?;
-        return parse_method(name, parameters.as_ref());
-    };
-    let missing = |key: &str| CallError::InvalidParameter(key.to_owned());
-    let Secrets { zone, key, pin, new } = serde_json::from_str(parameters.map_or("{}", RawValue::get))
-        .map_err(|_unfit| missing("parameters"))?;
-    let zone = || zone.ok_or_else(|| missing("zone"));
-    let key = || key.ok_or_else(|| missing("key"));
-    let pin = || pin.ok_or_else(|| missing("pin"));
-    let new = || new.ok_or_else(|| missing("new"));
-    Ok(match method {
-        "Open" => Method::Open { zone: zone()?, pin: pin()? },
-        "Recover" => Method::Recover { zone: zone()?, key: key()?, pin: pin()? },
-        "ChangePin" => Method::ChangePin { zone: zone()?, pin: pin()?, new: new()? },
-        "UnlockScreen" => Method::UnlockScreen(pin()?),
-        "ChangeScreenPin" => Method::ChangeScreenPin { pin: pin()?, new: new()? },
-        "RecoverScreen" => Method::RecoverScreen { key: key()?, pin: pin()? },
-        _ => Method::NoteRecoveryKey(key()?),
-    })
 }
 
 fn parse_method(name: &str, parameters: Option<&Value>) -> Result<Method, CallError> {

@@ -10,7 +10,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileExt as _, FileTypeExt};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -20,6 +20,7 @@ use crate::start::number as number_of;
 pub const KEY_SIZE: usize = 64;
 /// Unit of the device mapper.
 const SECTOR: u64 = 512;
+const SECTOR_BYTES: usize = 512;
 
 /// `LOOP_CONFIGURE`, `LOOP_CTL_GET_FREE`.
 const LOOP_CONFIGURE: usize = 0x4c0a;
@@ -198,7 +199,7 @@ impl CryptDisk {
                     Request::new(name).and_then(|mut request| request.run(&control, DM_DEV_SUSPEND));
                 resumed.map_err(step("let it work"))
             })
-            .and_then(|()| open(&format!("/dev/dm-{minor}"), OFlags::RDWR).map_err(step("open it")));
+            .and_then(|()| open_direct(&format!("/dev/dm-{minor}")).map_err(step("open it")));
         // From here on a failure removes what was made.
         let disk = Self { control, name: name.to_owned(), sectors: size / SECTOR, locked: false };
         activated.map(|device| (disk, device))
@@ -301,6 +302,22 @@ fn remove(control: &OwnedFd, name: &str) {
     if let Ok(mut request) = Request::new(name) {
         request.put(AT_FLAGS, &DM_DEFERRED_REMOVE.to_ne_bytes());
         let _absent = request.run(control, DM_DEV_REMOVE);
+    }
+}
+
+/// Opens a disk past the page cache: what was decrypted is then nowhere but in the guest that asked for it, and what is
+/// written is charged to whoever writes it, not to the kernel's flusher. A disk that has no sectors of 512 bytes is opened
+/// behind the page cache, because guests address those.
+fn open_direct(path: &str) -> io::Result<OwnedFd> {
+    let disk = File::from(open(path, OFlags::RDWR | OFlags::DIRECT)?);
+    let mut page = Page::new()?;
+    let sector = page.memory.0.get_mut(..SECTOR_BYTES).unwrap_or_default();
+    match disk.read_exact_at(sector, SECTOR) {
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
+            open(path, OFlags::RDWR)
+        }
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
+        Ok(()) | Err(_) => Ok(disk.into()),
     }
 }
 

@@ -220,6 +220,8 @@ impl Daemon {
             | InitEvent::Exited { .. }
             | InitEvent::DiskOpened { .. }
             | InitEvent::DiskRefused { .. }
+            | InitEvent::DiskLocked { .. }
+            | InitEvent::DiskUnlocked { .. }
             | InitEvent::Stored { .. }
             | InitEvent::Lives { .. }
             | InitEvent::HandedOver
@@ -238,11 +240,14 @@ impl Daemon {
         let Some(view) = self.life(zone).filter(|view| view.phase != before) else { return };
         let cause = view.reason.as_deref().map(text);
         let event = match view.phase {
-            Phase::Running if before == Phase::Paused => return,
+            Phase::Locked => Event::ZoneLocked,
+            // Out of the lock a zone goes on by way of a pause.
+            Phase::Paused if before == Phase::Locked => Event::ZoneUnlocked,
+            Phase::Running if matches!(before, Phase::Paused | Phase::Locking) => return,
             Phase::Running => Event::ZoneStarted,
             Phase::Stopped => Event::ZoneStopped { cause },
             Phase::Failed => Event::ZoneFailed { cause: cause.unwrap_or_default() },
-            Phase::Starting | Phase::Stopping | Phase::Paused => return,
+            Phase::Starting | Phase::Stopping | Phase::Paused | Phase::Locking => return,
         };
         let name = self.zone_name(zone);
         self.audit.record(Some(&name), &event);
@@ -301,6 +306,12 @@ pub(crate) fn request(method: &Method) -> &'static str {
         Method::Start(_) => "Start",
         Method::Open { .. } => "Open",
         Method::Recover { .. } => "Recover",
+        Method::ChangePin { .. } => "ChangePin",
+        Method::Lock(_) => "Lock",
+        Method::LockScreen => "LockScreen",
+        Method::UnlockScreen(_) => "UnlockScreen",
+        Method::ChangeScreenPin { .. } => "ChangeScreenPin",
+        Method::RecoverScreen { .. } => "RecoverScreen",
         Method::NewRecoveryKey => "NewRecoveryKey",
         Method::NoteRecoveryKey(_) => "NoteRecoveryKey",
         Method::Stop(_) => "Stop",

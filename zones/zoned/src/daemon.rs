@@ -9,6 +9,8 @@ mod adopt;
 mod calls;
 mod disks;
 mod openings;
+mod screen;
+mod shown;
 mod tpms;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +25,7 @@ use policy::Policy;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use vpn_protocol::FromUplink;
+use zone_protocol::agent::Answer;
 use zone_protocol::vmm::Event as VmmEvent;
 
 pub(crate) use adopt::Kept;
@@ -33,7 +36,7 @@ use crate::console::Flow;
 use crate::lifecycle::{Event, Role, died};
 use crate::server::{ClientId, Server};
 use crate::settings::{Paths, Settings};
-use crate::status::{Notices, TunnelFacts};
+use crate::status::Notices;
 use crate::template::Templates;
 use crate::zone::Zone;
 
@@ -75,6 +78,7 @@ pub(crate) struct Daemon {
     /// Who waits for an answer about the recovery key, by request.
     waiting: BTreeMap<u32, openings::Waiting>,
     recovery: zone_protocol::keeper::Recovery,
+    screen: screen::Screen,
     next_opening: u32,
     power_off: PowerOff,
     meminfo: OwnedFd,
@@ -132,6 +136,7 @@ impl Daemon {
             audit.record(None, &audit::Event::PolicyFinding { finding });
             notices.add("zoned", problem.clone());
         }
+        let screen = screen::Screen::new(settings.policy.as_deref());
         let zones = settings.policy.as_deref().map_or(&[][..], |policy| &policy.zones);
         let now = Instant::now();
         let has_tunnel = |zone: &policy::Zone| matches!(zone.network, policy::Network::Tunnel(_));
@@ -157,6 +162,7 @@ impl Daemon {
             openings: BTreeMap::new(),
             waiting: BTreeMap::new(),
             recovery: zone_protocol::keeper::Recovery::None,
+            screen,
             next_opening: first_process,
             power_off: PowerOff::No,
             meminfo: inherited.meminfo,
@@ -361,6 +367,12 @@ impl Daemon {
                 self.disk_answered(slot, disk, now)?;
             }
             InitEvent::DiskRefused { slot, reason } => self.disk_answered(slot, Err(reason), now)?,
+            InitEvent::DiskLocked { slot, refused } => {
+                self.event(usize::from(slot), Event::Closed(refused), now)?;
+            }
+            InitEvent::DiskUnlocked { slot, refused } => {
+                self.event(usize::from(slot), Event::Unlocked(refused), now)?;
+            }
             InitEvent::ShuttingDown { patience_ms } => {
                 tracing::info!(patience_ms, "the machine goes down");
                 self.power_off("power button", now)?;
@@ -486,6 +498,7 @@ impl Daemon {
                     }
                     self.event(zone, Event::Hello(version), now)?;
                 }
+                Said::Answer(_, Answer::Synced) => self.event(zone, Event::Synced, now)?,
                 Said::Answer(number, answer) => self.answered(zone, number, answer, now),
             }
         }
@@ -525,55 +538,6 @@ impl Daemon {
             self.init.send(&Request::PowerOff, &[]).context("ask init to power off")?;
         }
         Ok(())
-    }
-
-    /// All that a user can see.
-    fn status(&self) -> Status {
-        let mut status = Status {
-            policy: String::new(),
-            demo: false,
-            uplink: crate::status::uplink(&self.uplink_state),
-            zones: Vec::new(),
-            recovery: self.recovery(),
-            notices: self.notices.list(),
-        };
-        let Some(policy) = self.policy() else { return status };
-        status.policy.clone_from(&policy.name);
-        status.demo = policy.demo;
-        let zones = (0_u32..).zip(policy.zones.iter().zip(&self.zones));
-        status.zones = zones.map(|(number, (zone, state))| self.show(number, zone, state)).collect();
-        status
-    }
-
-    fn show(&self, number: u32, zone: &policy::Zone, state: &Zone) -> control_api::Zone {
-        let mut life = state.life.view();
-        let run = state.run.as_ref();
-        let endpoints = run.and_then(|run| run.uplink.as_ref()).map_or(&[][..], |(_, endpoints)| endpoints);
-        let dead = state.life.tunnel_reason();
-        let facts = TunnelFacts {
-            phase: life.phase,
-            dead: dead.as_deref(),
-            status: run.map(|run| run.vpnd_status),
-            number,
-            endpoints,
-            waited: state.waited(),
-        };
-        // The policy's name for it: what the guest says is one bit, of a zone that is up.
-        let session =
-            run.and_then(|run| run.link.as_ref()).is_some_and(crate::agent_link::AgentLink::session);
-        life.session = (session && life.agent.is_some()).then(|| zone.user.clone());
-        let has_tunnel = matches!(zone.network, policy::Network::Tunnel(_));
-        control_api::Zone {
-            name: zone.name.clone(),
-            label: zone.label.clone(),
-            colour: crate::status::colour(zone.colour).to_owned(),
-            state: life,
-            login: openings::login(zone, state.pin),
-            tunnel: has_tunnel.then(|| control_api::Tunnel {
-                public_key: crate::status::public_key(zone, &self.settings, state.pin),
-                ..crate::status::tunnel(&facts, &self.uplink_state)
-            }),
-        }
     }
 }
 

@@ -47,9 +47,15 @@ impl Server {
                 Method::Start(zone)
                 | Method::Open { zone, .. }
                 | Method::Recover { zone, .. }
+                | Method::ChangePin { zone, .. }
+                | Method::Lock(zone)
                 | Method::Stop(zone)
                 | Method::RunCheck { zone, .. } => Reply::Error(CallError::UnknownZone(zone)),
                 Method::NewRecoveryKey
+                | Method::LockScreen
+                | Method::UnlockScreen(_)
+                | Method::ChangeScreenPin { .. }
+                | Method::RecoverScreen { .. }
                 | Method::NoteRecoveryKey(_)
                 | Method::Audit { .. }
                 | Method::Kill(_)
@@ -91,7 +97,9 @@ impl AgentLink {
             agent_link::Said::Hello(version) => version,
             agent_link::Said::Answer(_, Answer::Check { output, .. }) => output,
             agent_link::Said::Answer(_, Answer::Refused(reason)) => reason,
-            agent_link::Said::Answer(_, Answer::Status(_) | Answer::ShuttingDown) => String::new(),
+            agent_link::Said::Answer(_, Answer::Status(_) | Answer::ShuttingDown | Answer::Synced) => {
+                String::new()
+            }
         };
         Ok(said.into_iter().map(text).collect())
     }

@@ -16,6 +16,8 @@
 //!    |                       v
 //!    +------ start ------- Failed
 //!
+//!  Running and Paused zones can be locked: see `lock`.
+//!
 //!  The tunnel process beside it, while the zone is Starting, Running or Paused:
 //!
 //!    Lives --- exited, refused, not made ---> Waits --- its time ---> Lives
@@ -30,6 +32,8 @@
 //! and its user is told. What [`saved`] keeps of all this lets the next `zoned` go on. It never reads a clock
 //! and never touches a descriptor.
 
+mod lock;
+mod mode;
 mod requests;
 mod saved;
 mod tpm;
@@ -42,6 +46,7 @@ use init_protocol::ExitCause;
 use init_protocol::restarts::Restarts;
 use zone_protocol::vmm::{Command, End};
 
+use mode::Mode;
 pub(crate) use saved::SavedLife;
 use tunnel::{HungUp, Vpnd};
 
@@ -89,6 +94,16 @@ pub(crate) enum Event {
     Pause,
     /// The user wants it to go on.
     Resume,
+    /// The user wants it locked.
+    Lock,
+    /// The agent wrote everything to the disks, or nobody is there who could.
+    Synced,
+    /// The key of its disk is forgotten, or a fragment says why not.
+    Closed(Option<String>),
+    /// Its user brought what unlocks it.
+    Unlock,
+    /// Its disk has its key again, or a fragment says why not.
+    Unlocked(Option<String>),
     /// [`Action::Launch`] was not carried out; no process was asked for. The reason is a sentence.
     LaunchFailed(String),
     /// [`Action::LaunchVpnd`] was not carried out: a fragment.
@@ -134,6 +149,12 @@ pub(crate) enum Action {
     BeginTpm,
     /// Ask the agent to shut down, if it is connected.
     AskAgent,
+    /// Ask the agent to write everything to the disks.
+    SyncAgent,
+    /// Have `keeper` and `init` forget the key of its disk.
+    LockDisk,
+    /// Have `init` give the disk the key that `keeper` brought.
+    UnlockDisk,
     /// Forget the agent's connection: its guest is gone.
     DropAgent,
     /// Tell the VMM.
@@ -157,6 +178,8 @@ pub(crate) enum Refusal {
     Running,
     /// It is held already.
     Paused,
+    /// It is locked, or about to be.
+    Locked,
     /// It is still stopping.
     Stopping,
 }
@@ -183,15 +206,6 @@ impl Step {
             Self::Told | Self::Killed => KILL_PATIENCE,
         }
     }
-}
-
-/// Whether a zone's processors run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Runs,
-    Pausing { deadline: Instant },
-    Paused,
-    Resuming { deadline: Instant },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,6 +262,14 @@ impl Lifecycle {
             State::Up { agent, mode: Mode::Paused | Mode::Resuming { .. }, .. } => {
                 view(Phase::Paused, None, Some(agent.clone()))
             }
+            State::Up {
+                agent,
+                mode: Mode::Syncing { .. } | Mode::Halting { .. } | Mode::Closing { .. },
+                ..
+            } => view(Phase::Locking, None, Some(agent.clone())),
+            State::Up { agent, mode: Mode::Locked | Mode::Opening { .. }, .. } => {
+                view(Phase::Locked, None, Some(agent.clone()))
+            }
             State::Up { agent, lost, .. } => {
                 let reason = lost.then(|| "The zone's agent hung up; the zone itself goes on.".to_owned());
                 view(Phase::Running, reason, Some(agent.clone()))
@@ -260,12 +282,9 @@ impl Lifecycle {
     /// When [`Event::Tick`] is due, if nothing else happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let own = match self.state {
-            State::Starting { deadline }
-            | State::Stopping { deadline, .. }
-            | State::Up { mode: Mode::Pausing { deadline } | Mode::Resuming { deadline }, .. } => {
-                Some(deadline)
-            }
-            State::Stopped { .. } | State::Up { .. } | State::Failed { .. } => None,
+            State::Starting { deadline } | State::Stopping { deadline, .. } => Some(deadline),
+            State::Up { mode, .. } => mode.deadline(),
+            State::Stopped { .. } | State::Failed { .. } => None,
         };
         let vpnd = match self.vpnd {
             Vpnd::Waits { at: due, .. } | Vpnd::Lives { hung_up: HungUp::Since { deadline: due }, .. } => {
@@ -302,6 +321,11 @@ impl Lifecycle {
             Event::Restart => return Ok(self.restart(now)),
             Event::Pause => return self.pause(now),
             Event::Resume => return self.resume(now),
+            Event::Lock => return self.lock(now),
+            Event::Synced => self.synced(now),
+            Event::Closed(refused) => self.closed(refused, now),
+            Event::Unlock => self.unlock(now),
+            Event::Unlocked(refused) => self.unlocked(refused.as_deref(), now),
             Event::LaunchFailed(reason) => {
                 (self.vmm, self.tpm) = (false, false);
                 self.vpnd = Vpnd::Off;
@@ -332,7 +356,7 @@ impl Lifecycle {
             Event::DiskRefused(reason) => self
                 .wind_down(After::Failed(format!("The zone's private disk was not opened: {reason}.")), now),
             Event::Booted => self.booted(now),
-            Event::Paused => self.paused(),
+            Event::Paused => self.paused(now),
             Event::Resumed => self.resumed(),
             Event::NetworkLost => {
                 if self.is_on()
@@ -354,7 +378,7 @@ impl Lifecycle {
                 if let State::Up { lost, .. } = &mut self.state {
                     *lost = true;
                 }
-                Vec::new()
+                self.synced(now)
             }
             Event::Tick => self.tick(now),
         })
@@ -379,21 +403,6 @@ impl Lifecycle {
         self.state = State::Stopping { deadline: now + step.patience(), step, after };
     }
 
-    fn paused(&mut self) -> Vec<Action> {
-        // In `Resuming` it answers an order that was taken back; in `Runs` it comes late, but it is so.
-        if let State::Up { mode: mode @ (Mode::Pausing { .. } | Mode::Runs), .. } = &mut self.state {
-            *mode = Mode::Paused;
-        }
-        Vec::new()
-    }
-
-    fn resumed(&mut self) -> Vec<Action> {
-        if let State::Up { mode: mode @ (Mode::Resuming { .. } | Mode::Paused), .. } = &mut self.state {
-            *mode = Mode::Runs;
-        }
-        Vec::new()
-    }
-
     /// The machine begins: again, when the guest reset itself inside its VMM.
     fn booted(&mut self, now: Instant) -> Vec<Action> {
         self.tpm_wanted = false;
@@ -406,8 +415,9 @@ impl Lifecycle {
                     return self.wind_down(After::Failed(RESETS.to_owned()), now);
                 }
                 self.resets += 1;
+                let lost = self.lock_is_lost();
                 self.state = State::Starting { deadline: now + START_PATIENCE };
-                vec![Action::DropAgent]
+                lost.into_iter().chain([Action::DropAgent]).collect()
             }
             // It ended in order, and would only begin anew.
             State::Stopping { deadline, step, .. } if *step == Step::Asked => {
@@ -469,19 +479,27 @@ impl Lifecycle {
                     format!("The zone's agent did not answer within {seconds} seconds of the start.");
                 self.wind_down(After::Failed(reason), now)
             }
-            State::Up { mode, .. } => match *mode {
-                Mode::Pausing { deadline } if deadline <= now => {
-                    *mode = Mode::Runs;
-                    let text = format!("it did not pause within {seconds} seconds and runs on.");
-                    vec![Action::Notice(Role::Vmm, text)]
+            State::Up { mode, .. } if mode.deadline().is_some_and(|deadline| deadline <= now) => {
+                match *mode {
+                    Mode::Pausing { .. } => {
+                        *mode = Mode::Runs;
+                        let text = format!("it did not pause within {seconds} seconds and runs on.");
+                        vec![Action::Notice(Role::Vmm, text)]
+                    }
+                    Mode::Resuming { .. } => {
+                        *mode = Mode::Paused;
+                        let text = format!("it did not go on within {seconds} seconds and stays paused.");
+                        vec![Action::Notice(Role::Vmm, text)]
+                    }
+                    late @ (Mode::Runs
+                    | Mode::Paused
+                    | Mode::Locked
+                    | Mode::Syncing { .. }
+                    | Mode::Halting { .. }
+                    | Mode::Closing { .. }
+                    | Mode::Opening { .. }) => self.lock_is_late(late, now),
                 }
-                Mode::Resuming { deadline } if deadline <= now => {
-                    *mode = Mode::Paused;
-                    let text = format!("it did not go on within {seconds} seconds and stays paused.");
-                    vec![Action::Notice(Role::Vmm, text)]
-                }
-                Mode::Runs | Mode::Paused | Mode::Pausing { .. } | Mode::Resuming { .. } => Vec::new(),
-            },
+            }
             State::Stopping { deadline, step, .. } if *deadline <= now => {
                 *deadline = now + KILL_PATIENCE;
                 if *step == Step::Asked && self.vmm {
@@ -492,6 +510,7 @@ impl Lifecycle {
                 self.kills()
             }
             State::Starting { .. }
+            | State::Up { .. }
             | State::Stopping { .. }
             | State::Stopped { .. }
             | State::Failed { .. } => Vec::new(),

@@ -157,6 +157,12 @@ impl Server {
             | Method::Start(_)
             | Method::Open { .. }
             | Method::Recover { .. }
+            | Method::ChangePin { .. }
+            | Method::Lock(_)
+            | Method::LockScreen
+            | Method::UnlockScreen(_)
+            | Method::ChangeScreenPin { .. }
+            | Method::RecoverScreen { .. }
             | Method::NewRecoveryKey
             | Method::NoteRecoveryKey(_)
             | Method::Stop(_)

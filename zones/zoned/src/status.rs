@@ -109,7 +109,7 @@ pub(crate) fn tunnel(facts: &TunnelFacts<'_>, uplink: &FromUplink) -> Tunnel {
 fn reason(facts: &TunnelFacts<'_>, uplink: &FromUplink) -> Option<String> {
     match facts.phase {
         Phase::Stopped | Phase::Failed | Phase::Stopping => return None,
-        Phase::Starting | Phase::Running | Phase::Paused => {}
+        Phase::Starting | Phase::Running | Phase::Paused | Phase::Locking | Phase::Locked => {}
     }
     if let Some(dead) = facts.dead {
         return Some(dead.to_owned());

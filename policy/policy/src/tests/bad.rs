@@ -74,13 +74,20 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
     ]),
     ("private_key_hidden", &[
         "4: extra[0].PrivateKey: found a private key, allowed public keys only: private keys have no place in a policy (take it out, and make a new one: whoever saw this file may know it)",
-        "4: extra: found an unknown key, allowed the keys schema, version, name, demo, zone, tunnel",
+        "4: extra: found an unknown key, allowed the keys schema, version, name, demo, screen, zone, tunnel",
     ]),
     ("schema", &[
         "1: schema: found 2, allowed 1",
     ]),
     ("schema_missing", &[
         "1: schema: found nothing, allowed 1",
+    ]),
+    ("screen", &[
+        "6: screen.login: found \"face\", allowed one of touch, pin",
+        "7: screen.suffle: found an unknown key, allowed the keys login, pin_tries, pin_shuffle",
+    ]),
+    ("screen_pin_touch", &[
+        "6: screen.pin_tries: found 5, and no PIN is asked for, allowed this key only beside login = \"pin\"",
     ]),
     ("several", &[
         "2: version: found -1, allowed a whole number from 1 to 4294967295",
@@ -125,7 +132,7 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
         "28: tunnel.office.peer[0].allowedips: found an unknown key, allowed the keys public_key, endpoint, allowed_ips, keepalive (did you mean \"allowed_ips\"?)",
     ]),
     ("unknown_top_key", &[
-        "4: zones: found an unknown key, allowed the keys schema, version, name, demo, zone, tunnel (did you mean \"zone\"?)",
+        "4: zones: found an unknown key, allowed the keys schema, version, name, demo, screen, zone, tunnel (did you mean \"zone\"?)",
     ]),
     ("unknown_tunnel_key", &[
         "23: tunnel.office.adress: found an unknown key, allowed the keys address, dns, mtu, peer (did you mean \"address\"?)",
@@ -243,8 +250,8 @@ pub(super) const BAD: &[(&str, &[&str])] = &[
         "13: zone.office.pin_shuffle: found \"yes\", allowed true or false",
     ]),
     ("zone_pin_touch", &[
-        "13: zone.office.pin_tries: found 5, and the zone asks for no PIN, allowed this key only beside login = \"pin\"",
-        "22: zone.vault.pin_shuffle: found false, and the zone asks for no PIN, allowed this key only beside login = \"pin\"",
+        "13: zone.office.pin_tries: found 5, and no PIN is asked for, allowed this key only beside login = \"pin\"",
+        "22: zone.vault.pin_shuffle: found false, and no PIN is asked for, allowed this key only beside login = \"pin\"",
     ]),
     ("zone_pin_tries", &[
         "13: zone.office.pin_tries: found 2, allowed a whole number from 3 to 16",

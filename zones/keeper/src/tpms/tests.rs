@@ -560,10 +560,9 @@ fn it_locks_and_unlocks(bench: &mut Bench, key: &[u8]) {
     };
     let refusal = |bench: &mut Bench, number| {
         bench.zoned.send(&ToKeeper::Lock { slot: 0, number }, &[]).unwrap();
-        match bench.next_answer().0 {
-            FromKeeper::Locked { slot: 0, number: of, refused } if of == number => refused,
-            other => panic!("{other:?}"),
-        }
+        let FromKeeper::Locked { slot: 0, number: of, refused } = bench.next_answer().0 else { panic!() };
+        assert_eq!(of, number);
+        refused
     };
     assert_eq!(refusal(bench, 5), None);
     bench.begin(0, 6);
@@ -593,10 +592,8 @@ fn what_cannot_come_back_is_not_locked() {
     let mut bench = Bench::new();
     let lock = |bench: &mut Bench, slot| {
         bench.zoned.send(&ToKeeper::Lock { slot, number: 1 }, &[]).unwrap();
-        match bench.next_answer().0 {
-            FromKeeper::Locked { number: 1, refused, .. } => refused,
-            other => panic!("{other:?}"),
-        }
+        let FromKeeper::Locked { number: 1, refused, .. } = bench.next_answer().0 else { panic!() };
+        refused
     };
     assert_eq!(lock(&mut bench, 0).as_deref(), Some("it has no TPM"));
     let _disposable = bench.started(1, "disposable");

@@ -73,7 +73,7 @@ fn misbehaviour_ends_the_connection() {
         (session, "agent did not begin with one hello"),
         (answer(String::new()), "agent did not begin with one hello"),
         (twice, "agent did not begin with one hello"),
-        (hello(VERSION + 1, "1"), "agent speaks version 3 of the protocol, the host 2"),
+        (hello(VERSION + 1, "1"), "agent speaks version 4 of the protocol, the host 3"),
         (vec![0; 4], "agent sent no message of the protocol"),
         (vec![0xff; 4], "agent sent no message of the protocol"),
     ];

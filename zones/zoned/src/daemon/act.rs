@@ -97,6 +97,18 @@ impl Daemon {
                     tracing::info!(zone = self.zone_name(zone), "{error}");
                 }
             }
+            Action::SyncAgent => {
+                let link = self.run_mut(zone).and_then(|run| run.link.as_mut());
+                let asked = link.filter(|link| link.greeted()).map(|link| link.ask(Ask::Sync));
+                if !matches!(asked, Some(Ok(_))) {
+                    return Ok(Some(Event::Synced));
+                }
+            }
+            Action::LockDisk => return Ok(self.lock_disk(zone).err().map(|why| Event::Closed(Some(why)))),
+            Action::UnlockDisk => {
+                let slot = u8::try_from(zone).context("slot")?;
+                self.init.send(&Request::UnlockDisk { slot }, &[]).context("ask init to unlock a disk")?;
+            }
             Action::Tell(command) => self.tell_vmm(zone, &command, &[]),
             Action::Kill(role) => {
                 let Some(run) = self.run_mut(zone) else { return Ok(None) };

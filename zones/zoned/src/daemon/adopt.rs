@@ -76,6 +76,8 @@ impl Past {
             | InitEvent::Refused { .. }
             | InitEvent::DiskOpened { .. }
             | InitEvent::DiskRefused { .. }
+            | InitEvent::DiskLocked { .. }
+            | InitEvent::DiskUnlocked { .. }
             | InitEvent::HandedOver
             | InitEvent::ShuttingDown { .. }
             | InitEvent::ServiceExited { .. } => {}

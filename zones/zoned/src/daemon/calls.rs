@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use control_api::CheckResult;
-use control_api::Phase;
 use control_api::wire::{CallError, Method, Reply};
+use control_api::{Phase, Pin};
 use rustix::event::PollFlags;
 use zone_protocol::agent::{Answer, Ask};
 
@@ -30,54 +30,56 @@ impl Daemon {
         }
         let Some(method) = call else { return Ok(()) };
         let request = crate::audit::request(&method);
-        let reply = match method {
+        let reply = if self.is_behind_lock(&method) {
+            Some(refused("The display is locked.".to_owned()))
+        } else {
+            self.carry_out((client, request), method, now)?
+        };
+        // Otherwise the answer comes later.
+        if let Some(reply) = reply {
+            self.audit_reply(request, &reply);
+            self.server.reply(client, &reply, now);
+        }
+        Ok(())
+    }
+
+    /// Carries a call out; `None`: the answer comes later.
+    fn carry_out(
+        &mut self,
+        from: (ClientId, &'static str),
+        method: Method,
+        now: Instant,
+    ) -> anyhow::Result<Option<Reply>> {
+        let some = |pin: Pin| Some(pin).filter(|pin| !pin.digits().is_empty());
+        Ok(Some(match method {
             Method::Status => Reply::Status(self.status()),
-            Method::Start(zone) => {
-                match self.open((client, request), &zone, Brought::default(), now)? {
-                    Some(reply) => reply,
-                    // The answer comes later.
-                    None => return Ok(()),
-                }
-            }
+            Method::Start(zone) => return self.open(from, &zone, Brought::default(), now),
             Method::Open { zone, pin } => {
-                let brought = Brought { pin: Some(pin), recovery: None };
-                match self.open((client, request), &zone, brought, now)? {
-                    Some(reply) => reply,
-                    None => return Ok(()),
-                }
+                return self.open(from, &zone, Brought { pin: Some(pin), recovery: None }, now);
             }
             Method::Recover { zone, key, pin } => {
-                let pin = Some(pin).filter(|pin| !pin.digits().is_empty());
-                match self.open((client, request), &zone, Brought { pin, recovery: Some(key) }, now)? {
-                    Some(reply) => reply,
-                    None => return Ok(()),
-                }
+                return self.open(from, &zone, Brought { pin: some(pin), recovery: Some(key) }, now);
             }
-            Method::NewRecoveryKey => match self.ask_about_recovery((client, request), None, now) {
-                Some(reply) => reply,
-                None => return Ok(()),
-            },
-            Method::NoteRecoveryKey(key) => {
-                match self.ask_about_recovery((client, request), Some(&key), now) {
-                    Some(reply) => reply,
-                    None => return Ok(()),
-                }
+            Method::ChangePin { zone, pin, new } => return Ok(self.change_pin(from, &zone, [pin, new], now)),
+            Method::LockScreen => self.lock_screen(),
+            Method::UnlockScreen(pin) => {
+                return Ok(self.unlock_screen(from, Brought { pin: some(pin), recovery: None }, now));
             }
+            Method::RecoverScreen { key, pin } => {
+                return Ok(self.unlock_screen(from, Brought { pin: some(pin), recovery: Some(key) }, now));
+            }
+            Method::ChangeScreenPin { pin, new } => return Ok(self.change_screen_pin(from, [pin, new], now)),
+            Method::NewRecoveryKey => return Ok(self.ask_about_recovery(from, None, now)),
+            Method::NoteRecoveryKey(key) => return Ok(self.ask_about_recovery(from, Some(&key), now)),
+            Method::Lock(zone) => self.lock(&zone, now)?,
             Method::Stop(zone) => self.order(&zone, Event::Stop, now)?,
             Method::Kill(zone) => self.order(&zone, Event::Kill, now)?,
-            Method::Restart(zone) => match self.restart((client, request), &zone, now)? {
-                Some(reply) => reply,
-                None => return Ok(()),
-            },
+            Method::Restart(zone) => return self.restart(from, &zone, now),
             Method::Pause(zone) => self.order(&zone, Event::Pause, now)?,
             Method::Resume(zone) => self.order(&zone, Event::Resume, now)?,
             Method::RunCheck { zone, check, arguments } => {
                 let ask = Ask::RunCheck { name: check, arguments };
-                match self.begin_check(client, &zone, ask, now) {
-                    // The answer comes later.
-                    Ok(()) => return Ok(()),
-                    Err(error) => Reply::Error(error),
-                }
+                return Ok(self.begin_check(from.0, &zone, ask, now).err().map(Reply::Error));
             }
             Method::Audit { position, limit } => match self.audit.page(position, limit) {
                 Ok(page) => Reply::Audit(page),
@@ -88,11 +90,18 @@ impl Daemon {
                 Reply::Done
             }
             // The server answers these itself.
-            Method::Monitor | Method::GetInfo | Method::GetInterfaceDescription(_) => return Ok(()),
-        };
-        self.audit_reply(request, &reply);
-        self.server.reply(client, &reply, now);
-        Ok(())
+            Method::Monitor | Method::GetInfo | Method::GetInterfaceDescription(_) => return Ok(None),
+        }))
+    }
+
+    /// Begins to lock a zone.
+    fn lock(&mut self, zone: &str, now: Instant) -> anyhow::Result<Reply> {
+        let of_policy = self.policy().and_then(|policy| policy.zones.iter().find(|known| known.name == zone));
+        if of_policy.is_some_and(|zone| zone.disposable) {
+            let why = "the key of its disk is kept nowhere, so nothing could unlock it";
+            return Ok(refused(format!("Zone {zone} is disposable: {why}. Stop it, or lock the display.")));
+        }
+        self.order(zone, Event::Lock, now)
     }
 
     pub(super) fn index_of(&self, zone: &str) -> Result<usize, CallError> {
@@ -140,6 +149,7 @@ impl Daemon {
             (Err(Refusal::Starting), _) => refused(format!("Zone {zone} is starting already.")),
             (Err(Refusal::Running), _) => refused(format!("Zone {zone} is running already.")),
             (Err(Refusal::Paused), _) => refused(format!("Zone {zone} is paused. Resume it to use it.")),
+            (Err(Refusal::Locked), _) => refused(format!("Zone {zone} is locked. Open it to use it.")),
             (Err(Refusal::Stopping), _) => refused(format!("Zone {zone} is still stopping.")),
             // The start failed at once: whoever asked hears it in the answer too.
             (Ok(()), Some(view)) if start && view.phase == Phase::Failed => {
@@ -200,7 +210,7 @@ impl Daemon {
         let reply = match answer {
             Answer::Check { passed, output } => Reply::Check(CheckResult { passed, output }),
             Answer::Refused(reason) => refused(format!("The zone's agent refused: {reason}")),
-            Answer::Status(_) | Answer::ShuttingDown => {
+            Answer::Status(_) | Answer::ShuttingDown | Answer::Synced => {
                 refused("The zone's agent gave an answer to another question.".to_owned())
             }
         };

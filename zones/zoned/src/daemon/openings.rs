@@ -1,7 +1,8 @@
 //! What a user has to open: `keeper` is asked before anything of a start is made, so that a wrong PIN, or a TPM that gives
 //! nothing out, leaves the zone as it was.
 //!
-//! A disposable zone has nothing to open. The recovery key is made and noted here, too: it passes through and is not kept.
+//! A disposable zone has nothing to open. A locked zone is opened in the same way, and a PIN is changed by opening with the
+//! old one; the display's lock has no zone behind it ([`super::screen`]). The recovery key is made and noted here, too: it passes through and is not kept.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -9,9 +10,10 @@ use std::time::{Duration, Instant};
 use control_api::wire::{CallError, Reply};
 use control_api::{Login, Phase, Pin, Recovery};
 use policy::Zone as OfPolicy;
-use zone_protocol::keeper::{self, Digits, PinState, RecoveryAnswer, ToKeeper};
+use zone_protocol::keeper::{self, Digits, PinState, Purpose, RecoveryAnswer, SCREEN, ToKeeper};
 
 use super::calls::refused;
+use super::screen::SCREEN_SLOT;
 use super::{Daemon, PowerOff};
 use crate::lifecycle::Event;
 use crate::server::ClientId;
@@ -41,6 +43,16 @@ pub(super) struct Opening {
     request: &'static str,
     number: u32,
     deadline: Instant,
+    wanted: Wanted,
+}
+
+/// What follows once it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Start,
+    Unlock,
+    NewPin,
+    UnlockScreen,
 }
 
 impl Daemon {
@@ -51,7 +63,7 @@ impl Daemon {
             .zip(zones)
             .filter(|(_, zone)| !zone.disposable || matches!(zone.network, policy::Network::Tunnel(_)))
             .map(|(slot, zone)| ToKeeper::AskPin { slot, zone: zone.name.clone() })
-            .chain([ToKeeper::AskRecovery])
+            .chain([ToKeeper::AskPin { slot: SCREEN_SLOT, zone: SCREEN.to_owned() }, ToKeeper::AskRecovery])
             .collect();
         for ask in asked {
             if let Err(error) = self.keeper.send(&ask, &[]) {
@@ -79,29 +91,77 @@ impl Daemon {
             return Ok(Some(refused(format!("Zone {name} is disposable: there is nothing to open."))));
         }
         // What runs says by itself what it refuses; a disposable zone is opened for its tunnel's key alone.
-        let stands = matches!(phase, Some(Phase::Stopped | Phase::Failed));
+        let wanted = match phase {
+            Some(Phase::Stopped | Phase::Failed) if !impossible => Some(Wanted::Start),
+            Some(Phase::Locked) => Some(Wanted::Unlock),
+            _ => None,
+        };
         let tunnel = self.wants_key(zone);
-        if (zone.disposable && !tunnel) || !stands || impossible || self.power_off != PowerOff::No {
-            return self.order(name, Event::Start, now).map(Some);
+        let wanted = wanted.filter(|_| self.power_off == PowerOff::No && (!zone.disposable || tunnel));
+        let Some(wanted) = wanted else { return self.order(name, Event::Start, now).map(Some) };
+        let purpose = match wanted {
+            Wanted::Unlock => Purpose::Unlock,
+            Wanted::Start | Wanted::NewPin | Wanted::UnlockScreen => Purpose::Start { tunnel },
+        };
+        let login = zone.login;
+        Ok(self.ask_to_open((client, request), (index, name), login, brought, (wanted, purpose), now))
+    }
+
+    /// A user wants another PIN for a zone; `None`: the answer comes later.
+    pub(super) fn change_pin(
+        &mut self,
+        from: (ClientId, &'static str),
+        name: &str,
+        [pin, new]: [Pin; 2],
+        now: Instant,
+    ) -> Option<Reply> {
+        let index = match self.index_of(name) {
+            Ok(index) => index,
+            Err(error) => return Some(Reply::Error(error)),
+        };
+        let login = self.policy().and_then(|policy| policy.zones.get(index)).map(|zone| zone.login)?;
+        let chosen = self.zones.get(index).and_then(|zone| zone.pin).is_some_and(|pin| pin.chosen);
+        if login == policy::Login::Touch || !chosen {
+            return Some(refused(format!("Zone {name} has no PIN that could be changed.")));
         }
+        let brought = Brought { pin: Some(pin), recovery: None };
+        let wanted = (Wanted::NewPin, Purpose::NewPin(digits(&new)));
+        self.ask_to_open(from, (index, name), login, brought, wanted, now)
+    }
+
+    /// Asks `keeper` to open something; the answer comes later, unless it cannot be asked.
+    pub(super) fn ask_to_open(
+        &mut self,
+        (client, request): (ClientId, &'static str),
+        (index, name): (usize, &str),
+        login: policy::Login,
+        brought: Brought,
+        (wanted, purpose): (Wanted, Purpose),
+        now: Instant,
+    ) -> Option<Reply> {
         if self.openings.contains_key(&index) {
-            return Ok(Some(refused(format!("Zone {name} is being opened already."))));
+            return Some(refused(match wanted {
+                Wanted::UnlockScreen => "The display's lock is being opened already.".to_owned(),
+                Wanted::Start | Wanted::Unlock | Wanted::NewPin => {
+                    format!("Zone {name} is being opened already.")
+                }
+            }));
         }
-        let Ok(slot) = u8::try_from(index) else { return Ok(None) };
-        let factor = match zone.login {
+        let slot = u8::try_from(index).ok()?;
+        let factor = match login {
             policy::Login::Touch => keeper::Factor::Touch,
             policy::Login::Pin { tries, .. } => keeper::Factor::Pin { tries },
         };
         let number = self.next_opening;
         self.next_opening = number.wrapping_add(1);
         let [pin, recovery] = [brought.pin, brought.recovery].map(|typed| typed.as_ref().map(digits));
-        let open = ToKeeper::Open { slot, number, zone: name.to_owned(), factor, pin, tunnel, recovery };
+        let open = ToKeeper::Open { slot, number, zone: name.to_owned(), factor, pin, purpose, recovery };
         if let Err(error) = self.keeper.send(&open, &[]) {
-            return Ok(Some(refused(format!("The host's key service takes no orders: {error}."))));
+            return Some(refused(format!("The host's key service takes no orders: {error}.")));
         }
         let deadline = now + PATIENCE;
-        self.openings.insert(index, Opening { client, request, number, deadline });
-        Ok(None)
+        self.openings.insert(index, Opening { client, request, number, deadline, wanted });
+        None
     }
 
     /// Whether its tunnel's key is not the demonstration's.
@@ -120,7 +180,9 @@ impl Daemon {
 
     /// `keeper` has said what is known of a zone's PIN.
     pub(super) fn pin_told(&mut self, slot: u8, pin: PinState) {
-        if let Some(zone) = self.zones.get_mut(usize::from(slot)) {
+        if slot == SCREEN_SLOT {
+            self.screen.pin = Some(pin);
+        } else if let Some(zone) = self.zones.get_mut(usize::from(slot)) {
             zone.pin = Some(pin);
         }
     }
@@ -140,19 +202,26 @@ impl Daemon {
             tracing::info!(zone = self.zone_name(index), "opened too late");
             return Ok(());
         };
-        let (client, request) = (opening.client, opening.request);
+        let (client, request, wanted) = (opening.client, opening.request, opening.wanted);
         self.openings.remove(&index);
         let zone = self.zone_name(index);
-        let reply = match outcome {
+        let reply = match (outcome, wanted) {
+            (Ok(_), Wanted::NewPin) => Reply::Done,
+            (Ok(_), Wanted::UnlockScreen) => self.screen_opened(),
+            // What `keeper` has given out again must not be for nothing: it unlocks whoever waits for it.
+            (Ok(_), Wanted::Unlock) => {
+                self.event(index, Event::Unlock, now)?;
+                Reply::Done
+            }
             // Nobody waits for the zone any more.
-            Ok(_) if !self.server.is_connected(client) => return Ok(()),
-            Ok(key) => {
+            (Ok(_), Wanted::Start) if !self.server.is_connected(client) => return Ok(()),
+            (Ok(key), Wanted::Start) => {
                 if let Some(zone) = self.zones.get_mut(index) {
                     zone.tunnel_key = key;
                 }
                 self.order(&zone, Event::Start, now)?
             }
-            Err((cause, reason)) => {
+            (Err((cause, reason)), _) => {
                 let of_user = matches!(
                     cause,
                     keeper::Cause::PinNeeded
@@ -162,7 +231,13 @@ impl Daemon {
                         | keeper::Cause::WrongRecoveryKey
                 );
                 if !of_user {
-                    self.notices.add("keeper", format!("Zone {zone} was not opened. {reason}"));
+                    let what = match wanted {
+                        Wanted::UnlockScreen => "The display was not unlocked".to_owned(),
+                        Wanted::NewPin if zone.is_empty() => "The display's PIN was not changed".to_owned(),
+                        Wanted::NewPin => format!("The PIN of zone {zone} was not changed"),
+                        Wanted::Start | Wanted::Unlock => format!("Zone {zone} was not opened"),
+                    };
+                    self.notices.add("keeper", format!("{what}. {reason}"));
                 }
                 Reply::Error(CallError::NotOpened {
                     zone,
@@ -229,9 +304,12 @@ impl Daemon {
     pub(super) fn expire_openings(&mut self, now: Instant) {
         let expired = self.openings.extract_if(.., |_, opening| opening.deadline <= now);
         for (index, opening) in expired.collect::<Vec<_>>() {
-            let zone = self.zone_name(index);
-            let reply =
-                refused(format!("Zone {zone} was not opened: the host's key service did not answer."));
+            let what = match opening.wanted {
+                Wanted::UnlockScreen => "The display was not unlocked".to_owned(),
+                Wanted::NewPin => "The PIN was not changed".to_owned(),
+                Wanted::Start | Wanted::Unlock => format!("Zone {} was not opened", self.zone_name(index)),
+            };
+            let reply = refused(format!("{what}: the host's key service did not answer."));
             self.audit_reply(opening.request, &reply);
             self.server.reply(opening.client, &reply, now);
         }
@@ -250,9 +328,10 @@ impl Daemon {
     }
 }
 
-/// What a user has to do for a zone. As long as `keeper` has not spoken a PIN is asked for once, not chosen.
-pub(super) fn login(zone: &OfPolicy, pin: Option<PinState>) -> Login {
-    let (asks, shuffle) = match zone.login {
+/// What a user has to do for a zone, or for the display's lock. As long as `keeper` has not spoken a PIN is asked for once,
+/// not chosen.
+pub(super) fn login(wanted: policy::Login, pin: Option<PinState>) -> Login {
+    let (asks, shuffle) = match wanted {
         policy::Login::Touch => (false, false),
         policy::Login::Pin { shuffle, .. } => (true, shuffle),
     };
@@ -262,7 +341,7 @@ pub(super) fn login(zone: &OfPolicy, pin: Option<PinState>) -> Login {
     Login { factor, chosen, shuffle, tries_left: pin.and_then(|pin| pin.tries_left) }
 }
 
-fn digits(typed: &Pin) -> Digits {
+pub(super) fn digits(typed: &Pin) -> Digits {
     Digits(typed.digits().to_owned().into())
 }
 

@@ -18,6 +18,7 @@ use super::*;
 use crate::launch::tests::{Data, FIRMWARE, POLICY};
 use world::*;
 
+mod locks;
 mod openings;
 mod world;
 
@@ -226,7 +227,7 @@ fn a_dead_tunnel_process_comes_back_under_a_running_zone() {
     assert_eq!((tunnel.up, tunnel.reason), (true, None));
 }
 
-/// The next `zoned`, told by `init` what the one before left. `lives`: processes of slot 0.
+/// The next `zoned`, told by `init` what the one before left. `lives`: processes of the one zone that runs.
 fn next_zoned(mut world: World, lives: &[(u32, ZoneProfile)], gone: &[u32]) -> World {
     world.settle();
     while world.next_order().is_ok() {}
@@ -241,8 +242,9 @@ fn next_zoned(mut world: World, lives: &[(u32, ZoneProfile)], gone: &[u32]) -> W
     }
     let tpms = world.tpms.keys().map(|process| (*process, ZoneProfile::Swtpm));
     for (process, profile) in lives.iter().copied().chain(tpms) {
-        let zone = "office".to_owned();
-        init.send(&InitEvent::Lives { process, profile, slot: 0, zone, pid: 1 }, &[]).unwrap();
+        let slot = world.tpms.values().next().copied().unwrap_or(0);
+        let zone = ["office", "vault"][usize::from(slot)].to_owned();
+        init.send(&InitEvent::Lives { process, profile, slot, zone, pid: 1 }, &[]).unwrap();
     }
     for process in gone {
         init.send(&InitEvent::Exited { process: *process, cause: ExitCause::Signal(9) }, &[]).unwrap();

@@ -27,6 +27,29 @@ impl Daemon {
         sent.map_err(|error| format!("has nobody who begins it: {error}"))
     }
 
+    /// Has `keeper` forget what opens a zone; then `init` is to forget its disk's key.
+    ///
+    /// # Errors
+    /// It takes no order: a fragment.
+    pub(super) fn lock_disk(&mut self, zone: usize) -> Result<(), String> {
+        let slot = u8::try_from(zone).map_err(|error| error.to_string())?;
+        let sent = self.keeper.send(&ToKeeper::Lock { slot, number: 0 }, &[]);
+        sent.map_err(|error| format!("the host's key service takes no orders: {error}"))
+    }
+
+    /// `keeper` has forgotten it, or a fragment says why not.
+    fn keeper_locked(&mut self, slot: u8, refused: Option<String>, now: Instant) -> anyhow::Result<()> {
+        let zone = usize::from(slot);
+        // An answer that comes a second time must not lock a disk that works again.
+        if !self.zones.get(zone).is_some_and(|zone| zone.life.waits_for_its_lock()) {
+            return Ok(());
+        }
+        match refused {
+            None => self.init.send(&Request::LockDisk { slot }, &[]).context("ask init to lock a disk"),
+            Some(reason) => self.event(zone, Event::Closed(Some(reason)), now),
+        }
+    }
+
     /// Takes an answer of `keeper`.
     pub(super) fn keeper_ready(&mut self, now: Instant) -> anyhow::Result<()> {
         let (answer, descriptors) = match self.keeper.receive::<FromKeeper>() {
@@ -46,6 +69,9 @@ impl Daemon {
             }
             FromKeeper::NotOpened { slot, number, cause, reason, pin } => {
                 return self.opened((slot, number), Err((cause, reason)), pin, now);
+            }
+            FromKeeper::Locked { slot, number: _, refused } => {
+                return self.keeper_locked(slot, refused, now);
             }
             FromKeeper::Recovery { number, state, answer } => {
                 self.recovery_told(number, state, answer, now);

@@ -13,6 +13,7 @@ impl Lifecycle {
             State::Starting { .. } => Err(Refusal::Starting),
             State::Up { mode: Mode::Runs | Mode::Resuming { .. }, .. } => Err(Refusal::Running),
             State::Up { mode: Mode::Pausing { .. } | Mode::Paused, .. } => Err(Refusal::Paused),
+            State::Up { .. } => Err(Refusal::Locked),
             State::Stopping { .. } => Err(Refusal::Stopping),
         }
     }
@@ -47,14 +48,17 @@ impl Lifecycle {
             // Nobody is there yet who could be asked, and nothing that could be lost.
             return self.wind_down(after, now);
         };
-        self.stopping(Step::Asked, after, now);
-        match mode {
-            Mode::Runs => vec![Action::AskAgent],
+        let actions = match mode {
+            Mode::Runs | Mode::Syncing { .. } => vec![Action::AskAgent],
             // A guest that stands still cannot answer.
-            Mode::Pausing { .. } | Mode::Paused | Mode::Resuming { .. } => {
+            Mode::Pausing { .. } | Mode::Paused | Mode::Resuming { .. } | Mode::Halting { .. } => {
                 vec![Action::Tell(Command::Resume), Action::AskAgent]
             }
-        }
+            // It cannot go on without its disk. What it had written out is safe.
+            Mode::Closing { .. } | Mode::Locked | Mode::Opening { .. } => return self.wind_down(after, now),
+        };
+        self.stopping(Step::Asked, after, now);
+        actions
     }
 
     pub(super) fn kill(&mut self, now: Instant) -> Result<Vec<Action>, Refusal> {
@@ -77,6 +81,7 @@ impl Lifecycle {
                 Ok(vec![Action::Tell(Command::Pause)])
             }
             State::Up { mode: Mode::Pausing { .. } | Mode::Paused, .. } => Err(Refusal::Paused),
+            State::Up { .. } => Err(Refusal::Locked),
             State::Stopping { .. } => Err(Refusal::Stopping),
             State::Stopped { .. } | State::Starting { .. } | State::Failed { .. } => Err(Refusal::NotRunning),
         }
@@ -90,6 +95,7 @@ impl Lifecycle {
                 Ok(vec![Action::Tell(Command::Resume)])
             }
             State::Up { mode: Mode::Runs | Mode::Resuming { .. }, .. } => Err(Refusal::Running),
+            State::Up { .. } => Err(Refusal::Locked),
             State::Stopping { .. } => Err(Refusal::Stopping),
             State::Stopped { .. } | State::Starting { .. } | State::Failed { .. } => Err(Refusal::NotRunning),
         }

@@ -33,6 +33,10 @@ enum SavedMode {
     Pausing,
     Paused,
     Resuming,
+    Syncing,
+    Halting,
+    Closing,
+    Locked,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +73,11 @@ impl Lifecycle {
                     Mode::Pausing { .. } => SavedMode::Pausing,
                     Mode::Paused => SavedMode::Paused,
                     Mode::Resuming { .. } => SavedMode::Resuming,
+                    Mode::Syncing { .. } => SavedMode::Syncing,
+                    Mode::Halting { .. } => SavedMode::Halting,
+                    Mode::Closing { .. } => SavedMode::Closing,
+                    // The user opens it once more: who was asked answers somebody who is gone.
+                    Mode::Locked | Mode::Opening { .. } => SavedMode::Locked,
                 };
                 SavedPhase::Up { agent: agent.clone(), mode }
             }
@@ -125,6 +134,10 @@ impl Lifecycle {
                     SavedMode::Pausing => Mode::Pausing { deadline },
                     SavedMode::Paused => Mode::Paused,
                     SavedMode::Resuming => Mode::Resuming { deadline },
+                    SavedMode::Syncing => Mode::Syncing { deadline },
+                    SavedMode::Halting => Mode::Halting { deadline },
+                    SavedMode::Closing => Mode::Closing { deadline },
+                    SavedMode::Locked => Mode::Locked,
                 };
                 // Its connection went with the earlier `zoned`; it connects again.
                 State::Up { agent, lost: true, mode }

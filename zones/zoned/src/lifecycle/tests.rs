@@ -15,6 +15,12 @@ impl Story {
         Self { zone: Lifecycle::new(has_vpnd, now), now }
     }
 
+    /// Nothing happens until the next deadline.
+    fn late(&mut self) -> Vec<Action> {
+        self.now = self.zone.deadline().unwrap();
+        self.on(Event::Tick)
+    }
+
     /// Takes one event. A virtual TPM that is to be killed is gone at once here: the stories about it use
     /// [`Story::alone`].
     fn on(&mut self, event: Event) -> Vec<Action> {
@@ -381,6 +387,40 @@ fn a_zone_goes_on_under_the_next_zoned() {
     assert_eq!(Story::new(true).zone.save(), None);
 }
 
+#[test]
+fn a_guest_that_begins_anew_is_not_locked_and_its_user_is_told() {
+    let mut story = Story::running(false);
+    story.on(Event::Booted);
+    assert_eq!(story.on(Event::Lock), [Action::SyncAgent]);
+    let actions = story.on(Event::TpmWanted);
+    let told = "it was not locked: it began anew meanwhile.".to_owned();
+    assert_eq!(actions, [Action::DropAgent, Action::Notice(Role::Vmm, told), Action::BeginTpm]);
+    story.check(Phase::Starting, None);
+}
+
+#[test]
+fn every_step_to_the_lock_has_its_time() {
+    let mut story = Story::running(false);
+    assert_eq!(story.on(Event::Lock), [Action::SyncAgent]);
+    let [Action::Tell(Command::Pause), Action::Notice(Role::Vmm, told)] = &story.late()[..] else { panic!() };
+    assert!(told.contains("locked all the same"), "{told}");
+    // The VMM does not answer: the zone runs on.
+    let told = "it was not locked: it did not stand still within 5 seconds.".to_owned();
+    assert_eq!(story.late(), [Action::Notice(Role::Vmm, told)]);
+    story.check(Phase::Running, None);
+    // Held zones are locked as they are; whoever was asked to forget the key is asked again.
+    story.on(Event::Pause);
+    story.on(Event::Paused);
+    assert_eq!(story.on(Event::Lock), [Action::LockDisk]);
+    assert_eq!(story.late(), [Action::LockDisk]);
+    assert_eq!(story.on(Event::Closed(None)), []);
+    story.check(Phase::Locked, None);
+    assert_eq!(story.on(Event::Unlock), [Action::UnlockDisk]);
+    let told = "it stays locked: the host did not answer in time.".to_owned();
+    assert_eq!(story.late(), [Action::Notice(Role::Vmm, told)]);
+    story.check(Phase::Locked, None);
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let role = prop_oneof![Just(Role::Vmm), Just(Role::Vpnd), Just(Role::Tpm)];
     let cause = prop_oneof![
@@ -404,6 +444,13 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Booted),
         2 => Just(Event::TpmWanted),
         1 => Just(Event::TpmFailed("x".to_owned())),
+        4 => Just(Event::Lock),
+        2 => Just(Event::Synced),
+        3 => Just(Event::Closed(None)),
+        1 => Just(Event::Closed(Some("x".to_owned()))),
+        2 => Just(Event::Unlock),
+        2 => Just(Event::Unlocked(None)),
+        1 => Just(Event::Unlocked(Some("x".to_owned()))),
         2 => Just(Event::Paused),
         2 => Just(Event::Resumed),
         1 => Just(Event::NetworkLost),
@@ -446,6 +493,10 @@ impl Shadow {
             | Event::DiskRefused(_)
             | Event::Paused
             | Event::Resumed
+            | Event::Synced
+            | Event::Closed(_)
+            | Event::Unlock
+            | Event::Unlocked(_)
             | Event::NetworkLost => self.vmm,
             Event::TunnelUp => self.vpnd,
             // Only in answer to an action, where the test gives it.
@@ -456,6 +507,7 @@ impl Shadow {
             | Event::Restart
             | Event::Pause
             | Event::Resume
+            | Event::Lock
             | Event::Tick => true,
         }
     }
@@ -490,7 +542,10 @@ impl Shadow {
                 self.vpnd = true;
             }
             Action::Tell(_) => assert!(self.vmm),
-            Action::AskAgent | Action::DropAgent | Action::Notice(..) => assert!(self.held),
+            Action::LockDisk | Action::UnlockDisk => assert!(self.vmm),
+            Action::AskAgent | Action::SyncAgent | Action::DropAgent | Action::Notice(..) => {
+                assert!(self.held);
+            }
         }
     }
 }
@@ -499,7 +554,10 @@ impl Shadow {
 fn zone_waits(zone: &Lifecycle) -> bool {
     let hung_up = matches!(zone.vpnd, Vpnd::Lives { hung_up: HungUp::Since { .. }, .. });
     let own = match zone.state {
-        State::Up { mode: Mode::Runs | Mode::Paused, .. } => matches!(zone.vpnd, Vpnd::Waits { .. }),
+        // The next one has its user open it once more.
+        State::Up { mode: Mode::Runs | Mode::Paused | Mode::Locked | Mode::Opening { .. }, .. } => {
+            matches!(zone.vpnd, Vpnd::Waits { .. })
+        }
         State::Up { .. }
         | State::Stopped { .. }
         | State::Starting { .. }
@@ -519,12 +577,14 @@ fn assert_invariants(zone: &Lifecycle, shadow: &Shadow, now: Instant) {
             assert!(!shadow.vmm && !shadow.vpnd && !shadow.tpm && !shadow.held && zone.deadline().is_none());
         }
         Phase::Starting => assert!(shadow.vmm && shadow.tpm && zone.deadline().is_some()),
-        Phase::Running | Phase::Paused => assert!(shadow.vmm && shadow.tpm),
+        Phase::Running | Phase::Paused | Phase::Locked => assert!(shadow.vmm && shadow.tpm),
+        Phase::Locking => assert!(shadow.vmm && shadow.tpm && zone.deadline().is_some()),
         Phase::Stopping => {
             assert!((shadow.vmm || shadow.vpnd || shadow.tpm) && zone.deadline().is_some());
         }
     }
-    assert_eq!(view.agent.is_some(), matches!(view.phase, Phase::Running | Phase::Paused));
+    let up = matches!(view.phase, Phase::Running | Phase::Paused | Phase::Locking | Phase::Locked);
+    assert_eq!(view.agent.is_some(), up);
     // Whatever the state, the next zoned goes on in the same one, or there is nothing to go on with.
     let saved = zone.save();
     assert_eq!(saved.is_some(), shadow.held);
@@ -569,8 +629,10 @@ proptest! {
             }
             shadow.event(&event);
             let fails = matches!(seconds % 3, 0);
+            let (locked, opens) = (zone.view().phase == Phase::Locked, event == Event::Unlocked(None));
             for action in zone.handle(event, now).unwrap_or_default() {
                 shadow.action(&action, has_vpnd);
+                prop_assert!(!locked || opens || action != Action::Tell(Command::Resume), "it runs without its disk");
                 if action == Action::LaunchVpnd && fails {
                     shadow.vpnd = false;
                     for action in zone.handle(Event::VpndFailed("x".to_owned()), now).unwrap() {

@@ -16,10 +16,11 @@ impl Lifecycle {
         match &mut self.state {
             State::Starting { .. } | State::Up { .. } => {
                 self.tpm_wanted = true;
+                let lost = self.lock_is_lost();
                 self.state = State::Starting { deadline: now + START_PATIENCE };
                 // Behind the first start its guest is another one from here on.
                 let dropped = self.booted.then_some(Action::DropAgent);
-                dropped.into_iter().chain([Action::BeginTpm]).collect()
+                dropped.into_iter().chain(lost).chain([Action::BeginTpm]).collect()
             }
             // It ended in order, and would only begin anew.
             State::Stopping { deadline, step, .. } if *step == Step::Asked => {

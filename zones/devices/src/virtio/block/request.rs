@@ -2,7 +2,8 @@
 //!
 //! Data passes through one small buffer that belongs to the worker: a request needs one system call for each
 //! 128 KiB of it, however scattered it lies in guest memory, and a stop is heard between those. Straight into
-//! guest memory a cached read would cost 0.8 of the processor time, and unsafe code: that is not worth it.
+//! guest memory a cached read would cost 0.8 of the processor time, and unsafe code: that is not worth it. The buffer begins
+//! at a page, as a file wants it that was opened past the page cache.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -24,6 +25,7 @@ use crate::virtio::ring::{Buffers, Chain};
 use crate::virtio::worker::Stop;
 
 const BUFFER: usize = 128 * 1024;
+const PAGE: usize = 4096;
 
 /// When a write is on stable storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,13 @@ pub(super) struct Disk {
     storage: Arc<Storage>,
     durability: Durability,
     stop: Stop,
-    buffer: Box<[u8]>,
+    buffer: Aligned,
+}
+
+/// Bytes that begin at a page.
+struct Aligned {
+    space: Box<[u8]>,
+    start: usize,
 }
 
 /// A checked range of the disk, in bytes.
@@ -80,9 +88,23 @@ struct Range {
     flags: u32,
 }
 
+impl Aligned {
+    fn new() -> Self {
+        let space = vec![0; BUFFER + PAGE].into_boxed_slice();
+        let start = space.as_ptr().align_offset(PAGE).min(PAGE);
+        Self { space, start }
+    }
+
+    /// As much of it as the span still needs.
+    fn part(&mut self, span: Span) -> &mut [u8] {
+        let size = usize::try_from(span.size).unwrap_or(usize::MAX).min(BUFFER);
+        self.space.get_mut(self.start..).and_then(|space| space.get_mut(..size)).unwrap_or_default()
+    }
+}
+
 impl Disk {
     pub(super) fn new(storage: Arc<Storage>, durability: Durability, stop: Stop) -> Self {
-        Self { storage, durability, stop, buffer: vec![0; BUFFER].into_boxed_slice() }
+        Self { storage, durability, stop, buffer: Aligned::new() }
     }
 
     /// Carries a request out and says how many bytes of the chain were written.
@@ -158,7 +180,7 @@ impl Disk {
     fn read(&mut self, mut span: Span, target: &mut Buffers) -> Result<(), Refusal> {
         while span.size > 0 {
             self.check_stop()?;
-            let part = next_part(&mut self.buffer, span);
+            let part = self.buffer.part(span);
             if let Err(error) = self.storage.file.read_exact_at(part, span.start) {
                 return Err(self.host_failure(&error));
             }
@@ -175,7 +197,7 @@ impl Disk {
     fn write(&mut self, mut span: Span, mut source: Option<&mut Buffers>) -> Result<(), Refusal> {
         while span.size > 0 {
             self.check_stop()?;
-            let part = next_part(&mut self.buffer, span);
+            let part = self.buffer.part(span);
             let size = part.len();
             let filled = match &mut source {
                 Some(source) => source.read(part),
@@ -311,10 +333,4 @@ impl Range {
             flags: u32::from_le_bytes(source.read_array()?),
         })
     }
-}
-
-/// As much of the buffer as the span still needs.
-fn next_part(buffer: &mut [u8], span: Span) -> &mut [u8] {
-    let size = usize::try_from(span.size).unwrap_or(usize::MAX).min(buffer.len());
-    buffer.get_mut(..size).unwrap_or_default()
 }

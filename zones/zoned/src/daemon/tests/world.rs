@@ -1,7 +1,7 @@
 //! The fake world around the daemon: everything that it speaks to, at the other ends of its descriptors.
 
 use zone_protocol::keeper::{
-    Cause, Digits, Factor, FromKeeper, PinState, Recovery, RecoveryAnswer, ToKeeper,
+    Cause, Digits, Factor, FromKeeper, PinState, Purpose, Recovery, RecoveryAnswer, ToKeeper,
 };
 
 use super::*;
@@ -22,6 +22,8 @@ pub(super) struct World {
     pub(super) refuses: Option<(Cause, PinState)>,
     pub(super) openings: Vec<(String, Factor, Option<Digits>)>,
     pub(super) recoveries: Vec<Digits>,
+    /// What each opening was for.
+    pub(super) purposes: Vec<Purpose>,
     /// The zones' virtual TPMs that were asked for and are not gone, with their slots.
     pub(super) tpms: BTreeMap<u32, u8>,
     pub(super) orders: VecDeque<(Request, Vec<OwnedFd>)>,
@@ -103,6 +105,7 @@ impl World {
             refuses: None,
             openings: Vec::new(),
             recoveries: Vec::new(),
+            purposes: Vec::new(),
             tpms: BTreeMap::new(),
             orders: VecDeque::new(),
             socket,
@@ -143,7 +146,9 @@ impl World {
                     self.keeper.send(&FromKeeper::Recovery { number, state, answer }, &[]).unwrap();
                     answered = true;
                 }
-                ToKeeper::Open { slot, number, zone, factor, pin: typed, tunnel, recovery } => {
+                ToKeeper::Open { slot, number, zone, factor, pin: typed, purpose, recovery } => {
+                    let tunnel = purpose == Purpose::Start { tunnel: true };
+                    self.purposes.push(purpose);
                     self.recoveries.extend(recovery);
                     self.openings.push((zone, factor, typed));
                     if self.silent {
@@ -168,7 +173,7 @@ impl World {
                     self.keeper.send(&answer, key.as_slice()).unwrap();
                     answered = true;
                 }
-                other @ ToKeeper::Begin { .. } => self.asked.push_back(other),
+                other @ (ToKeeper::Begin { .. } | ToKeeper::Lock { .. }) => self.asked.push_back(other),
             }
         }
         answered
@@ -207,6 +212,8 @@ impl World {
                 | Request::OpenDisposable { .. }
                 | Request::OpenPrivate { .. }
                 | Request::CloseDisk { .. }
+                | Request::LockDisk { .. }
+                | Request::UnlockDisk { .. }
                 | Request::Store { .. }
                 | Request::Discard { .. }
                 | Request::PowerOff) => self.orders.push_back((other, given)),
