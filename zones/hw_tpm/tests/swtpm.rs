@@ -8,9 +8,11 @@ mod hardware;
 use approval::{Approval, ApprovalKey, Approver, BEFORE_GUEST, RUNNING, host_policy};
 use hardware::Hardware;
 use hw_tpm::{
-    Machine, NewPin, OpenTpmError, Pin, Point, ProvisionError, Sealed, Secret, Tpm, Tries, UnsealError,
+    LOCKOUT, LockoutError, Machine, NewPin, OpenTpmError, Pin, Point, ProvisionError, Sealed, Secret, Tpm,
+    Tries, UnsealError, set_lockout,
 };
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use tss_esapi::constants::PropertyTag;
 use tss_esapi::handles::{AuthHandle, NvIndexTpmHandle, PcrHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Provision;
@@ -316,4 +318,39 @@ fn epochs_go_up_alone_and_are_the_owners() {
     assert!(tpm.raise_epoch([33; 8], 2, &owner).is_err());
     tpm.raise_epoch([32; 8], 3, &owner).unwrap();
     assert_eq!(tpm.epochs().unwrap().len(), 32);
+}
+
+/// What a TPM says of its lockout.
+fn lockout(hardware: &Hardware) -> [u32; 3] {
+    [PropertyTag::MaxAuthFail, PropertyTag::LockoutInterval, PropertyTag::LockoutRecovery]
+        .map(|property| stranger(hardware).get_tpm_property(property).unwrap().unwrap())
+}
+
+#[test]
+fn the_lockout_is_set_where_it_is_nobody_elses() {
+    let mut hardware = Hardware::new();
+    let before = lockout(&hardware);
+    assert_ne!(before, LOCKOUT);
+    set_lockout(&hardware.device()).unwrap();
+    assert_eq!(lockout(&hardware), LOCKOUT);
+    // For good, and again.
+    hardware.power_cut();
+    assert_eq!(lockout(&hardware), LOCKOUT);
+    set_lockout(&hardware.device()).unwrap();
+
+    let hardware = Hardware::new();
+    let mut other = stranger(&hardware);
+    other
+        .execute_with_session(Some(AuthSession::Password), |context| {
+            context.hierarchy_change_auth(AuthHandle::Lockout, Auth::try_from(vec![9; 8]).unwrap())
+        })
+        .unwrap();
+    drop(other);
+    let refused = set_lockout(&hardware.device()).unwrap_err();
+    assert!(refused.to_string().starts_with("is another system's: the TPM answered 0x"), "{refused}");
+    assert_eq!(lockout(&hardware), before);
+    assert!(matches!(set_lockout("mssim:"), Err(LockoutError::Words(_))));
+    assert!(matches!(set_lockout("swtpm:host=127.0.0.1,port=1"), Err(LockoutError::Device(_))));
+    // It is no reason not to take the TPM into use.
+    Tpm::provision(&hardware.device(), Maker::new().key(), PURPOSE).unwrap();
 }

@@ -8,6 +8,7 @@ mod epochs;
 use approval::{Approval, ApprovalKey, HOST};
 use hw_tpm::{
     Machine, NewPin, OpenTpmError, PinIndex, Point, ProvisionError, SealError, Secret, Tpm, UnsealError,
+    set_lockout,
 };
 use zeroize::Zeroizing;
 use zone_protocol::keeper::{Cause, Factor, PinState, Recovery};
@@ -247,6 +248,9 @@ impl Hardware {
 
     /// Takes the TPM into use, whatever was remembered of another one.
     fn new_tpm(&self) -> Result<Tpm, SecretError> {
+        if let Err(error) = set_lockout(&self.device) {
+            tracing::warn!("the TPM's lockout {error}");
+        }
         let (tpm, machine, owner) = Tpm::provision(&self.device, self.key, HOST)?;
         self.store.keep_machine(&machine)?;
         self.store.forget_authority()?;

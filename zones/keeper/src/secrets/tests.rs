@@ -3,6 +3,7 @@
 #[path = "../../../hw_tpm/tests/swtpm/hardware.rs"]
 mod hardware;
 
+use std::io::{Read, Write};
 use std::path::Path;
 
 use approval::{Approver, RUNNING, host_policy};
@@ -136,6 +137,23 @@ fn a_tpm_that_was_half_taken_into_use_is_taken_whole() {
     world.machine.power_cut();
     world.open("vault", pin(3, ONE)).unwrap();
     assert!(store.machine().unwrap().unwrap().owned);
+}
+
+#[test]
+fn the_lockout_is_set_when_the_tpm_is_taken_into_use() {
+    let world = World::new();
+    world.open("office", touch(None)).unwrap();
+    // TPM2_GetCapability of three properties, from TPM_PT_MAX_AUTH_FAIL on.
+    let ask = [0x80, 1, 0, 0, 0, 22, 0, 0, 1, 0x7A, 0, 0, 0, 6, 0, 0, 2, 0x0E, 0, 0, 0, 3];
+    let device = world.machine.device();
+    let (_, port) = device.rsplit_once('=').unwrap();
+    let mut tpm = std::net::TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
+    tpm.write_all(&ask).unwrap();
+    let mut answer = [0; 19 + 3 * 8];
+    tpm.read_exact(&mut answer).unwrap();
+    // Pairs of a property's number and its value.
+    let said = [0, 1, 2].map(|number| &answer[23 + 8 * number..][..4]);
+    assert_eq!(said.concat(), hw_tpm::LOCKOUT.map(u32::to_be_bytes).concat());
 }
 
 #[test]
