@@ -144,7 +144,7 @@ fn the_lockout_is_set_when_the_tpm_is_taken_into_use() {
     let world = World::new();
     world.open("office", touch(None)).unwrap();
     // TPM2_GetCapability of three properties, from TPM_PT_MAX_AUTH_FAIL on.
-    let ask = [0x80, 1, 0, 0, 0, 22, 0, 0, 1, 0x7A, 0, 0, 0, 6, 0, 0, 2, 0x0E, 0, 0, 0, 3];
+    let ask = [0x80, 1, 0, 0, 0, 22, 0, 0, 1, 0x7A, 0, 0, 0, 6, 0, 0, 2, 0x0F, 0, 0, 0, 3];
     let device = world.machine.device();
     let (_, port) = device.rsplit_once('=').unwrap();
     let mut tpm = std::net::TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
