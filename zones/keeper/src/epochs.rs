@@ -62,14 +62,20 @@ impl Epochs {
         }
     }
 
-    /// An approval that counts was used: what is to be remembered of it now, if that is new.
-    pub(crate) fn used(&mut self, approval: &Approval) -> Option<(EpochTag, u32)> {
+    /// What is higher here than there.
+    pub(crate) fn above(&self, other: &Self) -> Vec<(EpochTag, u32)> {
+        let higher = |(tag, epoch): &(&EpochTag, &u32)| other.0.get(*tag).is_none_or(|known| known < *epoch);
+        self.0.iter().filter(higher).map(|(tag, epoch)| (*tag, *epoch)).collect()
+    }
+
+    /// An approval that counts was used. `true`: that raises what is allowed.
+    pub(crate) fn used(&mut self, approval: &Approval) -> bool {
         let tag = tag(&approval.purpose);
         if approval.epoch <= self.0.get(&tag).copied().unwrap_or(FIRST) {
-            return None;
+            return false;
         }
         self.0.insert(tag, approval.epoch);
-        Some((tag, approval.epoch))
+        true
     }
 }
 
@@ -98,9 +104,9 @@ mod tests {
                          has used already";
         assert_eq!(epochs.check(&key, &approve(HOST, 0)).unwrap_err().to_string(), below_all);
         // The first one is remembered nowhere.
-        assert_eq!(epochs.used(&approve(HOST, 1)), None);
-        let (of, noted) = epochs.used(&approve(HOST, 3)).unwrap();
-        assert_eq!((noted, epochs.used(&approve(HOST, 3)), epochs.used(&approve(HOST, 2))), (3, None, None));
+        assert!(!epochs.used(&approve(HOST, 1)) && epochs == Epochs::default());
+        assert_eq!([3, 3, 2].map(|epoch| epochs.used(&approve(HOST, epoch))), [true, false, false]);
+        let [(of, 3)] = epochs.above(&Epochs::default())[..] else { panic!("{epochs:?}") };
         let (purpose, revoked) =
             (HOST.to_owned(), EpochError::Revoked { purpose: HOST.to_owned(), found: 2, allowed: 3 });
         assert_eq!(epochs.check(&key, &approve(HOST, 2)), Err(revoked));
@@ -112,7 +118,9 @@ mod tests {
         assert_eq!(epochs.check(&key, &lie), Err(EpochError::Unsigned(purpose)));
         // What is known elsewhere raises, and never lowers.
         epochs.merge([(of, 5), ([9; 8], 2)]);
+        let before = epochs.clone();
         epochs.merge([(of, 4)]);
+        assert_eq!((epochs.above(&before), epochs.above(&Epochs::default()).len()), (vec![], 2));
         assert!(
             epochs.check(&key, &approve(HOST, 4)).is_err() && epochs.check(&key, &approve(HOST, 5)).is_ok()
         );

@@ -216,15 +216,15 @@ pub(crate) struct Hardware {
     key: ApprovalKey,
     approvals: Vec<Approval>,
     tpm: Option<Tpm>,
-    /// The highest epochs that were used, once they were read; and whether the TPM was asked.
+    /// The highest epochs that were used, once they were read; and those that the TPM knows, once it was asked.
     epochs: Option<Epochs>,
-    learned: bool,
+    learned: Option<Epochs>,
 }
 
 impl Hardware {
     /// Nothing is asked yet. `device` is in the words of the TSS.
     pub(crate) fn new(device: &str, store: Store, key: ApprovalKey, approvals: Vec<Approval>) -> Self {
-        Self { device: device.to_owned(), store, key, approvals, tpm: None, epochs: None, learned: false }
+        Self { device: device.to_owned(), store, key, approvals, tpm: None, epochs: None, learned: None }
     }
 
     fn tpm(&mut self) -> Result<Tpm, SecretError> {

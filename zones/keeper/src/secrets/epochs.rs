@@ -17,9 +17,10 @@ impl Hardware {
 
     /// Adds what a TPM knows that was just opened, and looks whether this host was revoked.
     pub(super) fn learn_epochs(&mut self, tpm: &mut Tpm) -> Result<(), SecretError> {
-        let known = tpm.epochs()?;
-        self.epochs()?.merge(known);
-        self.learned = true;
+        let mut known = Epochs::default();
+        known.merge(tpm.epochs()?);
+        self.epochs()?.merge(known.above(&Epochs::default()));
+        self.learned = Some(known);
         let (key, approvals) = (self.key, self.of_host());
         Ok(approvals
             .iter()
@@ -33,7 +34,7 @@ impl Hardware {
 
     /// Whether these count.
     pub(super) fn judge_epochs(&mut self, approvals: &[Approval]) -> Result<(), SecretError> {
-        if !self.learned && self.store.machine()?.is_some() {
+        if self.learned.is_none() && self.store.machine()?.is_some() {
             // A disposable zone starts without a TPM, too.
             match self.tpm() {
                 Ok(tpm) => self.tpm = Some(tpm),
@@ -53,25 +54,41 @@ impl Hardware {
 
     /// Remembers epochs that were used. Where that fails, the next start tries again.
     pub(super) fn note_epochs(&mut self, approvals: &[Approval]) {
-        for approval in approvals {
-            if let Err(error) = self.note_epoch(approval) {
-                tracing::error!(purpose = approval.purpose, %error, "its epoch is not remembered");
-                self.epochs = None;
-                self.learned = false;
-            }
+        if let Err(error) = self.remember_epochs(approvals) {
+            tracing::error!(%error, "epochs are not remembered");
+            (self.epochs, self.learned) = (None, None);
         }
     }
 
-    fn note_epoch(&mut self, approval: &Approval) -> Result<(), SecretError> {
-        let Some((tag, epoch)) = self.epochs()?.used(approval) else { return Ok(()) };
-        tracing::info!(purpose = approval.purpose, epoch, "older epochs do not count any more");
-        if self.store.machine()?.is_some() {
-            let mut tpm = self.tpm()?;
-            let owner = self.owner(&mut tpm)?;
-            tpm.raise_epoch(tag, epoch, &owner)?;
-            self.tpm = Some(tpm);
+    fn remember_epochs(&mut self, approvals: &[Approval]) -> Result<(), SecretError> {
+        let mut news = false;
+        for approval in approvals {
+            if self.epochs()?.used(approval) {
+                tracing::info!(
+                    purpose = approval.purpose,
+                    approval.epoch,
+                    "older epochs do not count any more"
+                );
+                news = true;
+            }
         }
         let epochs = self.epochs()?.clone();
-        Ok(self.store.keep_epochs(&epochs)?)
+        if news {
+            self.store.keep_epochs(&epochs)?;
+        }
+        // Also what a file says, and a TPM that was just taken into use does not know.
+        let Some(known) = &self.learned else { return Ok(()) };
+        let lacking = epochs.above(known);
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let mut tpm = self.tpm()?;
+        let owner = self.owner(&mut tpm)?;
+        for (tag, epoch) in lacking {
+            tpm.raise_epoch(tag, epoch, &owner)?;
+        }
+        self.tpm = Some(tpm);
+        self.learned = Some(epochs);
+        Ok(())
     }
 }

@@ -195,7 +195,13 @@ fn a_revoked_host_opens_nothing_and_a_newer_one_everything() {
     world.keeper().used(&[template(&world, 4)]);
     let store = Store::open(world.folder.path()).unwrap();
     let mut lost = Hardware::new("swtpm:host=127.0.0.1,port=1", store, world.key, Vec::new());
-    assert!(matches!(lost.check_epochs(&[newer]), Err(SecretError::Epoch(_))));
+    assert!(matches!(lost.check_epochs(std::slice::from_ref(&newer)), Err(SecretError::Epoch(_))));
+    // And what the file says, the next TPM knows after the first zone that opened with it.
+    world.machine = Machine::new();
+    std::fs::remove_file(world.file("machine.tpm")).unwrap();
+    world.open("vault", touch(None)).unwrap();
+    std::fs::remove_file(world.file("epochs.used")).unwrap();
+    assert!(matches!(world.keeper().check_epochs(&[newer]), Err(SecretError::Epoch(_))));
 }
 
 #[test]
