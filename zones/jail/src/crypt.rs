@@ -1,12 +1,14 @@
 //! Encrypted disks for `init`: a file, a loop device over it, and a device-mapper target `crypt` over that.
 //!
-//! The key exists in one locked page of `init` while the target is made, and in the kernel as long as the
-//! disk is there. Nothing here stores it, prints it or hands it out. The ioctls of the loop driver
+//! The key exists in one locked page of `init` and on a keyring of its own, as a `logon` key that nobody can read, while the
+//! target takes it; and in the kernel as long as the disk is there. Nothing here stores it, prints it or hands it out, and
+//! the device mapper's table shows its name alone. The ioctls of the loop driver
 //! (linux/loop.h) and of the device mapper (linux/dm-ioctl.h) have no safe interface.
 //!
 //! AES-256-XTS with 64-bit sector numbers hides content, not which blocks were written; it does not notice a
 //! block that was put back as it was before.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -46,8 +48,6 @@ const DM_TARGET_MSG: usize = dm(14);
 const DM_SUSPEND: u32 = 1 << 1;
 /// It does not write the page cache out before: whoever asks for it has done so, and must not be made to wait.
 const DM_SKIP_LOCKFS: u32 = 1 << 10;
-/// The kernel wipes its copy of the request.
-const DM_SECURE_DATA: u32 = 1 << 15;
 /// Removal waits for the last user instead of failing.
 const DM_DEFERRED_REMOVE: u32 = 1 << 17;
 /// Bytes of `struct dm_ioctl`, and where its fields lie.
@@ -157,6 +157,46 @@ impl Key {
     }
 }
 
+/// A key on the process's keyring (user-space API: keyrings(7)). It goes with this.
+struct Lent {
+    number: libc::c_long,
+    description: String,
+}
+
+impl Lent {
+    fn new(name: &str, key: &Key) -> io::Result<Self> {
+        const PROCESS_KEYRING: libc::c_long = -2;
+        let description = format!("bulkhead:{name}");
+        let with_end = CString::new(description.as_str())?;
+        let bytes = key.bytes();
+        // SAFETY: type and description end with a zero, the key is as long as is said, and the kernel only reads all three.
+        let number = unsafe {
+            libc::syscall(
+                libc::SYS_add_key,
+                c"logon".as_ptr(),
+                with_end.as_ptr(),
+                bytes.as_ptr(),
+                bytes.len(),
+                PROCESS_KEYRING,
+            )
+        };
+        if number < 0 { Err(io::Error::last_os_error()) } else { Ok(Self { number, description }) }
+    }
+
+    /// How the target names it: its size, kind and description.
+    fn name(&self) -> String {
+        format!(":{KEY_SIZE}:logon:{}", self.description)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        const REVOKE: libc::c_long = 3;
+        // SAFETY: two numbers; the kernel wipes the key.
+        let _gone = unsafe { libc::syscall(libc::SYS_keyctl, REVOKE, self.number) };
+    }
+}
+
 /// An open encrypted disk. Dropping this removes it, at the latest when the last user of the device closes it.
 #[derive(Debug)]
 pub struct CryptDisk {
@@ -188,12 +228,15 @@ impl CryptDisk {
             Ok(request.device())
         });
         let (_major, minor) = created.map_err(step("make a mapped device"))?;
-        let activated = Request::new(name)
-            .and_then(|mut request| {
-                request.target(size / SECTOR, number, key)?;
-                request.run(&control, DM_TABLE_LOAD)
+        let activated = Lent::new(name, key)
+            .map_err(step("lend the key to the kernel"))
+            .and_then(|lent| {
+                let loaded = Request::new(name).and_then(|mut request| {
+                    request.target(size / SECTOR, number, &lent.name());
+                    request.run(&control, DM_TABLE_LOAD)
+                });
+                loaded.map_err(step("load its table (modules dm_crypt and xts)"))
             })
-            .map_err(step("load its table (modules dm_crypt and xts)"))
             .and_then(|()| {
                 let resumed =
                     Request::new(name).and_then(|mut request| request.run(&control, DM_DEV_SUSPEND));
@@ -228,7 +271,7 @@ impl CryptDisk {
             return Ok(());
         }
         self.hold().map_err(|cause| LockError { step: "hold it", cause })?;
-        if let Err(cause) = self.tell(b"key wipe", &[]) {
+        if let Err(cause) = self.tell("key wipe") {
             let _runs_on = self.resume();
             return Err(LockError { step: "wipe its key", cause });
         }
@@ -244,7 +287,9 @@ impl CryptDisk {
         if !self.locked {
             return Ok(());
         }
-        self.tell(b"key set ", key.bytes()).map_err(|cause| LockError { step: "give it its key", cause })?;
+        let given =
+            Lent::new(&self.name, key).and_then(|lent| self.tell(&format!("key set {}", lent.name())));
+        given.map_err(|cause| LockError { step: "give it its key", cause })?;
         self.resume().map_err(|cause| LockError { step: "let it work", cause })?;
         self.locked = false;
         Ok(())
@@ -278,13 +323,11 @@ impl CryptDisk {
         Request::new(&self.name)?.run(&self.control, DM_DEV_SUSPEND)
     }
 
-    /// A message to the target: words, and a key behind them.
-    fn tell(&self, words: &[u8], key: &[u8]) -> io::Result<()> {
+    /// A message to the target.
+    fn tell(&self, words: &str) -> io::Result<()> {
         let mut request = Request::new(&self.name)?;
-        request.put(AT_FLAGS, &DM_SECURE_DATA.to_ne_bytes());
         // struct dm_target_msg: a sector of the target, then text that ends with a zero.
-        request.put(HEADER + 8, words);
-        request.digits(HEADER + 8 + words.len(), key)?;
+        request.put(HEADER + 8, words.as_bytes());
         request.run(&self.control, DM_TARGET_MSG)
     }
 }
@@ -356,7 +399,7 @@ fn attach(backing: &File) -> io::Result<(OwnedFd, (u32, u32))> {
     Ok((device, (rustix::fs::major(number), rustix::fs::minor(number))))
 }
 
-/// A request to the device mapper: one wiped page with `struct dm_ioctl`, and for a table its target.
+/// A request to the device mapper: one page with `struct dm_ioctl`, and for a table its target.
 struct Request {
     page: Page,
 }
@@ -379,24 +422,17 @@ impl Request {
         }
     }
 
-    /// The one target of the table: all of the loop device, encrypted.
-    fn target(&mut self, sectors: u64, backing: (u32, u32), key: &Key) -> io::Result<()> {
-        const CIPHER: &[u8] = b"aes-xts-plain64 ";
+    /// The one target of the table: all of the loop device, encrypted with the key of this name.
+    fn target(&mut self, sectors: u64, (major, minor): (u32, u32), key: &str) {
         self.put(AT_TARGETS, &1_u32.to_ne_bytes());
-        self.put(AT_FLAGS, &DM_SECURE_DATA.to_ne_bytes());
         // struct dm_target_spec: first sector 0, length, status, next, type.
         self.put(HEADER + 8, &sectors.to_ne_bytes());
         self.put(HEADER + 24, b"crypt");
-        let mut at = HEADER + TARGET;
-        self.put(at, CIPHER);
-        at += CIPHER.len();
-        at = self.digits(at, key.bytes())?;
         // The first sector's number, the device, its first sector; discarded blocks give their space back. Who writes or reads
         // encrypts by itself: queues of the kernel's would do it without regard to whose work it is.
         let options = "3 allow_discards no_read_workqueue no_write_workqueue";
-        let rest = format!(" 0 {}:{} 0 {options}", backing.0, backing.1);
-        self.put(at, rest.as_bytes());
-        Ok(())
+        let table = format!("aes-xts-plain64 {key} 0 {major}:{minor} 0 {options}");
+        self.put(HEADER + TARGET, table.as_bytes());
     }
 
     /// A table whose one target fails everything.
@@ -404,19 +440,6 @@ impl Request {
         self.put(AT_TARGETS, &1_u32.to_ne_bytes());
         self.put(HEADER + 8, &sectors.to_ne_bytes());
         self.put(HEADER + 24, b"error");
-    }
-
-    /// Bytes as hexadecimal digits; returns the place behind them.
-    fn digits(&mut self, at: usize, bytes: &[u8]) -> io::Result<usize> {
-        let mut at = at;
-        for byte in bytes {
-            let digits =
-                [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef".get(usize::from(digit)).copied());
-            let [Some(high), Some(low)] = digits else { return Err(io::ErrorKind::InvalidData.into()) };
-            self.put(at, &[high, low]);
-            at += 2;
-        }
-        Ok(at)
     }
 
     fn run(&mut self, control: &OwnedFd, request: usize) -> io::Result<()> {
