@@ -20,6 +20,8 @@ mod memory;
 mod odd_host;
 mod pin;
 mod private_disk;
+mod probes;
+mod searched;
 mod services;
 mod session;
 mod shared_disk;
@@ -65,6 +67,7 @@ pub const ALL: &[Test] = &[
     Test { name: "killed_tpm_ends_its_zone_and_no_other", kind: System, run: tpm::killed },
     Test { name: "guest_that_destroys_its_tpm_finds_its_disk", kind: Attack, run: tpm_attacks::destroyed },
     Test { name: "malformed_tpm_commands_harm_nobody", kind: Attack, run: tpm_attacks::survives },
+    Test { name: "guest_reaches_nothing_of_firmware_and_host", kind: Attack, run: probes::reach },
     Test { name: "killed_keeper_leaves_zones_and_their_tpms", kind: System, run: tpm::keeper_killed },
     Test { name: "a_disk_opens_with_its_own_tpm_only", kind: Attack, run: trusted::own_tpm_only },
     Test { name: "a_tunnels_key_is_made_on_the_machine_and_stays", kind: System, run: tunnels::own_key },
@@ -73,6 +76,7 @@ pub const ALL: &[Test] = &[
         kind: Attack,
         run: pin::counted,
     },
+    Test { name: "secrets_of_a_zone_are_where_they_have_to_be", kind: Attack, run: searched::table },
     Test { name: "guest_ends_are_told_apart", kind: System, run: guest_ends::told_apart },
     Test { name: "killed_uplink_comes_back_and_is_named", kind: System, run: services::uplink },
     Test { name: "killed_desktop_comes_back_and_is_named", kind: System, run: services::desktop },
