@@ -46,6 +46,22 @@ impl Memory {
         Ok(Self(File::open(path.ok_or_else(|| io::Error::other("QEMU has no memory file"))?)?))
     }
 
+    /// What lies at a place; zeros behind the end.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub fn at<const N: usize>(&self, place: u64) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.0.read_at(rest, place + u64::try_from(filled).unwrap_or(u64::MAX))? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Where values are: for each needle the places that it was found at.
     ///
     /// # Errors

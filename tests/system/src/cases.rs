@@ -1,5 +1,6 @@
 //! The tests, in the order in which they run: what changes the machine least comes first.
 
+mod altered;
 mod audit_log;
 mod builds;
 mod cannot_start;
@@ -22,6 +23,7 @@ mod pin;
 mod private_disk;
 mod probes;
 mod searched;
+mod second_opening;
 mod services;
 mod session;
 mod shared_disk;
@@ -70,6 +72,7 @@ pub const ALL: &[Test] = &[
     Test { name: "guest_reaches_nothing_of_firmware_and_host", kind: Attack, run: probes::reach },
     Test { name: "killed_keeper_leaves_zones_and_their_tpms", kind: System, run: tpm::keeper_killed },
     Test { name: "a_disk_opens_with_its_own_tpm_only", kind: Attack, run: trusted::own_tpm_only },
+    Test { name: "one_altered_bit_opens_nothing_and_is_named", kind: Attack, run: altered::one_bit },
     Test { name: "a_tunnels_key_is_made_on_the_machine_and_stays", kind: System, run: tunnels::own_key },
     Test {
         name: "wrong_pins_are_counted_for_each_zone_and_across_power_cuts",

@@ -9,14 +9,15 @@ use control_api::Phase;
 use gateway::{Keys, Site};
 use harness::{Machine, TpmConfig};
 use test_bridge::frames::Frame;
+use test_bridge::processes::Process;
 
 use super::pin::{pad, type_on};
 use crate::artifacts::Artifacts;
 use crate::disk::{self, DataDisk};
 use crate::secrets::{SIZE, Secrets, disk_key};
 use crate::world::{
-    BOOT, SOON, START, World, ensure_stopped, fetch_own_page, set_policy, switch_off, test_machine,
-    write_disk, zone,
+    BOOT, SOON, START, World, ensure_stopped, fetch_own_page, rectangle, set_policy, switch_off,
+    test_machine, wait_until_still, write_disk, zone,
 };
 
 const ZONE: &str = "office";
@@ -44,12 +45,17 @@ const TABLE: [(Name, &[&str], &[&str]); 8] = [
     (Name::Pin, &[], &[]),
     (Name::StretchedPin, &[], &[]),
     (Name::Secret, &[], &[]),
-    (Name::State, &[], &[]),
-    (Name::Authorization, &[], &[]),
-    (Name::Tunnel, &[], &[]),
-    (Name::Disk, &[], &[]),
+    (Name::State, &["swtpm"], &["keeper"]),
+    (Name::Authorization, &["keeper", "swtpm"], &[]),
+    (Name::Tunnel, &[MEMORY_FILE, "vpnd"], &["keeper"]),
+    (Name::Disk, &["kernel", "swtpm"], &["keeper"]),
     (Name::Record, &[], &[]),
 ];
+
+/// Memory of no process's own: the file in which `keeper` hands the tunnel's key over, and who may have a descriptor of it.
+const MEMORY_FILE: &str = "memory file";
+const KEY_FILE: &str = "/memfd:key";
+const KEY_HOLDERS: [&str; 1] = ["zoned"];
 
 /// Flags of a frame (Documentation/admin-guide/mm/pagemap.rst).
 const SLAB: u64 = 1 << 7;
@@ -118,7 +124,7 @@ impl Known {
 }
 
 /// Where a secret was found.
-type Found = BTreeMap<Name, BTreeMap<String, Vec<u64>>>;
+type Found = BTreeMap<Name, BTreeMap<String, Vec<String>>>;
 
 /// Searches the machine, which stands still meanwhile.
 fn search(machine: &Machine, known: &Known) -> anyhow::Result<Found> {
@@ -133,8 +139,17 @@ fn search(machine: &Machine, known: &Known) -> anyhow::Result<Found> {
         let mut forms = known.forms();
         forms.extend(disk.map(|half| (Name::Disk, half.to_vec())));
         let needles: Vec<&[u8]> = forms.iter().map(|(_, form)| form.as_slice()).collect();
-        let places = memory.find(&needles)?;
-        anyhow::Ok(forms.iter().map(|(name, _)| *name).zip(places).collect::<Vec<_>>())
+        let mut looked: Vec<_> = forms.iter().map(|(name, _)| *name).zip(memory.find(&needles)?).collect();
+        for (name, places) in &mut looked {
+            if *name == Name::Record {
+                // Programs hold the same numbers; the zone's name stands in a record only.
+                let whole = places.iter().map(|place| Ok((*place, memory.at::<64>(*place)?)));
+                let whole = whole.collect::<std::io::Result<Vec<_>>>()?;
+                let records = whole.iter().filter(|(_, bytes)| bytes[48..].starts_with(b"office\0\0"));
+                *places = records.map(|(place, _)| *place).collect();
+            }
+        }
+        anyhow::Ok(looked)
     })();
     machine.qmp().go_on(machine.within(SOON))?;
     let looked = looked.context("search the machine's memory")?;
@@ -146,12 +161,20 @@ fn search(machine: &Machine, known: &Known) -> anyhow::Result<Found> {
     let mut found = Found::new();
     for (name, places) in looked {
         for place in places {
-            for holder in holders(frames.get(&frame(&place)).context("a frame without an answer")?) {
+            let frame = frames.get(&frame(&place)).context("a frame without an answer")?;
+            let mapping = frame.mappings.first();
+            let what = mapping.map_or_else(|| format!("{:x}", frame.flags), |mapping| mapping.name.clone());
+            for holder in holders(frame) {
+                let place = format!("{place:x} {what}");
                 found.entry(name).or_default().entry(holder).or_default().push(place);
             }
         }
     }
     Ok(found)
+}
+
+fn program(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
 /// Who has a frame.
@@ -163,7 +186,7 @@ fn holders(frame: &Frame) -> BTreeSet<String> {
             if mapping.name.contains("memfd:guest-memory") {
                 return "guest".to_owned();
             }
-            mapping.program.rsplit('/').next().unwrap_or_default().to_owned()
+            program(&mapping.program).to_owned()
         })
         .collect();
     if holders.is_empty() {
@@ -173,7 +196,7 @@ fn holders(frame: &Frame) -> BTreeSet<String> {
         } else if set(SLAB) {
             "kernel"
         } else if set(SWAP_BACKED) && !set(ANONYMOUS) {
-            "memory file"
+            MEMORY_FILE
         } else if set(ANONYMOUS) {
             "a process that ended"
         } else if set(LISTED) {
@@ -192,8 +215,9 @@ fn shown(found: &Found) -> String {
     for (name, holders) in found {
         write!(text, "{name:?}:").expect("a string takes everything");
         for (holder, places) in holders {
-            let places: Vec<String> = places.iter().take(4).map(|place| format!("{place:x}")).collect();
-            write!(text, " {holder} ({})", places.join(" ")).expect("a string takes everything");
+            let some: Vec<&str> = places.iter().take(6).map(String::as_str).collect();
+            write!(text, " {holder} ({} places: {})", places.len(), some.join(", "))
+                .expect("a string takes everything");
         }
         text.push('\n');
     }
@@ -229,9 +253,7 @@ pub(super) fn table(world: &mut World) -> anyhow::Result<()> {
     let machine = boot(artifacts, &disk, &tpm, keys.clone())?;
     let recovery_key = machine.zones().new_recovery_key(machine.within(SOON))?;
     machine.zones().note_recovery_key(&recovery_key, machine.within(SOON))?;
-    let digits = pad(&machine, ZONE, 0, COLOUR)?;
-    type_on(&machine, &digits, PIN)?;
-    type_on(&machine, &digits, PIN)?;
+    machine.zones().open(ZONE, PIN, machine.within(SOON)).context("choose a PIN")?;
     machine.zones().wait_for_phase(ZONE, Phase::Running, machine.within(START))?;
     let public =
         zone(&machine, ZONE)?.tunnel.and_then(|tunnel| tunnel.public_key).context("no public key")?;
@@ -243,6 +265,7 @@ pub(super) fn table(world: &mut World) -> anyhow::Result<()> {
     let keys = keys.with_client(Site::Office, &public).context("what is shown is no public key")?;
     let machine = boot(artifacts, &disk, &tpm, keys)?;
     let digits = pad(&machine, ZONE, 0, COLOUR)?;
+    wait_until_still(&machine, "pad-still", rectangle(digits.words)?)?;
     type_on(&machine, &digits, PIN)?;
     machine.zones().wait_for_phase(ZONE, Phase::Running, machine.within(START))?;
     machine.zones().wait_for_tunnel(ZONE, machine.within(START))?;
@@ -250,6 +273,13 @@ pub(super) fn table(world: &mut World) -> anyhow::Result<()> {
     let found = search(&machine, &known)?;
     std::fs::write(artifacts.logs().join("searched.txt"), shown(&found))?;
     compare(&found)?;
+    super::second_opening::refused(artifacts, &machine, ZONE, &known.secrets.authorization)
+        .context("a guest that knows what opens its TPM")?;
+    let processes = machine.zones().processes(machine.within(SOON))?;
+    let has = |process: &&Process| process.descriptors.iter().any(|(_, target)| target.starts_with(KEY_FILE));
+    let holders: BTreeSet<&str> =
+        processes.iter().filter(has).map(|process| program(&process.program)).collect();
+    ensure!(holders == BTreeSet::from(KEY_HOLDERS), "the file of the tunnel's key is held by {holders:?}");
     switch_off(machine)?;
     std::fs::remove_file(&disk).context("remove the disk")
 }

@@ -23,7 +23,7 @@ const OTHER: &str = "research";
 
 /// What the firmware extends before it hands over (`handover::place::CAP`): spelled out, because a test that asks the code what
 /// is right finds everything right.
-const CAP: &[u8] = b"bulkhead: the zone's firmware took the login record";
+pub(super) const CAP: &[u8] = b"bulkhead: the zone's firmware took the login record";
 /// The register that the check extends, and with what.
 const FREE: &str = "12";
 const EXTENSION: [u8; 32] = [0xB5; 32];

@@ -6,10 +6,11 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{FEWEST_DIGITS, MOST_DIGITS};
 
-/// What was typed: never printed, never moved to a larger buffer, and wiped when cleared and when dropped.
+/// What was typed: never printed, never moved to another place of memory (a move leaves what was moved behind), and wiped when
+/// cleared and when dropped.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Digits {
-    digits: Zeroizing<[u8; MOST_DIGITS]>,
+    digits: Box<Zeroizing<[u8; MOST_DIGITS]>>,
     count: usize,
 }
 
@@ -40,9 +41,7 @@ impl Digits {
 
     /// Leaves nothing behind.
     pub(super) fn take(&mut self) -> Self {
-        let taken = self.clone();
-        self.clear();
-        taken
+        std::mem::take(self)
     }
 
     /// How many.
