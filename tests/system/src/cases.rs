@@ -18,6 +18,7 @@ mod kernels;
 mod leaks;
 mod lifecycle;
 mod memory;
+mod no_credential;
 mod odd_host;
 mod pin;
 mod private_disk;
@@ -112,6 +113,7 @@ pub const ALL: &[Test] = &[
         run: audit_log::outlives,
     },
     Test { name: "debian_zone_opens_a_session_and_fetches_its_page", kind: System, run: debian::fetches },
+    Test { name: "no_session_without_its_credential", kind: Attack, run: no_credential::no_session },
     Test { name: "clock_never_runs_below_build_time", kind: System, run: odd_host::clock },
     Test { name: "bad_policy_is_named_on_the_screen", kind: System, run: odd_host::policy },
 ];

@@ -44,7 +44,15 @@ impl DataDisk {
     /// # Errors
     /// The build has no such template, or there is no room.
     pub fn copy_micro(&self, artifacts: &Artifacts, name: &str) -> anyhow::Result<PathBuf> {
-        let source = artifacts.file("templates-test/micro");
+        self.copy(artifacts, "micro", name)
+    }
+
+    /// Puts a copy of one of the build's templates on it under a name; returns its folder.
+    ///
+    /// # Errors
+    /// The build has no such template, or there is no room.
+    pub fn copy(&self, artifacts: &Artifacts, template: &str, name: &str) -> anyhow::Result<PathBuf> {
+        let source = artifacts.file("templates-test").join(template);
         let target = self.template(name)?;
         for entry in fs::read_dir(&source).with_context(|| format!("list {}", source.display()))? {
             let entry = entry?;
