@@ -6,18 +6,19 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{FEWEST_DIGITS, MOST_DIGITS};
 
-/// What was typed: never printed, never moved to a larger buffer, and wiped when cleared and when dropped.
+/// What was typed: never printed, never moved to another place of memory (a move leaves what was moved behind), and wiped when
+/// cleared and when dropped.
 ///
 /// There are at most `MOST`: those of a PIN, unless it says otherwise.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Digits<const MOST: usize = MOST_DIGITS> {
-    digits: Zeroizing<[u8; MOST]>,
+    digits: Box<Zeroizing<[u8; MOST]>>,
     count: usize,
 }
 
 impl<const MOST: usize> Default for Digits<MOST> {
     fn default() -> Self {
-        Self { digits: Zeroizing::new([0; MOST]), count: 0 }
+        Self { digits: Box::new(Zeroizing::new([0; MOST])), count: 0 }
     }
 }
 
@@ -56,9 +57,7 @@ impl<const MOST: usize> Digits<MOST> {
 
     /// Leaves nothing behind.
     pub(super) fn take(&mut self) -> Self {
-        let taken = self.clone();
-        self.clear();
-        taken
+        std::mem::take(self)
     }
 
     /// How many.
