@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use approval::{Approvals, Approver};
+use approval::{Approvals, Approver, BEFORE_GUEST, FIRMWARE, HOST, RUNNING};
 use template::Rules;
 
 use crate::cpio::Archive;
@@ -76,6 +76,10 @@ const TSS_LIBRARIES: &[&str] = &[
 /// The least epoch of templates that this image runs: raised when older ones must not come back.
 const MINIMUM_EPOCH: u32 = 1;
 
+/// The epoch of what this image approves, of the host and of the zones' firmware: raised when older images must not open
+/// anything any more.
+const EPOCH: u32 = 1;
+
 /// Builds `build/host.cpio` and `build/test.cpio`.
 pub(crate) fn build(sources: &Sources<'_>) -> Result<()> {
     let Sources { workspace, tools, packages, kernels, programs, sysroot, key, approver } = sources;
@@ -90,7 +94,7 @@ pub(crate) fn build(sources: &Sources<'_>) -> Result<()> {
         version(&packages.file("boot"))?,
         version(&packages.file("usr/bin/swtpm"))?,
         version(&sysroot.file("usr/lib/x86_64-linux-gnu/libtss2-esys.so.0"))?,
-        format!("{SWTPM:?} {LIBRARIES:?} {TSS_LIBRARIES:?} {:?}", approver.key()?),
+        format!("{SWTPM:?} {LIBRARIES:?} {TSS_LIBRARIES:?} {EPOCH} {:?}", approver.key()?),
         MODULES.join(","),
         rules.clone(),
     ]
@@ -140,8 +144,8 @@ fn approvals(approver: &Approver, firmware: &Path) -> Result<Vec<u8>> {
     sum.add(&fs::read(firmware).with_context(|| format!("read {}", firmware.display()))?);
     let unmeasured = [[0; 32]; approval::HOST_PCRS.len()];
     let approved = vec![
-        approver.approve(approval::HOST, approval::host_policy(&unmeasured))?,
-        approver.approve(approval::FIRMWARE, approval::firmware_policy(&sum.finish().sha256))?,
+        approver.approve(HOST, RUNNING, EPOCH, approval::host_policy(&unmeasured))?,
+        approver.approve(FIRMWARE, BEFORE_GUEST, EPOCH, approval::firmware_policy(&sum.finish().sha256))?,
     ];
     Ok(Approvals { key: approver.key()?, approved }.encode())
 }

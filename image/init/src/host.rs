@@ -34,6 +34,8 @@ const DEVICES_DEADLINE: Duration = Duration::from_secs(15);
 const REMEMBERED: usize = 16;
 /// What every zone begins with: `keeper` measures it.
 const FIRMWARE: &str = "/etc/bulkhead/zone_fw";
+/// Who signs templates: `keeper` checks their manifests.
+const TEMPLATES: &str = "/etc/bulkhead/templates.toml";
 /// What TPMs open secrets for, signed by the image's maker.
 const APPROVALS: &str = "/etc/bulkhead/approvals";
 
@@ -207,7 +209,9 @@ impl Host {
             }
             Service::Keeper => {
                 named("init", self.keeper.renew()?);
-                for (name, path) in [("firmware", FIRMWARE), ("approvals", APPROVALS)] {
+                for (name, path) in
+                    [("firmware", FIRMWARE), ("approvals", APPROVALS), ("templates", TEMPLATES)]
+                {
                     named(name, File::open(path).with_context(|| format!("open {path}"))?.into());
                 }
                 named("zoned", copy(&self.keeper_ends.0)?);

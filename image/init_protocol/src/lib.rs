@@ -18,7 +18,7 @@ pub const MAX_ZONES: u8 = 32;
 pub const MAX_STORED_DESCRIPTORS: usize = 8;
 
 /// The largest state that is stored for one zone, in bytes.
-pub const MAX_STORED_STATE: usize = 4096;
+pub const MAX_STORED_STATE: usize = 8192;
 
 /// Bytes of the audit log's file, which `init` makes once in full.
 pub const AUDIT_LOG_BYTES: u64 = 1 << 20;

@@ -1,8 +1,9 @@
 //! Approvals: sets of PCR values under which secrets may be used, signed by the image's maker.
 //!
-//! A seal never names a PCR value. It names a key and a purpose (TPM2_PolicyAuthorize), and whatever that key has approved
-//! for that purpose opens it: so an update loses no data, and nobody else's firmware, kernel or template gets any. The
-//! machine's TPM holds the host to [`HOST`], a zone's TPM holds the zone to [`FIRMWARE`] and then to the purpose of its
+//! A seal never names a PCR value. It names a key, a purpose and a phase (TPM2_PolicyAuthorize), and whatever that key has
+//! approved for them opens it: so an update loses no data, and nobody else's firmware, kernel or template gets any. An
+//! approval's epoch is signed beside that, and no seal names it: `keeper` takes no epoch below the highest that it has used, so
+//! what the maker has revoked does not come back. The machine's TPM holds the host to [`HOST`], a zone's TPM holds the zone to [`FIRMWARE`] and then to the purpose of its
 //! template ([`template_purpose`]).
 //!
 //! Pure: policy digests are computed as a TPM does (TPM 2.0 Library, Part 3, section 23), signatures are made and checked in
@@ -12,7 +13,9 @@
 
 use ring::digest::{Context, SHA256};
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
+};
 use serde::{Deserialize, Serialize};
 
 /// A SHA-256 digest: of a policy, or a PCR's value.
@@ -22,6 +25,12 @@ pub type Digest = [u8; 32];
 pub const HOST: &str = "bulkhead host";
 /// Purpose of approvals for the zones' firmware.
 pub const FIRMWARE: &str = "bulkhead zone firmware";
+/// Phase of a host that has measured all of its image.
+pub const RUNNING: &str = "running";
+/// Phase of a zone whose guest has not run an instruction yet.
+pub const BEFORE_GUEST: &str = "before the guest";
+/// What an approval's second signature is about begins so; as long as a digest, so that it is no policy that a TPM reaches.
+const EPOCH_OF: &[u8; 32] = b"bulkhead: the epoch of approvals";
 /// The PCRs of the host: 11 (image), 12 (its command line) and 13 (its extensions), as in the UAPI group's UKI
 /// specification. Firmware and its settings (0 to 7) are attested, not approved, because the machine's maker changes them.
 pub const HOST_PCRS: [u8; 3] = [11, 12, 13];
@@ -49,10 +58,16 @@ pub struct ApprovalKey {
 pub struct Approval {
     /// What it is for; part of what is signed and of every seal that asks for it.
     pub purpose: String,
+    /// In which phase of its start the machine or the zone has these values; the same.
+    pub phase: String,
+    /// Raised when all older approvals for the purpose must not count any more. Signed, and part of no seal.
+    pub epoch: u32,
     /// The policy digest that is approved.
     pub policy: Digest,
-    /// ECDSA with SHA-256 over policy and purpose, r and s big-endian.
+    /// ECDSA with SHA-256 over policy and reference, r and s big-endian: what a TPM checks.
     pub signature: ([u8; 32], [u8; 32]),
+    /// The same over these and the epoch: what [`ApprovalKey::vouches`] checks.
+    pub epoch_signature: ([u8; 32], [u8; 32]),
 }
 
 /// What a host image carries: the key that its seals name, and what that key approved.
@@ -103,7 +118,18 @@ impl Approval {
     /// The digest that is signed (TPM 2.0 Library, Part 3, 23.16: aHash).
     #[must_use]
     pub fn hash(&self) -> Digest {
-        sha256(&[&self.policy, self.purpose.as_bytes()])
+        sha256(&[&self.policy, &self.reference()])
+    }
+
+    /// What stands for purpose and phase in a policy.
+    #[must_use]
+    pub fn reference(&self) -> Digest {
+        reference(&self.purpose, &self.phase)
+    }
+
+    /// What the second signature is about.
+    fn with_epoch(&self) -> Vec<u8> {
+        [&EPOCH_OF[..], &self.epoch.to_be_bytes(), &self.policy, &self.reference()].concat()
     }
 }
 
@@ -117,7 +143,22 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
     }
 }
 
+/// What stands for purpose and phase in a policy: a TPM takes few bytes there, and names may be long.
+#[must_use]
+pub fn reference(purpose: &str, phase: &str) -> Digest {
+    sha256(&[purpose.as_bytes(), &[0], phase.as_bytes()])
+}
+
 impl ApprovalKey {
+    /// Whether it has signed this approval with this epoch.
+    #[must_use]
+    pub fn vouches(&self, approval: &Approval) -> bool {
+        let (r, s) = &approval.epoch_signature;
+        let point = [&[4][..], &self.x, &self.y].concat();
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
+        key.verify(&approval.with_epoch(), &[&r[..], s].concat()).is_ok()
+    }
+
     /// Its public area as a TPM loads it (TPMT_PUBLIC, Part 2, 12.2.4): ECDSA with SHA-256, not restricted.
     #[must_use]
     pub fn public_area(&self) -> Vec<u8> {
@@ -164,11 +205,12 @@ impl Policy {
         self.extend(0x17F, &[&selection(&numbers), &sha256(&[&all])])
     }
 
-    /// TPM2_PolicyAuthorize (23.16): from here on whatever came before is as good as what `key` approved for `purpose`.
+    /// TPM2_PolicyAuthorize (23.16): from here on whatever came before is as good as what `key` approved for `purpose` in
+    /// this phase.
     #[must_use]
-    pub fn authorize(key: &ApprovalKey, purpose: &str) -> Self {
+    pub fn authorize(key: &ApprovalKey, purpose: &str, phase: &str) -> Self {
         let authorized = Self::default().extend(0x16A, &[&key.name()]);
-        Self(sha256(&[&authorized.0, purpose.as_bytes()]))
+        Self(sha256(&[&authorized.0, &reference(purpose, phase)]))
     }
 
     /// TPM2_PolicySecret (23.4) of an object, without a reference.
@@ -229,7 +271,7 @@ pub fn firmware_policy(firmware: &Digest) -> Digest {
 pub fn template_policy(key: &ApprovalKey, kernel: &Digest, command_line: &Digest, initrd: &Digest) -> Digest {
     let measured = |digest| extended(&[0; 32], digest);
     let values = [(4, measured(kernel)), (8, measured(command_line)), (9, measured(initrd))];
-    Policy::authorize(key, FIRMWARE).pcrs(&values).digest()
+    Policy::authorize(key, FIRMWARE, BEFORE_GUEST).pcrs(&values).digest()
 }
 
 /// What the host's approval is about.
@@ -297,18 +339,30 @@ impl Approver {
         Ok(ApprovalKey { x: coordinate(1..33)?, y: coordinate(33..65)? })
     }
 
-    /// Approves a policy digest for a purpose.
+    /// Approves a policy digest for a purpose in a phase.
     ///
     /// # Errors
     /// There are no random numbers.
-    pub fn approve(&self, purpose: &str, policy: Digest) -> Result<Approval, KeyError> {
-        let signed = [&policy[..], purpose.as_bytes()].concat();
-        let signature = self.pair.sign(&SystemRandom::new(), &signed).map_err(|_unspecified| KeyError)?;
+    pub fn approve(
+        &self,
+        purpose: &str,
+        phase: &str,
+        epoch: u32,
+        policy: Digest,
+    ) -> Result<Approval, KeyError> {
+        let (purpose, phase) = (purpose.to_owned(), phase.to_owned());
+        let none = ([0; 32], [0; 32]);
+        let mut approval = Approval { purpose, phase, epoch, policy, signature: none, epoch_signature: none };
+        approval.signature = self.sign(&[approval.policy, approval.reference()].concat())?;
+        approval.epoch_signature = self.sign(&approval.with_epoch())?;
+        Ok(approval)
+    }
+
+    /// r and s.
+    fn sign(&self, bytes: &[u8]) -> Result<([u8; 32], [u8; 32]), KeyError> {
+        let signature = self.pair.sign(&SystemRandom::new(), bytes).map_err(|_unspecified| KeyError)?;
         let half = |range| signature.as_ref().get(range).and_then(|bytes: &[u8]| bytes.try_into().ok());
-        match (half(0..32), half(32..64)) {
-            (Some(r), Some(s)) => Ok(Approval { purpose: purpose.to_owned(), policy, signature: (r, s) }),
-            _ => Err(KeyError),
-        }
+        half(0..32).zip(half(32..64)).ok_or(KeyError)
     }
 }
 

@@ -173,7 +173,7 @@ pub(crate) fn prove(
 }
 
 /// Runs a command with the owner's authorization, which the library forgets again.
-fn as_owner<T>(
+pub(crate) fn as_owner<T>(
     tpm: &mut Tpm,
     owner: &Secret,
     command: impl FnOnce(&mut tss_esapi::Context) -> Result<T, Error>,

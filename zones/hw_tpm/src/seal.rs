@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use approval::{Approval, ApprovalKey, Policy};
+use approval::{Approval, ApprovalKey, Policy, RUNNING};
 use serde::{Deserialize, Serialize};
 use tss_esapi::attributes::ObjectAttributesBuilder;
 use tss_esapi::constants::response_code::Tss2ResponseCodeKind as Kind;
@@ -11,7 +11,7 @@ use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{
-    Digest, KeyedHashScheme, Private, Public, PublicBuilder, PublicKeyedHashParameters, SensitiveData,
+    Digest, KeyedHashScheme, Nonce, Private, Public, PublicBuilder, PublicKeyedHashParameters, SensitiveData,
 };
 use tss_esapi::traits::{Marshall, UnMarshall};
 use tss_esapi::{Error, WrapperErrorKind};
@@ -33,7 +33,7 @@ pub struct Secret([u8; SECRET]);
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pin(pub [u8; SECRET]);
 
-/// A sealed secret. Only the TPM that made it can open it.
+/// A sealed secret, or a key that is held like one. Only the TPM that made it can open it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed {
     /// Its public area (TPM2B_PUBLIC's content).
@@ -162,10 +162,21 @@ pub(crate) fn create(
         .with_keyed_hash_unique_identifier(Digest::default())
         .build()?;
     let data = SensitiveData::try_from(secret.as_bytes().to_vec())?;
+    below_storage_key(tpm, template, Some(data), purpose, pin)
+}
+
+/// Makes an object below the storage key.
+pub(crate) fn below_storage_key(
+    tpm: &mut Tpm,
+    template: Public,
+    data: Option<SensitiveData>,
+    purpose: &str,
+    pin: Option<PinIndex>,
+) -> Result<Sealed, Error> {
     let session = tpm.session()?;
     let parent = tpm.storage_key;
     let made = tpm.context.execute_with_session(Some(session), |context| {
-        context.create(parent, template, None, Some(data), None, None)
+        context.create(parent, template, None, data, None, None)
     });
     tpm.flush(session);
     let made = made?;
@@ -178,12 +189,12 @@ pub(crate) fn create(
 }
 
 /// The policy of a sealed object: an approval, then the PIN's index.
-fn policy(approval_key: ApprovalKey, purpose: &str, pin: Option<&PinIndex>) -> [u8; 32] {
-    let authorized = Policy::authorize(&approval_key, purpose);
+pub(crate) fn policy(approval_key: ApprovalKey, purpose: &str, pin: Option<&PinIndex>) -> [u8; 32] {
+    let authorized = Policy::authorize(&approval_key, purpose, RUNNING);
     pin.map_or(authorized, |pin| authorized.secret(&pin.name)).digest()
 }
 
-fn load(tpm: &mut Tpm, sealed: &Sealed) -> Result<ObjectHandle, UnsealError> {
+pub(crate) fn load(tpm: &mut Tpm, sealed: &Sealed) -> Result<ObjectHandle, UnsealError> {
     let public = Public::unmarshall(&sealed.public).map_err(|_unfit| UnsealError::NotOurs)?;
     let private = Private::try_from(sealed.private.clone()).map_err(|_unfit| UnsealError::NotOurs)?;
     let session = tpm.session().map_err(refused("begin a session"))?;
@@ -213,7 +224,7 @@ fn is_unfit(kind: Kind) -> bool {
 }
 
 /// Satisfies the policy of a seal in a session.
-fn satisfy(
+pub(crate) fn satisfy(
     tpm: &mut Tpm,
     session: AuthSession,
     sealed: &Sealed,
@@ -227,7 +238,11 @@ fn satisfy(
     let found = tpm.context.policy_get_digest(policy).map_err(refused("say what it measured"))?;
     let approval = approvals
         .iter()
-        .find(|approval| approval.purpose == sealed.purpose && approval.policy[..] == found[..])
+        .find(|approval| {
+            approval.purpose == sealed.purpose
+                && approval.phase == RUNNING
+                && approval.policy[..] == found[..]
+        })
         .ok_or(UnsealError::NotApproved)?;
     authorize(tpm, policy, approval, key)?;
     match (&sealed.pin, pin) {
@@ -259,7 +274,7 @@ fn authorize(
     let _gone = tpm.context.flush_context(handle.into());
     let take = refused("take an approval");
     let policy_digest = Digest::try_from(approval.policy.to_vec()).map_err(&take)?;
-    let reference = tss::reference(&approval.purpose).map_err(&take)?;
+    let reference = Nonce::try_from(approval.reference().to_vec()).map_err(&take)?;
     let name = tss::name(key).map_err(&take)?;
     tpm.context.policy_authorize(policy, policy_digest, reference, &name, ticket?).map_err(take)
 }

@@ -20,6 +20,7 @@ use tss_esapi::structures::{
 use tss_esapi::{Context, Error, TctiNameConf};
 use zeroize::Zeroizing;
 
+use crate::authority;
 use crate::error::{OpenTpmError, ProvisionError, kind};
 use crate::seal::{self, Sealed, Secret};
 
@@ -33,6 +34,8 @@ pub struct Machine {
     pub storage_key: Vec<u8>,
     /// The owner's authorization, sealed.
     pub owner: Sealed,
+    /// The key that signs certificates on this machine: its private half never leaves the TPM.
+    pub authority: Sealed,
     /// The TPM has it; `false`: a power cut may have come between ([`Tpm::own`]).
     pub owned: bool,
 }
@@ -58,7 +61,8 @@ impl Tpm {
         Ok(Self { context, storage_key: handle })
     }
 
-    /// Takes a TPM into use: makes the storage key, and a random authorization of the owner that is sealed like a zone's secret.
+    /// Takes a TPM into use: makes the storage key, a random authorization of the owner that is sealed like a zone's secret, and
+    /// the key of the device's authority.
     /// A storage key that an interrupted try left behind is used. The caller keeps what comes back, then calls [`Tpm::own`]: with an
     /// authorization that nobody remembers nobody could change anything any more.
     ///
@@ -82,7 +86,9 @@ impl Tpm {
         let owner = tpm.random()?;
         let sealed = seal::create(&mut tpm, &owner, approval_key, purpose, None)
             .map_err(refused("seal the owner's authorization"))?;
-        Ok((tpm, Machine { storage_key, owner: sealed, owned: false }, owner))
+        let authority = authority::create(&mut tpm, approval_key, purpose)
+            .map_err(refused("make a key for certificates"))?;
+        Ok((tpm, Machine { storage_key, owner: sealed, authority, owned: false }, owner))
     }
 
     /// Gives the owner this authorization, where there is none yet; one that has it already keeps it.

@@ -4,8 +4,7 @@ use approval::{Approval, ApprovalKey, HOST_PCRS};
 use tss_esapi::Error;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::structures::{
-    EccParameter, EccSignature, Name, Nonce, PcrSelectionList, PcrSelectionListBuilder, PcrSlot, Public,
-    Signature,
+    EccParameter, EccSignature, Name, PcrSelectionList, PcrSelectionListBuilder, PcrSlot, Public, Signature,
 };
 use tss_esapi::traits::UnMarshall;
 
@@ -24,11 +23,6 @@ pub(crate) fn signature(approval: &Approval) -> Result<Signature, Error> {
     let part = |bytes: &[u8; 32]| EccParameter::try_from(bytes.to_vec());
     let (r, s) = &approval.signature;
     Ok(Signature::EcDsa(EccSignature::create(HashingAlgorithm::Sha256, part(r)?, part(s)?)?))
-}
-
-/// A purpose, as a policy's reference.
-pub(crate) fn reference(purpose: &str) -> Result<Nonce, Error> {
-    Nonce::try_from(purpose.as_bytes().to_vec())
 }
 
 /// The registers that the host is held to.

@@ -5,9 +5,14 @@
 #[path = "swtpm/hardware.rs"]
 mod hardware;
 
-use approval::{Approval, ApprovalKey, Approver, host_policy};
+use approval::{Approval, ApprovalKey, Approver, BEFORE_GUEST, RUNNING, host_policy};
 use hardware::Hardware;
-use hw_tpm::{Machine, NewPin, OpenTpmError, Pin, ProvisionError, Sealed, Secret, Tpm, Tries, UnsealError};
+use hw_tpm::{
+    LOCKOUT, LockoutError, Machine, NewPin, OpenTpmError, Pin, Point, ProvisionError, Sealed, Secret, Tpm,
+    Tries, UnsealError, set_lockout,
+};
+use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use tss_esapi::constants::PropertyTag;
 use tss_esapi::handles::{AuthHandle, NvIndexTpmHandle, PcrHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Provision;
@@ -37,7 +42,7 @@ impl Maker {
     }
 
     fn approves(&self, values: &[[u8; 32]; 3]) -> Approval {
-        self.0.approve(PURPOSE, host_policy(values)).unwrap()
+        self.0.approve(PURPOSE, RUNNING, 1, host_policy(values)).unwrap()
     }
 }
 
@@ -116,7 +121,20 @@ fn a_secret_opens_in_approved_states_only_and_survives_an_update() {
     let mut other = world.maker.approves(&updated);
     other.purpose = "something else".to_owned();
     assert!(matches!(unseal(other), Err(UnsealError::NotApproved)));
-    // The update's own approval.
+    let state = host_policy(&updated);
+    assert!(matches!(
+        unseal(world.maker.0.approve(PURPOSE, BEFORE_GUEST, 1, state).unwrap()),
+        Err(UnsealError::NotApproved)
+    ));
+    // What is signed for another phase, under this one's name.
+    let other = world.maker.0.approve(PURPOSE, BEFORE_GUEST, 1, state).unwrap();
+    let other = Approval { phase: RUNNING.to_owned(), ..other };
+    assert!(matches!(unseal(other), Err(UnsealError::BadApproval)));
+    // The update's own approval, of whatever epoch.
+    assert_eq!(
+        unseal(world.maker.0.approve(PURPOSE, RUNNING, 9, state).unwrap()).unwrap().as_bytes(),
+        &[7; 32]
+    );
     assert_eq!(unseal(world.maker.approves(&updated)).unwrap().as_bytes(), &[7; 32]);
     // A key that the seal does not name does not help, whoever holds it.
     let stranger = Maker::new();
@@ -239,4 +257,100 @@ fn taking_into_use_is_finished_after_a_power_cut() {
     assert_eq!(world.unseal(&sealed, Some(11)).unwrap(), 1);
     let stranger = Secret::new([1; 32]);
     assert!(matches!(world.tpm().own(&stranger), Err(ProvisionError::Owned)));
+}
+
+#[test]
+fn the_authority_signs_in_approved_states_only() {
+    let mut world = World::new();
+    world.hardware.power_cut();
+    let Point { x, y } = Point::of(&world.machine.authority).unwrap();
+    let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, [&[4][..], &x, &y].concat());
+    let message = b"a certificate";
+    let sign = |approvals: &[Approval]| {
+        world.tpm().sign(
+            &world.machine.authority,
+            world.maker.key(),
+            approvals,
+            &approval::sha256(&[message]),
+        )
+    };
+    let (r, s) = sign(&[world.maker.approves(&FRESH)]).unwrap();
+    public.verify(message, &[r, s].concat()).unwrap();
+    public.verify(b"another one", &[r, s].concat()).unwrap_err();
+    assert!(matches!(sign(&[]), Err(UnsealError::NotApproved)));
+    assert!(matches!(sign(&[Maker::new().approves(&FRESH)]), Err(UnsealError::BadApproval)));
+    let mut key = world.machine.authority.clone();
+    key.private[40] ^= 1;
+    let approvals = [world.maker.approves(&FRESH)];
+    let signed = world.tpm().sign(&key, world.maker.key(), &approvals, &[0; 32]);
+    assert!(matches!(signed, Err(UnsealError::NotOurs)));
+}
+
+#[test]
+fn epochs_go_up_alone_and_are_the_owners() {
+    let mut world = World::new();
+    let mut tpm = world.tpm();
+    assert_eq!(tpm.epochs().unwrap(), []);
+    let owner = world.owner(&mut tpm);
+    for (tag, epoch) in [(1, 5), (2, 3), (1, 7), (2, 1)] {
+        tpm.raise_epoch([tag; 8], epoch, &owner).unwrap();
+    }
+    drop(tpm);
+    world.hardware.power_cut();
+    let noted = vec![([1; 8], 7), ([2; 8], 3)];
+    assert_eq!(world.tpm().epochs().unwrap(), noted);
+    // Nobody else writes it.
+    assert!(world.tpm().raise_epoch([1; 8], 9, &Secret::new([0; 32])).is_err());
+    let mut stranger = stranger(&world.hardware);
+    let index = NvIndexTpmHandle::new(0x0180_A000).unwrap();
+    let index = stranger.tr_from_tpm_public(TpmHandle::NvIndex(index)).unwrap();
+    let undefined = stranger.execute_with_session(Some(AuthSession::Password), |context| {
+        context.nv_undefine_space(Provision::Owner, index.into())
+    });
+    assert!(undefined.is_err());
+    drop(stranger);
+    assert_eq!(world.tpm().epochs().unwrap(), noted);
+    // It has room for so many.
+    let mut tpm = world.tpm();
+    for tag in 3..=32 {
+        tpm.raise_epoch([tag; 8], 2, &owner).unwrap();
+    }
+    assert!(tpm.raise_epoch([33; 8], 2, &owner).is_err());
+    tpm.raise_epoch([32; 8], 3, &owner).unwrap();
+    assert_eq!(tpm.epochs().unwrap().len(), 32);
+}
+
+/// What a TPM says of its lockout.
+fn lockout(hardware: &Hardware) -> [u32; 3] {
+    [PropertyTag::MaxAuthFail, PropertyTag::LockoutInterval, PropertyTag::LockoutRecovery]
+        .map(|property| stranger(hardware).get_tpm_property(property).unwrap().unwrap())
+}
+
+#[test]
+fn the_lockout_is_set_where_it_is_nobody_elses() {
+    let mut hardware = Hardware::new();
+    let before = lockout(&hardware);
+    assert_ne!(before, LOCKOUT);
+    set_lockout(&hardware.device()).unwrap();
+    assert_eq!(lockout(&hardware), LOCKOUT);
+    // For good, and again.
+    hardware.power_cut();
+    assert_eq!(lockout(&hardware), LOCKOUT);
+    set_lockout(&hardware.device()).unwrap();
+
+    let hardware = Hardware::new();
+    let mut other = stranger(&hardware);
+    other
+        .execute_with_session(Some(AuthSession::Password), |context| {
+            context.hierarchy_change_auth(AuthHandle::Lockout, Auth::try_from(vec![9; 8]).unwrap())
+        })
+        .unwrap();
+    drop(other);
+    let refused = set_lockout(&hardware.device()).unwrap_err();
+    assert!(refused.to_string().starts_with("is another system's: the TPM answered 0x"), "{refused}");
+    assert_eq!(lockout(&hardware), before);
+    assert!(matches!(set_lockout("mssim:"), Err(LockoutError::Words(_))));
+    assert!(matches!(set_lockout("swtpm:host=127.0.0.1,port=1"), Err(LockoutError::Device(_))));
+    // It is no reason not to take the TPM into use.
+    Tpm::provision(&hardware.device(), Maker::new().key(), PURPOSE).unwrap();
 }

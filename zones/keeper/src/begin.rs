@@ -5,9 +5,10 @@
 //!            locality 4: HASH_START, HASH_DATA..., HASH_END   the firmware, PCR 0, by a path that no guest has
 //!            locality 0, SET_DATAFD
 //!   data:    Startup, extend 4 (kernel), 8 (command line), 9 (initrd)
-//!            once, for a new zone: define and write what the TPM keeps
+//!            once, for a new zone: define and write what the TPM keeps, make the endorsement key
 //!            policy: PCR 0 and 11, approved -> PCR 4, 8 and 9, approved for the template -> the zone's authorization
 //!            NV_Read: what the TPM keeps    ==> [`Progress::Opened`]: the start's record is made from it
+//!            once: the endorsement key's certificate
 //!            the record's index
 //! ```
 //! So the TPM itself judges firmware, kernel, command line, initrd and template, by what the image's maker signed, and
@@ -16,16 +17,17 @@
 //! Pure: bytes go in and come out, whoever holds the sockets carries them. One question at a time. Anything but the
 //! expected answer ends it: a TPM that holds something else must not be shown to a guest.
 
-use approval::{Approval, ApprovalKey, Digest, FIRMWARE, Policy, template_purpose};
+use approval::{Approval, ApprovalKey, BEFORE_GUEST, Digest, FIRMWARE, Policy, template_purpose};
+use hw_tpm::Point;
+use template::VerifiedTemplate;
 use zeroize::Zeroizing;
-use zone_protocol::keeper::Measured;
 
 use crate::commands::{self, KEPT, KEPT_BYTES, RECORD, control};
 
 /// Bytes of the guest's buffer, and so of a TPM command.
 const BUFFER_SIZE: u32 = 3968;
 /// The longest answer that one of these questions has.
-const LONGEST: usize = 256;
+const LONGEST: usize = 1024;
 /// Bytes of a TPM response's header.
 const HEADER: usize = 10;
 
@@ -104,6 +106,7 @@ enum Carried {
     Key,
     Ticket,
     Kept,
+    Endorsement,
 }
 
 /// What was heard and is needed again.
@@ -113,6 +116,8 @@ struct Heard {
     key: u32,
     ticket: Vec<u8>,
     kept: Option<Kept>,
+    /// The endorsement key's handle and its point.
+    endorsement: Option<(u32, Point)>,
 }
 
 /// A question's bytes, which may depend on what was heard.
@@ -147,6 +152,28 @@ pub(crate) enum Progress {
     Done,
 }
 
+/// What goes into the TPM before the first instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Measured {
+    /// Of the kernel's file: PCR 4.
+    pub(crate) kernel: Digest,
+    /// Of the kernel's command line: PCR 8.
+    pub(crate) command_line: Digest,
+    /// Of the initrd's file: PCR 9.
+    pub(crate) initrd: Digest,
+}
+
+impl Measured {
+    /// As the signed manifest says.
+    pub(crate) fn of(template: &VerifiedTemplate) -> Self {
+        Self {
+            kernel: template.kernel.sha256,
+            command_line: approval::sha256(&[template.command_line().as_bytes()]),
+            initrd: template.initrd.sha256,
+        }
+    }
+}
+
 /// What a beginning is made of.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
@@ -156,7 +183,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) measured: Measured,
     /// Who approves.
     pub(crate) key: ApprovalKey,
-    /// What is said to be approved: of the firmware, and of the template.
+    /// What is said to be approved: of the firmware, and of the template ([`named`]).
     pub(crate) approvals: [Approval; 2],
     /// The zone's template.
     pub(crate) template: &'a str,
@@ -164,6 +191,14 @@ pub(crate) struct Plan<'a> {
     pub(crate) auth: &'a Digest,
     /// The TPM is a new one, and keeps this from now on.
     pub(crate) new: Option<&'a Kept>,
+    /// And its endorsement key is to have a certificate.
+    pub(crate) certified: bool,
+}
+
+/// What is said to be approved, as what it has to be: an approval for something else, or for another phase, is none.
+pub(crate) fn named([of_firmware, of_template]: [Approval; 2], template: &str) -> [Approval; 2] {
+    let as_for = |purpose, approval| Approval { purpose, phase: BEFORE_GUEST.to_owned(), ..approval };
+    [as_for(FIRMWARE.to_owned(), of_firmware), as_for(template_purpose(template), of_template)]
 }
 
 /// One beginning.
@@ -189,6 +224,9 @@ impl Begin {
         steps.extend(measure(&plan.measured));
         if let Some(kept) = plan.new {
             steps.extend(make(plan, kept));
+            if plan.certified {
+                steps.extend(endorse());
+            }
         }
         steps.extend(open(plan));
         Self {
@@ -211,6 +249,23 @@ impl Begin {
     /// What the TPM gave out, once.
     pub(crate) fn kept(&mut self) -> Option<Kept> {
         self.heard.kept.take()
+    }
+
+    /// The endorsement key that is to be certified ([`Begin::certify`]).
+    pub(crate) fn endorsement(&self) -> Option<Point> {
+        self.heard.endorsement.map(|(_, point)| point)
+    }
+
+    /// Has the TPM hold its endorsement key's certificate, for good.
+    pub(crate) fn certify(&mut self, certificate: &[u8]) {
+        let size = u16::try_from(certificate.len()).expect("certificates are short");
+        let index = commands::certificate_index(size);
+        self.steps.extend([
+            // What an earlier try left.
+            fixed("NV_UndefineSpace", commands::undefine(index), commands::NO_INDEX),
+            fixed("NV_DefineSpace", commands::define(index, &[], &[]), 0),
+            fixed("NV_Write", commands::write(index, certificate), 0),
+        ]);
     }
 
     /// Has the TPM hold the hash of this start's record.
@@ -311,6 +366,9 @@ impl Begin {
             Carried::Session => self.heard.session = word(&self.answer, HEADER).ok_or(malformed)?,
             Carried::Key => self.heard.key = word(&self.answer, HEADER).ok_or(malformed)?,
             Carried::Ticket => self.heard.ticket = self.answer.get(HEADER..).ok_or(malformed)?.to_vec(),
+            Carried::Endorsement => {
+                self.heard.endorsement = Some(endorsement(&self.answer).ok_or(malformed)?);
+            }
             Carried::Kept => {
                 // Behind the header: the parameters' size, the buffer's size, the buffer.
                 let bytes = self.answer.get(HEADER + 6..HEADER + 6 + usize::from(KEPT_BYTES));
@@ -391,13 +449,46 @@ fn measure(measured: &Measured) -> [Step; 4] {
 
 /// Has a new TPM keep something.
 fn make(plan: &Plan<'_>, kept: &Kept) -> [Step; 3] {
-    let policy = Policy::authorize(&plan.key, &template_purpose(plan.template)).auth_value().digest();
+    let policy =
+        Policy::authorize(&plan.key, &template_purpose(plan.template), BEFORE_GUEST).auth_value().digest();
     [
         // What an earlier try left.
         fixed("NV_UndefineSpace", commands::undefine(KEPT), commands::NO_INDEX),
         fixed("NV_DefineSpace", commands::define(KEPT, plan.auth, &policy), 0),
         fixed("NV_Write", commands::write(KEPT, &kept[..]), 0),
     ]
+}
+
+/// Has a new TPM make its endorsement key. It comes from a seed that the TPM keeps: whoever makes it again gets the same.
+fn endorse() -> [Step; 2] {
+    let step = |name, expect, bytes: Bytes| Step { name, to: To::Data, bytes, expect };
+    let handle = |heard: &Heard| heard.endorsement.map_or(0, |(handle, _)| handle);
+    [
+        step(
+            "CreatePrimary",
+            Expect::Carries(Carried::Endorsement),
+            Box::new(|_| commands::create_endorsement_key()),
+        ),
+        step(
+            "FlushContext",
+            Expect::Response { or: 0 },
+            Box::new(move |heard| commands::flush(handle(heard))),
+        ),
+    ]
+}
+
+/// Handle and point of an endorsement key, if it is the one that was asked for.
+fn endorsement(answer: &[u8]) -> Option<(u32, Point)> {
+    // Behind the header: the handle, the parameters' size, the public area's size, the area.
+    let handle = word(answer, HEADER)?;
+    let area = answer.get(HEADER + 10..)?;
+    let mut rest = area.strip_prefix(&commands::endorsement_template()[..])?;
+    let mut coordinate = || -> Option<[u8; 32]> {
+        let (number, behind) = rest.strip_prefix(&[0, 32])?.split_first_chunk()?;
+        rest = behind;
+        Some(*number)
+    };
+    Some((handle, Point { x: coordinate()?, y: coordinate()? }))
 }
 
 /// Has the TPM judge what was measured, and give out what it keeps.
@@ -410,9 +501,6 @@ fn open(plan: &Plan<'_>) -> Vec<Step> {
         step("LoadExternal", Expect::Carries(Carried::Key), Box::new(move |_| commands::load_key(&key))),
     ];
     let [of_firmware, of_template] = plan.approvals.clone();
-    // An approval for something else is none.
-    let of_firmware = Approval { purpose: FIRMWARE.to_owned(), ..of_firmware };
-    let of_template = Approval { purpose: template_purpose(plan.template), ..of_template };
     let parts: [(&'static [u8], _, _, _); 2] = [
         (&[0, 11], VERIFY_FIRMWARE, AUTHORIZE_FIRMWARE, of_firmware),
         (&[4, 8, 9], VERIFY_TEMPLATE, AUTHORIZE_TEMPLATE, of_template),

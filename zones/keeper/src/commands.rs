@@ -62,6 +62,12 @@ pub(crate) const KEPT_BYTES: u16 = 96;
 pub(crate) const KEPT: Index =
     Index { number: RECORD_INDEX + 1, attributes: 1 | 1 << 19 | 1 << 25 | 1 << 30, size: KEPT_BYTES };
 
+/// Of the endorsement key's certificate, where the EK Credential Profile has it: PPWRITE, PPREAD, OWNERREAD, AUTHREAD, NO_DA,
+/// PLATFORMCREATE.
+pub(crate) fn certificate_index(size: u16) -> Index {
+    Index { number: 0x01C0_000A, attributes: 1 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 25 | 1 << 30, size }
+}
+
 /// A control command.
 pub(crate) fn request(number: u32, arguments: &[u8]) -> Vec<u8> {
     [&number.to_be_bytes(), arguments].concat()
@@ -152,15 +158,42 @@ pub(crate) fn verify(key: u32, approval: &Approval) -> Vec<u8> {
 
 /// `TPM2_PolicyAuthorize`: `ticket` says that the signature of this approval was checked.
 pub(crate) fn authorize(session: u32, key: &ApprovalKey, approval: &Approval, ticket: &[u8]) -> Vec<u8> {
-    let purpose = approval.purpose.as_bytes();
+    let reference = sized(&approval.reference());
     let parts =
-        [&session.to_be_bytes()[..], &sized(&approval.policy), &sized(purpose), &sized(&key.name()), ticket];
+        [&session.to_be_bytes()[..], &sized(&approval.policy), &reference, &sized(&key.name()), ticket];
     command(NO_SESSIONS, 0x16A, &parts)
 }
 
 /// `TPM2_PolicyPassword`.
 pub(crate) fn policy_password(session: u32) -> Vec<u8> {
     command(NO_SESSIONS, 0x18C, &[&session.to_be_bytes()])
+}
+
+/// The public area of the endorsement key (EK Credential Profile, template L-2: P-256), up to its point.
+pub(crate) fn endorsement_template() -> Vec<u8> {
+    /// fixedTPM, fixedParent, sensitiveDataOrigin, adminWithPolicy, restricted, decrypt.
+    const ATTRIBUTES: u32 = 0x0003_00B2;
+    /// TPM2_PolicySecret of the endorsement hierarchy.
+    const POLICY: Digest = [
+        0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xB3, 0xF8, 0x1A, 0x90, 0xCC, 0x8D, 0x46, 0xA5, 0xD7, 0x24, 0xFD,
+        0x52, 0xD7, 0x6E, 0x06, 0x52, 0x0B, 0x64, 0xF2, 0xA1, 0xDA, 0x1B, 0x33, 0x14, 0x69, 0xAA,
+    ];
+    /// `TPM_ALG_AES`, 128 bits, CFB; no scheme; P-256; no key derivation.
+    const PARAMETERS: [u16; 6] = [0x0006, 128, 0x0043, 0x0010, 0x0003, 0x0010];
+    let parameters = PARAMETERS.map(u16::to_be_bytes).concat();
+    [&[0, 0x23][..], &SHA256.to_be_bytes(), &ATTRIBUTES.to_be_bytes(), &sized(&POLICY), &parameters].concat()
+}
+
+/// `TPM2_CreatePrimary` of the endorsement key.
+pub(crate) fn create_endorsement_key() -> Vec<u8> {
+    const ENDORSEMENT: u32 = 0x4000_000B;
+    let nothing = sized(&[]);
+    // The template's point is zeros, as many as a point has.
+    let area = [endorsement_template(), sized(&[0; 32]), sized(&[0; 32])].concat();
+    let sensitive = sized(&[nothing.clone(), nothing.clone()].concat());
+    let parts =
+        [&ENDORSEMENT.to_be_bytes()[..], &password(&[]), &sensitive, &sized(&area), &nothing, &[0; 4]];
+    command(SESSIONS, 0x131, &parts)
 }
 
 /// `TPM2_FlushContext`.

@@ -6,7 +6,7 @@
 //! ```
 //! It alone speaks to the machine's TPM ([`secrets`]), and holds the control channels of the zones' virtual TPMs. `init`
 //! tells it of each that was started; `zoned` asks it to begin one anew, with what is to be measured before the zone's
-//! first instruction. It drives the TPM ([`begin`], pure) and answers with the data channel and the start's login
+//! first instruction: the template's manifest, whose signature it checks itself. It drives the TPM ([`begin`], pure) and answers with the data channel and the start's login
 //! record, which go to the zone's VMM.
 //!
 //! It never starts a process, never reads what a guest and its TPM say to each other, and never waits for one virtual TPM
@@ -15,7 +15,9 @@
 #![forbid(unsafe_code)]
 
 mod begin;
+mod certificate;
 mod commands;
+mod epochs;
 mod keys;
 mod pin;
 mod recovery;
@@ -49,9 +51,13 @@ fn main() -> anyhow::Result<()> {
     };
     let firmware = read("firmware").context("read the zones' firmware")?;
     let approvals = read("approvals").context("read the approvals")?;
+    let templates = String::from_utf8(read("templates").context("read who signs templates")?);
+    let rules = template::Rules::parse(&templates.context("read who signs templates")?);
+    let rules = rules.context("read who signs templates")?;
     let Approvals { key, approved } = Approvals::decode(&approvals).context("read the approvals")?;
     let of_firmware = approved.iter().find(|approval| approval.purpose == FIRMWARE).cloned();
-    let zones = tpms::Image { firmware, key, approval: of_firmware.context("the firmware is not approved")? };
+    let approval = of_firmware.context("the firmware is not approved")?;
+    let zones = tpms::Image { firmware, key, approval, rules };
     let store = store::Store::open(Path::new(STATE)).context("open what is kept")?;
     let secrets = secrets::Hardware::new(secrets::DEVICE, store, key, approved);
     let mut tpms = tpms::Tpms::new(init, zoned, Box::new(secrets), zones)?;

@@ -3,11 +3,18 @@
 //! The TPM is taken into use when the first zone needs it. It is spoken to by this process alone, one request after the
 //! other; while it thinks, everything here waits.
 
+mod epochs;
+
 use approval::{Approval, ApprovalKey, HOST};
-use hw_tpm::{Machine, NewPin, OpenTpmError, PinIndex, ProvisionError, SealError, Secret, Tpm, UnsealError};
+use hw_tpm::{
+    Machine, NewPin, OpenTpmError, PinIndex, Point, ProvisionError, SealError, Secret, Tpm, UnsealError,
+    set_lockout,
+};
 use zeroize::Zeroizing;
 use zone_protocol::keeper::{Cause, Factor, PinState, Recovery};
 
+use crate::certificate;
+use crate::epochs::{EpochError, Epochs};
 use crate::keys::{ZoneKeys, random};
 use crate::pin::{is_pin, stretch};
 use crate::recovery::{BadKeyError, PublicKey, RecoveryKey, WrapError};
@@ -31,6 +38,9 @@ pub(crate) enum SecretError {
     /// It opens nothing.
     #[error("{0}. {advice}", advice = unseal_advice(.0))]
     Unseal(#[from] UnsealError),
+    /// The maker has revoked what is here.
+    #[error("{0}. Install the newer one again")]
+    Epoch(#[from] EpochError),
     /// What the user typed is no PIN.
     #[error("a PIN has 6 to 12 digits")]
     BadPin,
@@ -91,6 +101,7 @@ impl SecretError {
             Self::Provision(ProvisionError::LockedOut) => Cause::TpmBusy,
             Self::Seal(SealError::Owner(error)) => of_unsealing(error),
             Self::Unseal(error) => of_unsealing(error),
+            Self::Epoch(_) => Cause::NotApproved,
             Self::BadPin => Cause::BadPin,
             Self::BadKey(_) => Cause::BadRecoveryKey,
             Self::WrongKey => Cause::WrongRecoveryKey,
@@ -176,6 +187,21 @@ pub(crate) trait Secrets {
     /// Whether there is a recovery key.
     fn recovery(&mut self) -> Recovery;
 
+    /// A certificate for the endorsement key of a zone's TPM, by this device's authority.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    fn certify(&mut self, endorsement: &Point) -> Result<Vec<u8>, SecretError>;
+
+    /// Whether the epochs of these approvals count.
+    ///
+    /// # Errors
+    /// [`SecretError::Epoch`].
+    fn check_epochs(&mut self, approvals: &[Approval]) -> Result<(), SecretError>;
+
+    /// These approvals were used: older ones count no more.
+    fn used(&mut self, approvals: &[Approval]);
+
     /// From now on the zone's own TPM keeps something.
     ///
     /// # Errors
@@ -190,18 +216,27 @@ pub(crate) struct Hardware {
     key: ApprovalKey,
     approvals: Vec<Approval>,
     tpm: Option<Tpm>,
+    /// The highest epochs that were used, once they were read; and those that the TPM knows, once it was asked.
+    epochs: Option<Epochs>,
+    learned: Option<Epochs>,
 }
 
 impl Hardware {
     /// Nothing is asked yet. `device` is in the words of the TSS.
     pub(crate) fn new(device: &str, store: Store, key: ApprovalKey, approvals: Vec<Approval>) -> Self {
-        Self { device: device.to_owned(), store, key, approvals, tpm: None }
+        Self { device: device.to_owned(), store, key, approvals, tpm: None, epochs: None, learned: None }
     }
 
     fn tpm(&mut self) -> Result<Tpm, SecretError> {
         if let Some(tpm) = self.tpm.take() {
             return Ok(tpm);
         }
+        let mut tpm = self.connect()?;
+        self.learn_epochs(&mut tpm)?;
+        Ok(tpm)
+    }
+
+    fn connect(&self) -> Result<Tpm, SecretError> {
         let Some(machine) = self.store.machine()? else { return self.new_tpm() };
         let mut tpm = Tpm::open(&self.device, &machine)?;
         if machine.owned {
@@ -213,8 +248,12 @@ impl Hardware {
 
     /// Takes the TPM into use, whatever was remembered of another one.
     fn new_tpm(&self) -> Result<Tpm, SecretError> {
+        if let Err(error) = set_lockout(&self.device) {
+            tracing::warn!("the TPM's lockout {error}");
+        }
         let (tpm, machine, owner) = Tpm::provision(&self.device, self.key, HOST)?;
         self.store.keep_machine(&machine)?;
+        self.store.forget_authority()?;
         self.own(tpm, machine, &owner)
     }
 
@@ -361,6 +400,22 @@ impl Hardware {
         Ok(self.store.keep_wrapped(zone, &wrapped)?)
     }
 
+    /// A certificate of the authority's, whose own one is made by the way.
+    fn certificate(&self, tpm: &mut Tpm, endorsement: &Point) -> Result<Vec<u8>, SecretError> {
+        let machine = self.store.machine()?.ok_or(OpenTpmError::Cleared)?;
+        let authority = Point::of(&machine.authority).ok_or(UnsealError::NotOurs)?;
+        let sign = |tpm: &mut Tpm, part: Vec<u8>| -> Result<Vec<u8>, SecretError> {
+            let digest = approval::sha256(&[&part]);
+            let signature = tpm.sign(&machine.authority, self.key, &self.approvals, &digest)?;
+            Ok(certificate::signed(&part, &signature))
+        };
+        if self.store.authority()?.is_none() {
+            let own = sign(tpm, certificate::of_authority(&authority, *random()?))?;
+            self.store.keep_authority(&own)?;
+        }
+        sign(tpm, certificate::of_endorsement(endorsement, &authority, *random()?))
+    }
+
     fn tries(&self, tpm: &mut Tpm, stored: &StoredZone) -> Result<Option<u32>, SecretError> {
         let owner = self.owner(tpm)?;
         let tries = tpm.tries(&stored.secret, &owner)?;
@@ -378,6 +433,9 @@ impl Hardware {
             Ok(_) | Err(SecretError::Unseal(UnsealError::WrongPin | UnsealError::LockedOut))
         );
         self.tpm = good.then_some(tpm);
+        if opened.is_ok() {
+            self.used_host();
+        }
         opened
     }
 }
@@ -451,6 +509,21 @@ impl Secrets for Hardware {
             tracing::warn!(zone, %error, "how many tries are left");
         }
         PinState { chosen: true, tries_left: tries.unwrap_or(None), public_key }
+    }
+
+    fn certify(&mut self, endorsement: &Point) -> Result<Vec<u8>, SecretError> {
+        let mut tpm = self.tpm()?;
+        let certificate = self.certificate(&mut tpm, endorsement)?;
+        self.tpm = Some(tpm);
+        Ok(certificate)
+    }
+
+    fn check_epochs(&mut self, approvals: &[Approval]) -> Result<(), SecretError> {
+        self.judge_epochs(approvals)
+    }
+
+    fn used(&mut self, approvals: &[Approval]) {
+        self.note_epochs(approvals);
     }
 
     fn made(&mut self, zone: &str) -> Result<(), SecretError> {

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::epochs::Epochs;
 use crate::pin::SALT;
 use crate::recovery::{PublicKey, Wrapped};
 
@@ -21,6 +22,10 @@ use crate::recovery::{PublicKey, Wrapped};
 const MACHINE: &str = "machine.tpm";
 /// The file of the recovery key's public half.
 const RECOVERY: &str = "recovery.key";
+/// The file of the authority's certificate: X.509, DER.
+const AUTHORITY: &str = "authority.crt";
+/// The file of the highest epochs that were used.
+const EPOCHS: &str = "epochs.used";
 /// The end of a zone's file, and of the one with its secret wrapped for the recovery key.
 const ZONE: &str = ".zone";
 const WRAPPED: &str = ".recovery";
@@ -142,6 +147,49 @@ impl Store {
         self.write(&format!("{zone}{WRAPPED}"), &wrapped)
     }
 
+    /// The highest epochs that were used.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn epochs(&self) -> Result<Epochs, StoreError> {
+        Ok(self.read(EPOCHS)?.unwrap_or_default())
+    }
+
+    /// Keeps them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn keep_epochs(&self, epochs: &Epochs) -> Result<(), StoreError> {
+        self.write(EPOCHS, epochs)
+    }
+
+    /// The certificate of the device's authority.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn authority(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read_bytes(AUTHORITY)
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn keep_authority(&self, certificate: &[u8]) -> Result<(), StoreError> {
+        self.write_bytes(AUTHORITY, certificate)
+    }
+
+    /// Forgets it: its key is gone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn forget_authority(&self) -> Result<(), StoreError> {
+        match unlinkat(&self.folder, AUTHORITY, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(StoreError::File(AUTHORITY.to_owned(), error.into())),
+        }
+    }
+
     /// All zones that were ever opened here. One whose file is damaged is left out: it opens nothing any more.
     ///
     /// # Errors
@@ -162,6 +210,14 @@ impl Store {
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StoreError> {
+        let Some(bytes) = self.read_bytes(name)? else { return Ok(None) };
+        match postcard::take_from_bytes(&bytes) {
+            Ok((value, [])) => Ok(Some(value)),
+            Ok(_) | Err(_) => Err(StoreError::Damaged(name.to_owned())),
+        }
+    }
+
+    fn read_bytes(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let failed = |error| StoreError::File(name.to_owned(), error);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = match openat(&self.folder, name, flags, Mode::empty()) {
@@ -171,14 +227,15 @@ impl Store {
         };
         let mut bytes = Vec::new();
         File::from(file).take(LONGEST).read_to_end(&mut bytes).map_err(failed)?;
-        match postcard::take_from_bytes(&bytes) {
-            Ok((value, [])) => Ok(Some(value)),
-            Ok(_) | Err(_) => Err(StoreError::Damaged(name.to_owned())),
-        }
+        Ok(Some(bytes))
     }
 
     fn write(&self, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
         let bytes = postcard::to_stdvec(value).expect("what is kept holds nothing that postcard refuses");
+        self.write_bytes(name, &bytes)
+    }
+
+    fn write_bytes(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let write = || -> io::Result<()> {
             let next = format!("{name}.next");
             // What a power cut left.
@@ -188,7 +245,7 @@ impl Store {
             }
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let mut file = File::from(openat(&self.folder, &next, flags, Mode::RUSR | Mode::WUSR)?);
-            file.write_all(&bytes)?;
+            file.write_all(bytes)?;
             fsync(&file)?;
             renameat(&self.folder, &next, &self.folder, name)?;
             Ok(fsync(&self.folder)?)
@@ -212,7 +269,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         assert!(store.machine().unwrap().is_none() && store.zone("office").unwrap().is_none());
-        let machine = Machine { storage_key: vec![7; 34], owner: stored(true).secret, owned: true };
+        let machine = Machine {
+            storage_key: vec![7; 34],
+            owner: stored(true).secret,
+            authority: stored(false).secret,
+            owned: true,
+        };
         store.keep_machine(&machine).unwrap();
         store.keep_zone("office", &stored(false)).unwrap();
         // A power cut left half a file.

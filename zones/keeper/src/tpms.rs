@@ -1,6 +1,7 @@
 //! The shell: every virtual TPM's sockets, and the two channels to `init` and `zoned`, in one `poll(2)`.
 
 mod locks;
+mod out;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,22 +13,19 @@ use handover::record::{Header, LONGEST, encode};
 use init_protocol::{DISK_KEY_BYTES, FromKeeper as ToInit, MAX_ZONES, ToKeeper as FromInit};
 use ipc::{Channel, ReceiveError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
-    socketpair,
-};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use template::Rules;
 use zeroize::Zeroizing;
 use zone_protocol::keeper::{
     Cause, Digits, FromKeeper, OPEN_FOR, Purpose, RecoveryAnswer, SCREEN, Start, ToKeeper,
 };
 use zone_protocol::login::credentials;
 
-use crate::begin::{Begin, Kept, Plan, Progress, To};
+use crate::begin::{Begin, Kept, Measured, Plan, Progress, To, named};
 use crate::keys::{DiskPart, Key, ZoneKeys, random};
 use crate::secrets::{How, SecretError, Secrets};
+use out::{in_memory, piped, send};
 
 /// How long a virtual TPM may take to begin: it makes its seeds at its first start.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,6 +39,8 @@ pub(crate) struct Image {
     pub(crate) key: ApprovalKey,
     /// What is said to be approved of the firmware.
     pub(crate) approval: Approval,
+    /// Who signs templates, and the least epoch of one.
+    pub(crate) rules: Rules,
 }
 
 /// All of them.
@@ -88,6 +88,8 @@ struct Work {
     start: Start,
     /// `init` is to have the key of the zone's disk.
     disk: bool,
+    /// What is said to be approved: the TPM checks what, `keeper` the epochs.
+    approvals: [Approval; 2],
     begin: Begin,
     deadline: Instant,
     /// The start's login record, once it is made.
@@ -370,23 +372,31 @@ impl Tpms {
             tpm.disk = Some(ZoneKeys::of(secret.as_bytes()).disk);
         }
         let auth = tpm.auth.as_ref().map_err(String::clone)?;
+        // Whatever `zoned` says: digests come from what the template's maker signed under this name.
+        let template =
+            template::verify(&start.template, &start.manifest, &start.signature, &self.image.rules)
+                .map_err(|error| format!("gives nothing out: the manifest of the template: {error}"))?;
         let of_template = Approval::decode(&start.approval)
             .map_err(|error| format!("gives nothing out: the approval of the template: {error}"))?;
         let (data, far_end) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .and_then(|(near, far)| rustix::io::ioctl_fionbio(&near, true).map(|()| (near, far)))
             .map_err(|error| format!("gets no data channel: {error}"))?;
+        let approvals = named([self.image.approval.clone(), of_template], &start.template);
         let begin = Begin::new(&Plan {
             firmware: &self.image.firmware,
-            measured: start.measured,
+            measured: Measured::of(&template),
             key: self.image.key,
-            approvals: [self.image.approval.clone(), of_template],
+            approvals: approvals.clone(),
             template: &start.template,
             auth,
             new: tpm.new.as_ref(),
+            // A disposable zone's TPM is nobody the next time.
+            certified: !tpm.disposable,
         });
         let deadline = Instant::now() + PATIENCE;
+        let far_end = Some(far_end);
         tpm.work =
-            Some(Work { number, start, disk, begin, deadline, record: None, data, far_end: Some(far_end) });
+            Some(Work { number, start, disk, approvals, begin, deadline, record: None, data, far_end });
         Ok(())
     }
 
@@ -397,6 +407,12 @@ impl Tpms {
         let kept = work.begin.kept().ok_or("gave nothing out")?;
         if tpm.new.as_ref().is_some_and(|new| *new != kept) {
             return Err("does not keep what it was given".to_owned());
+        }
+        self.secrets.check_epochs(&work.approvals).map_err(|error| format!("gives nothing out: {error}"))?;
+        if let Some(endorsement) = work.begin.endorsement() {
+            let certificate = self.secrets.certify(&endorsement);
+            let certificate = certificate.map_err(|error| format!("has no certificate: {error}"))?;
+            work.begin.certify(&certificate);
         }
         if work.disk && !tpm.disposable {
             let part = tpm.disk.take().ok_or("gave out the key of a disk that is open")?;
@@ -420,7 +436,10 @@ impl Tpms {
         if tpm.new.take().is_some() && !tpm.disposable {
             self.secrets.made(&tpm.zone).map_err(|error| format!("cannot be kept: {error}"))?;
         }
-        let Some(Work { number, data, record: Some(record), .. }) = tpm.work.take() else { return Ok(()) };
+        let Some(Work { number, data, record: Some(record), approvals, .. }) = tpm.work.take() else {
+            return Ok(());
+        };
+        self.secrets.used(&approvals);
         tracing::debug!(zone = tpm.zone, "TPM began");
         self.answer(&FromKeeper::Ready { slot, number }, &[data.as_fd(), record.as_fd()]);
         Ok(())
@@ -516,29 +535,9 @@ impl Tpm {
     }
 }
 
-/// A key in memory that nobody can change: whoever gets it may read it more than once.
-fn in_memory(key: &Key) -> Result<OwnedFd, Errno> {
-    let memory = memfd_create("key", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    if rustix::io::write(&memory, &key[..])? != key.len() {
-        return Err(Errno::NOSPC);
-    }
-    fcntl_add_seals(&memory, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
-    Ok(memory)
-}
-
 /// The part of a disk's key in what a zone's TPM keeps; behind it lies what logins come from.
 fn share(kept: &Kept) -> &[u8] {
     kept.get(..DISK_KEY_BYTES).unwrap_or_default()
-}
-
-/// A pipe with something in it, for whoever gets it to read once.
-fn piped(bytes: &[u8]) -> Result<OwnedFd, Errno> {
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-    // Less than a page: a pipe takes it whole.
-    match rustix::io::write(&write, bytes)? {
-        count if count == bytes.len() => Ok(read),
-        _ => Err(Errno::NOSPC),
-    }
 }
 
 /// The login record of one start: another one each time, and for this zone alone.
@@ -553,18 +552,6 @@ fn record(zone: &str, start: &Start) -> Result<Zeroizing<Vec<u8>>, String> {
     let header = Header { no_vtpm_yet: false, nonce: *nonce, identity };
     let length = encode(&header, &pairs, &mut record).map_err(|error| error.to_string())?;
     Ok(Zeroizing::new(record.iter().copied().take(length).collect()))
-}
-
-/// Sends a whole question, perhaps with a descriptor.
-fn send(socket: &OwnedFd, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let carried = [descriptor];
-    if let [Some(descriptor)] = &carried {
-        ancillary.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)));
-    }
-    let sent = sendmsg(socket, &[std::io::IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
-    if sent == bytes.len() { Ok(()) } else { Err(Errno::AGAIN) }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! build: Manifest -- encode --> bytes -- SigningKey::sign --> signature     (image/builder)
-//! host:  bytes + signature + Rules -- verify --> VerifiedTemplate           (zoned)
+//! host:  bytes + signature + Rules -- verify --> VerifiedTemplate           (zoned, and keeper for itself)
 //! ```
 //!
 //! A [`VerifiedTemplate`] comes from [`verify`] and from nowhere else; a manifest that nobody checked has no
@@ -48,6 +48,9 @@ pub const ROOT: &str = "root.img";
 
 /// Bytes that a manifest or a signature has at most; a longer file is not read.
 pub const MAX_SIZE: usize = 16 * 1024;
+
+/// Bytes that a signature has at most. Its first line is nobody's, so it could hold anything.
+pub const MAX_SIGNATURE: usize = 1024;
 
 /// What the words of the kernel's command line begin with that only the host writes.
 pub const HOST_PARAMETERS: &str = "bulkhead.";

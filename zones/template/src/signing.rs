@@ -13,16 +13,17 @@ use crate::Manifest;
 /// Signature algorithm Ed25519, no key derivation, BLAKE2b checksum: how a secret key without a password begins.
 const SECRET_BEGIN: &[u8; 6] = b"Ed\0\0B2";
 
-/// What a zone's TPM is shown for a template: its approval, as the file [`crate::APPROVAL`]. Command line and files are the
-/// manifest's.
+/// What a zone's TPM is shown for a template: its approval, as the file [`crate::APPROVAL`]. Command line, files and epoch
+/// are the manifest's.
 ///
 /// # Errors
 /// There are no random numbers.
 pub fn approve(manifest: &Manifest, approver: &Approver) -> Result<Vec<u8>, approval::KeyError> {
     let command_line = approval::sha256(&[manifest.command_line().as_bytes()]);
     let (kernel, initrd) = (&manifest.kernel.sha256, &manifest.initrd.sha256);
+    let purpose = approval::template_purpose(&manifest.name);
     let policy = approval::template_policy(&approver.key()?, kernel, &command_line, initrd);
-    Ok(approver.approve(&approval::template_purpose(&manifest.name), policy)?.encode())
+    Ok(approver.approve(&purpose, approval::BEFORE_GUEST, manifest.epoch, policy)?.encode())
 }
 
 /// Algorithm, salt and limits of the key derivation.

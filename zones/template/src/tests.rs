@@ -43,6 +43,8 @@ fn each_refusal_says_what_was_found_and_what_is_allowed() {
     let none = format!("signature: found no minisign signature, allowed is one by {one}");
     check("micro", &text, "", &none);
     check("micro", &text, &signed[..100], &none);
+    let long = signed.replace("verify with minisign", &"x".repeat(MAX_SIGNATURE));
+    check("micro", &text, &long, &none);
     check(
         "micro",
         &text,

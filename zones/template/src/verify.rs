@@ -5,7 +5,7 @@ use std::ops::Deref;
 use minisign_verify::Signature;
 
 use crate::rules::key_name;
-use crate::{Manifest, ManifestError, Rules};
+use crate::{MAX_SIGNATURE, Manifest, ManifestError, Rules};
 
 /// A manifest whose signature, name and epoch were checked. Its version is compared by who remembers the last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +78,9 @@ pub fn verify(
     rules: &Rules,
 ) -> Result<VerifiedTemplate, VerifyError> {
     let no_signature = || VerifyError::NoSignature { allowed: rules.key_names() };
+    if signature.len() > MAX_SIGNATURE {
+        return Err(no_signature());
+    }
     let text = std::str::from_utf8(signature).map_err(|_no_text| no_signature())?;
     let signature = Signature::decode(text).map_err(|_none| no_signature())?;
     let found = text.lines().nth(1).and_then(key_name).ok_or_else(no_signature)?;

@@ -5,27 +5,15 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// SHA-256.
-pub type Digest = [u8; 32];
-
-/// What goes into a zone's TPM before its first instruction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Measured {
-    /// Of the kernel's file: PCR 4.
-    pub kernel: Digest,
-    /// Of the kernel's command line: PCR 8.
-    pub command_line: Digest,
-    /// Of the initrd's file: PCR 9.
-    pub initrd: Digest,
-}
-
-/// What a zone begins with.
+/// What a zone begins with. Its digests are not in here: `keeper` takes them from the manifest, whose signature it checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
-    /// What is measured.
-    pub measured: Measured,
     /// The name of its template: what the zone's TPM keeps opens for this one only.
     pub template: String,
+    /// The template's manifest.
+    pub manifest: Vec<u8>,
+    /// The manifest's signature.
+    pub signature: Vec<u8>,
     /// The template's `approval` file.
     pub approval: Vec<u8>,
     /// Whose session is opened.

@@ -19,7 +19,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::Serialize;
 use vpn_protocol::{Endpoint, Host, Peer, VpndConfig};
-use zone_protocol::keeper::{Measured, Start};
+use zone_protocol::keeper::Start;
 use zone_protocol::vmm::{Config, Disk};
 
 use crate::settings::Paths;
@@ -182,14 +182,10 @@ pub(crate) fn prepare(
     rustix::io::ioctl_fionbio(&console, true).map_err(|source| host("descriptors", source))?;
     let mac = mac_address(plan.slot);
     let command_line = template.manifest.command_line();
-    let measured = Measured {
-        kernel: template.manifest.kernel.sha256,
-        command_line: sha256(command_line.as_bytes()),
-        initrd: template.manifest.initrd.sha256,
-    };
     let start = Start {
-        measured,
         template: zone.template.clone(),
+        manifest: template.signed,
+        signature: template.signature,
         approval: template.approval,
         user: zone.user.clone(),
         keep: zone.keep.clone(),
@@ -378,12 +374,6 @@ fn private_disk(data: &Path, plan: &Plan<'_>) -> Result<stored_disk::Opened, Lau
         }
         None => stored_disk::open(data, plan.zone),
     }
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut sum = template::Summer::default();
-    sum.add(bytes);
-    sum.finish().sha256
 }
 
 /// A postcard message in memory that nobody can change any more.

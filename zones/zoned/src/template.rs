@@ -77,6 +77,9 @@ pub(crate) enum TemplateError {
 pub(crate) struct Opened {
     /// What was signed.
     pub(crate) manifest: VerifiedTemplate,
+    /// The same as bytes, and their signature: `keeper` checks it again.
+    pub(crate) signed: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
     /// The file for which a zone's TPM gives out what it keeps. The TPM checks it.
     pub(crate) approval: Vec<u8>,
     /// The kernel's file.
@@ -85,6 +88,13 @@ pub(crate) struct Opened {
     pub(crate) initrd: OwnedFd,
     /// The root image's file.
     pub(crate) root: OwnedFd,
+}
+
+/// A manifest, and the bytes that it was read from.
+struct Signed {
+    manifest: VerifiedTemplate,
+    signed: Vec<u8>,
+    signature: Vec<u8>,
 }
 
 /// What tells that a file is the same as before: device, inode, size, time of change.
@@ -115,7 +125,7 @@ impl Templates {
     /// [`TemplateError`].
     pub(crate) fn open(&mut self, name: &str) -> Result<Opened, TemplateError> {
         let folder = self.data.join("templates").join(name);
-        let manifest = self.manifest(name, &folder)?;
+        let Signed { manifest, signed, signature } = self.manifest(name, &folder)?;
         let used = Used::read(&self.data.join("zones"))?;
         used.check(&manifest, &folder)?;
         let kernel = self.file(name, &folder.join(KERNEL), manifest.kernel)?;
@@ -125,21 +135,22 @@ impl Templates {
         check_size(name, &path, &stat, manifest.root.size)?;
         let approval = Self::read(name, &folder, APPROVAL)?;
         used.note(&manifest)?;
-        Ok(Opened { manifest, approval, kernel, initrd, root })
+        Ok(Opened { manifest, signed, signature, approval, kernel, initrd, root })
     }
 
-    fn manifest(&self, name: &str, folder: &Path) -> Result<VerifiedTemplate, TemplateError> {
+    fn manifest(&self, name: &str, folder: &Path) -> Result<Signed, TemplateError> {
         let rules = self
             .rules
             .as_ref()
             .map_err(|(path, reason)| TemplateError::Rules { path: path.clone(), reason: reason.clone() })?;
-        let (manifest, signature) =
-            (Self::read(name, folder, MANIFEST)?, Self::read(name, folder, SIGNATURE)?);
-        verify(name, &manifest, &signature, rules).map_err(|source| TemplateError::Manifest {
-            template: name.to_owned(),
-            path: folder.join(MANIFEST).display().to_string(),
-            source,
-        })
+        let (signed, signature) = (Self::read(name, folder, MANIFEST)?, Self::read(name, folder, SIGNATURE)?);
+        let manifest =
+            verify(name, &signed, &signature, rules).map_err(|source| TemplateError::Manifest {
+                template: name.to_owned(),
+                path: folder.join(MANIFEST).display().to_string(),
+                source,
+            })?;
+        Ok(Signed { manifest, signed, signature })
     }
 
     /// A small file.

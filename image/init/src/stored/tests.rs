@@ -36,7 +36,7 @@ fn what_is_not_as_promised_is_refused_and_leaves_nothing() {
     let many = MAX_STORED_DESCRIPTORS + 1;
     let cases = [
         (MAX_ZONES, 0, names(0), 0, "slot 32 is not below 32"),
-        (0, MAX_STORED_STATE + 1, names(0), 0, "state of 4097 bytes, at most 4096 are stored"),
+        (0, MAX_STORED_STATE + 1, names(0), 0, "state of 8193 bytes, at most 8192 are stored"),
         (0, 0, names(1), 2, "1 names came with 2 descriptors, at most 8 are stored"),
         (0, 0, names(many), many, "9 names came with 9 descriptors, at most 8 are stored"),
         (0, 0, vec!["a".into(), "a".into()], 2, "name 1 of the list is not [a-z0-9]{1,16}, or comes twice"),

@@ -63,7 +63,7 @@ fn content(folder: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
         if name == APPROVAL {
             // Its signature is another one each time; what is approved is not.
             let approval = Approval::decode(&bytes).context("read an approval")?;
-            bytes = [&approval.policy[..], approval.purpose.as_bytes()].concat();
+            bytes = [&approval.hash()[..], &approval.epoch.to_be_bytes()].concat();
         }
         content.insert(name, bytes);
     }

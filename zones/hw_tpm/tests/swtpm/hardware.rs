@@ -80,7 +80,7 @@ fn start(state: &TempDir) -> (u16, Child) {
 
 fn answers(port: u16) -> bool {
     let owner = Sealed { public: Vec::new(), private: Vec::new(), purpose: String::new(), pin: None };
-    let nobodys = Machine { storage_key: Vec::new(), owner, owned: false };
+    let nobodys = Machine { storage_key: Vec::new(), authority: owner.clone(), owner, owned: false };
     let opened = Tpm::open(&format!("swtpm:host=127.0.0.1,port={port}"), &nobodys);
     !matches!(opened, Err(OpenTpmError::Missing(_)))
 }

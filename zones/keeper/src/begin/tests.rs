@@ -8,7 +8,16 @@ const MEASURED: Measured = Measured { kernel: [4; 32], command_line: [8; 32], in
 const AUTH: Digest = [0xA0; 32];
 
 fn approval(purpose: &str) -> Approval {
-    Approval { purpose: purpose.to_owned(), policy: [6; 32], signature: ([1; 32], [2; 32]) }
+    let none = ([0; 32], [0; 32]);
+    let (purpose, phase) = (purpose.to_owned(), BEFORE_GUEST.to_owned());
+    Approval {
+        purpose,
+        phase,
+        epoch: 1,
+        policy: [6; 32],
+        signature: ([1; 32], [2; 32]),
+        epoch_signature: none,
+    }
 }
 
 fn kept() -> Kept {
@@ -24,6 +33,7 @@ fn begin(firmware: &[u8], new: Option<&Kept>) -> Begin {
         template: "micro",
         auth: &AUTH,
         new,
+        certified: true,
     })
 }
 
@@ -37,10 +47,18 @@ fn answer(question: &Question) -> Vec<u8> {
         Expect::Carries(Carried::Session) => with(&0x0300_0007_u32.to_be_bytes()),
         Expect::Carries(Carried::Key) => with(&[&0x8000_0009_u32.to_be_bytes()[..], &[0, 2, 5, 5]].concat()),
         Expect::Carries(Carried::Ticket) => with(b"ticket"),
+        Expect::Carries(Carried::Endorsement) => with(&endorsement_key(&[[0, 32]; 2])),
         Expect::Carries(Carried::Kept) => {
             with(&[&98_u32.to_be_bytes()[..], &[0, 96], &kept()[..], &[0; 5]].concat())
         }
     }
+}
+
+/// What a TPM says of its endorsement key, whose coordinates have these lengths.
+fn endorsement_key(lengths: &[[u8; 2]; 2]) -> Vec<u8> {
+    let [x, y] = lengths;
+    let area = [&commands::endorsement_template()[..], x, &[0xE1; 32], y, &[0xE2; 32]].concat();
+    [&0x8000_0003_u32.to_be_bytes()[..], &[0; 4], &[0, 0], &area, &[7; 90]].concat()
 }
 
 fn response(code: u32) -> Vec<u8> {
@@ -92,6 +110,7 @@ const CONTROL: [(&str, To); 9] = [
 
 const MEASURE: [&str; 4] = ["Startup", "PCR_Extend", "PCR_Extend", "PCR_Extend"];
 const MAKE: [&str; 3] = ["NV_UndefineSpace", "NV_DefineSpace", "NV_Write"];
+const ENDORSE: [&str; 2] = ["CreatePrimary", "FlushContext"];
 const OPEN: [&str; 11] = [
     "StartAuthSession",
     "LoadExternal",
@@ -134,9 +153,12 @@ fn everything_is_said_in_order() {
 fn a_new_tpm_is_given_what_it_keeps() {
     let kept = kept();
     let mut begin = begin(b"x", Some(&kept));
-    assert_eq!(said(&mut begin), (expected(&[&MEASURE, &MAKE, &OPEN]), Progress::Opened));
+    assert_eq!(said(&mut begin), (expected(&[&MEASURE, &MAKE, &ENDORSE, &OPEN]), Progress::Opened));
+    assert_eq!(begin.endorsement(), Some(Point { x: [0xE1; 32], y: [0xE2; 32] }));
+    begin.certify(b"certificate");
     begin.vouch(&[11; 32]);
-    let data: Vec<_> = MAKE.iter().map(|name| (*name, To::Data)).collect();
+    // The certificate's index, then the record's.
+    let data: Vec<_> = MAKE.iter().chain(&MAKE).map(|name| (*name, To::Data)).collect();
     assert_eq!(said(&mut begin), (data, Progress::Done));
 }
 
@@ -158,20 +180,22 @@ fn the_firmware_is_hashed_in_pieces() {
 #[test]
 fn an_approval_for_something_else_is_shown_as_what_it_has_to_be() {
     let approver = Approver::from_pkcs8(&Approver::generate().unwrap()).unwrap();
-    let other = approver.approve("bulkhead template debian", [6; 32]).unwrap();
+    let other = approver.approve("bulkhead template debian", "later", 1, [6; 32]).unwrap();
     let mut begin = Begin::new(&Plan {
         firmware: b"x",
         measured: MEASURED,
         key: approver.key().unwrap(),
-        approvals: [approval(FIRMWARE), other.clone()],
+        approvals: named([approval(FIRMWARE), other.clone()], "micro"),
         template: "micro",
         auth: &AUTH,
         new: None,
+        certified: true,
     });
     while let Some(question) = begin.question() {
         if question.name == VERIFY_TEMPLATE {
-            let purpose = Approval { purpose: "bulkhead template micro".to_owned(), ..other.clone() };
-            assert_eq!(question.bytes[..], commands::verify(0x8000_0009, &purpose));
+            let (purpose, phase) = ("bulkhead template micro".to_owned(), BEFORE_GUEST.to_owned());
+            let shown = Approval { purpose, phase, ..other.clone() };
+            assert_eq!(question.bytes[..], commands::verify(0x8000_0009, &shown));
             return;
         }
         begin.answered(question.to, &answer(&question)).unwrap();
@@ -201,7 +225,7 @@ fn anything_else_than_the_expected_answer_ends_it() {
     check("NV_Write", &response(0x28B), refused("NV_Write", 0x28B));
     check("Startup", &[&response(0)[..], &[0]].concat(), BeginError::Malformed("Startup"));
     check("Startup", &[0x80, 1, 0xFF, 0xFF, 0xFF, 0xFF], BeginError::Malformed("Startup"));
-    check("Startup", &[0; 257], BeginError::Malformed("Startup"));
+    check("Startup", &[0; 1025], BeginError::Malformed("Startup"));
     check("StartAuthSession", &response(0), BeginError::Malformed("StartAuthSession"));
     check(VERIFY_FIRMWARE, &response(0x2DB), BeginError::Signature);
     check(AUTHORIZE_FIRMWARE, &response(0x1C4), BeginError::Firmware);
@@ -213,6 +237,13 @@ fn anything_else_than_the_expected_answer_ends_it() {
     check(READ, &response(0x98E), refused(READ, 0x98E));
     check(READ, &with(&[0, 0, 0, 98, 0, 95]), BeginError::Malformed(READ));
     check(READ, &with(&[0, 0, 0, 98, 0, 96, 1]), BeginError::Malformed(READ));
+    // Another key than the one that was asked for.
+    for lengths in [[[0, 31], [0, 32]], [[0, 32], [0, 33]]] {
+        check("CreatePrimary", &with(&endorsement_key(&lengths)), BeginError::Malformed("CreatePrimary"));
+    }
+    let mut other = endorsement_key(&[[0, 32]; 2]);
+    other[14] ^= 1;
+    check("CreatePrimary", &with(&other), BeginError::Malformed("CreatePrimary"));
     // On the wrong channel.
     let mut begin = begin(b"x", None);
     assert_eq!(begin.answered(To::Data, &[0]), Err(BeginError::Unasked));

@@ -52,7 +52,15 @@ fn commands_are_those_of_the_specification() {
     let key = ApprovalKey { x: [1; 32], y: [2; 32] };
     let area = hex(&key.public_area());
     check(load_key(&key), format!("80010000006a000001670000 0058{area} 4000000c").replace(' ', ""));
-    let approval = Approval { purpose: "for".to_owned(), policy: digest, signature: ([3; 32], [4; 32]) };
+    let approval = Approval {
+        purpose: "for".to_owned(),
+        phase: "then".to_owned(),
+        epoch: 1,
+        policy: digest,
+        signature: ([3; 32], [4; 32]),
+        epoch_signature: ([5; 32], [6; 32]),
+    };
+    let reference = hex(&approval.reference());
     let (hash, name) = (hex(&approval.hash()), hex(&key.name()));
     check(
         verify(0x8000_0000, &approval),
@@ -65,7 +73,22 @@ fn commands_are_those_of_the_specification() {
     );
     check(
         authorize(0x0300_0000, &key, &approval, &[0x80, 0x22]),
-        format!("80010000005b0000016a 03000000 0020{text} 0003666f72 0022{name} 8022").replace(' ', ""),
+        format!("8001000000780000016a 03000000 0020{text} 0020{reference} 0022{name} 8022").replace(' ', ""),
+    );
+    check(
+        define(certificate_index(600), &[], &[]),
+        "80020000002d0000012a4000000c00000009400000090000000000 0000 000e 01c0000a 000b 42070001 0000 0258"
+            .replace(' ', ""),
+    );
+    let zeros = "0".repeat(64);
+    check(
+        create_endorsement_key(),
+        format!(
+            "8002000000a300000131 4000000b 00000009 40000009 0000 00 0000 0004 0000 0000 007a 0023 000b 000300b2 0020 \
+             837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa 0006 0080 0043 0010 0003 0010 \
+             0020{zeros} 0020{zeros} 0000 00000000"
+        )
+        .replace(' ', ""),
     );
     check(policy_password(0x0300_0000), "80010000000e0000018c03000000".to_owned());
     check(flush(0x8000_0000), "80010000000e0000016580000000".to_owned());

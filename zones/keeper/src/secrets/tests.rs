@@ -3,12 +3,14 @@
 #[path = "../../../hw_tpm/tests/swtpm/hardware.rs"]
 mod hardware;
 
+use std::io::{Read, Write};
 use std::path::Path;
 
-use approval::{Approver, host_policy};
+use approval::{Approver, RUNNING, host_policy};
 use tempfile::TempDir;
 
 use super::*;
+use crate::certificate::tests::{Authority, read};
 use hardware::Hardware as Machine;
 
 const ONE: &str = "135790";
@@ -19,6 +21,7 @@ struct World {
     folder: TempDir,
     key: ApprovalKey,
     approval: Approval,
+    approver: Approver,
 }
 
 fn touch(typed: Option<&str>) -> How<'_> {
@@ -32,9 +35,9 @@ fn pin(tries: u8, typed: &str) -> How<'_> {
 impl World {
     fn new() -> Self {
         let approver = Approver::from_pkcs8(&Approver::generate().unwrap()).unwrap();
-        let approval = approver.approve(HOST, host_policy(&[[0; 32]; 3])).unwrap();
+        let approval = approver.approve(HOST, RUNNING, 1, host_policy(&[[0; 32]; 3])).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        Self { machine: Machine::new(), folder, key: approver.key().unwrap(), approval }
+        Self { machine: Machine::new(), folder, key: approver.key().unwrap(), approval, approver }
     }
 
     /// As a `keeper` that was just started.
@@ -134,6 +137,105 @@ fn a_tpm_that_was_half_taken_into_use_is_taken_whole() {
     world.machine.power_cut();
     world.open("vault", pin(3, ONE)).unwrap();
     assert!(store.machine().unwrap().unwrap().owned);
+}
+
+#[test]
+fn the_lockout_is_set_when_the_tpm_is_taken_into_use() {
+    let world = World::new();
+    world.open("office", touch(None)).unwrap();
+    // TPM2_GetCapability of three properties, from TPM_PT_MAX_AUTH_FAIL on.
+    let ask = [0x80, 1, 0, 0, 0, 22, 0, 0, 1, 0x7A, 0, 0, 0, 6, 0, 0, 2, 0x0F, 0, 0, 0, 3];
+    let device = world.machine.device();
+    let (_, port) = device.rsplit_once('=').unwrap();
+    let mut tpm = std::net::TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
+    tpm.write_all(&ask).unwrap();
+    let mut answer = [0; 19 + 3 * 8];
+    tpm.read_exact(&mut answer).unwrap();
+    // Pairs of a property's number and its value.
+    let said = [0, 1, 2].map(|number| &answer[23 + 8 * number..][..4]);
+    assert_eq!(said.concat(), hw_tpm::LOCKOUT.map(u32::to_be_bytes).concat());
+}
+
+#[test]
+fn a_revoked_host_opens_nothing_and_a_newer_one_everything() {
+    let mut world = World::new();
+    let office = world.open("office", touch(None)).unwrap();
+    let of_epoch = |world: &mut World, epoch| {
+        let (policy, purpose) = (host_policy(&[[0; 32]; 3]), HOST);
+        world.approval = world.approver.approve(purpose, RUNNING, epoch, policy).unwrap();
+    };
+    of_epoch(&mut world, 2);
+    assert_eq!(world.open("office", touch(None)), Ok(office));
+    of_epoch(&mut world, 1);
+    let refused = world.keeper().open("office", touch(None)).unwrap_err();
+    assert_eq!(refused.cause(), Cause::NotApproved);
+    let sentence = "the approval for \"bulkhead host\": epoch: found 1, allowed is 2 or above, which this machine has used \
+                    already. Install the newer one again";
+    assert_eq!(refused.to_string(), sentence);
+    // The same of a template; and whoever removes the file has gained nothing.
+    let template = |world: &World, epoch| {
+        world.approver.approve("bulkhead template micro", "before the guest", epoch, [6; 32]).unwrap()
+    };
+    of_epoch(&mut world, 3);
+    let (older, newer) = (template(&world, 1), template(&world, 2));
+    let mut keeper = world.keeper();
+    keeper.check_epochs(&[older.clone(), newer.clone()]).unwrap();
+    keeper.used(std::slice::from_ref(&newer));
+    assert!(matches!(keeper.check_epochs(std::slice::from_ref(&older)), Err(SecretError::Epoch(_))));
+    drop(keeper);
+    std::fs::remove_file(world.file("epochs.used")).unwrap();
+    world.machine.power_cut();
+    assert!(matches!(world.keeper().check_epochs(std::slice::from_ref(&older)), Err(SecretError::Epoch(_))));
+    world.keeper().check_epochs(std::slice::from_ref(&newer)).unwrap();
+    of_epoch(&mut world, 1);
+    assert_eq!(world.open("office", touch(None)), Err(Cause::NotApproved));
+    of_epoch(&mut world, 3);
+    assert_eq!(world.open("office", touch(None)), Ok(office));
+    // Without the TPM the file holds.
+    world.keeper().used(&[template(&world, 4)]);
+    let store = Store::open(world.folder.path()).unwrap();
+    let mut lost = Hardware::new("swtpm:host=127.0.0.1,port=1", store, world.key, Vec::new());
+    assert!(matches!(lost.check_epochs(std::slice::from_ref(&newer)), Err(SecretError::Epoch(_))));
+    // And what the file says, the next TPM knows after the first zone that opened with it.
+    world.machine = Machine::new();
+    std::fs::remove_file(world.file("machine.tpm")).unwrap();
+    world.open("vault", touch(None)).unwrap();
+    std::fs::remove_file(world.file("epochs.used")).unwrap();
+    assert!(matches!(world.keeper().check_epochs(&[newer]), Err(SecretError::Epoch(_))));
+}
+
+#[test]
+fn the_tpm_certifies_and_another_one_is_another_authority() {
+    let mut world = World::new();
+    world.open("office", touch(None)).unwrap();
+    let authority = |world: &World| {
+        let store = Store::open(world.folder.path()).unwrap();
+        Point::of(&store.machine().unwrap().unwrap().authority).unwrap()
+    };
+    let one = authority(&world);
+    let endorsement = Authority::new().point();
+    let first = world.keeper().certify(&endorsement).unwrap();
+    let (_, certified) = read(&first, &one).unwrap();
+    assert_eq!(certified, endorsement);
+    let own = std::fs::read(world.file("authority.crt")).unwrap();
+    let (own, key) = read(&own, &one).unwrap();
+    assert_eq!((key, &own.tbs_certificate.subject), (one, &own.tbs_certificate.issuer));
+    world.machine.power_cut();
+    // The same authority, another serial number.
+    let second = world.keeper().certify(&endorsement).unwrap();
+    assert!(read(&second, &one).is_some() && second != first);
+    // An altered key signs nothing; nor does one of another TPM.
+    let key = world.keeper().new_recovery_key().unwrap();
+    world.keeper().note(&key).unwrap();
+    world.open("office", touch(None)).unwrap();
+    world.machine = Machine::new();
+    assert!(matches!(world.keeper().certify(&endorsement), Err(SecretError::Open(OpenTpmError::Cleared))));
+    world.open("office", How::Recovery { factor: Factor::Touch, typed: None, key: &key }).unwrap();
+    let third = world.keeper().certify(&endorsement).unwrap();
+    let other = authority(&world);
+    assert!(other != one && read(&third, &one).is_none() && read(&third, &other).is_some());
+    let own = std::fs::read(world.file("authority.crt")).unwrap();
+    assert!(read(&own, &other).is_some());
 }
 
 fn recover<'a>(tries: u8, typed: &'a str, key: &'a str) -> How<'a> {

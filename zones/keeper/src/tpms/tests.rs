@@ -7,25 +7,42 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use approval::{
-    Approver, Digest, FIRMWARE as OF_FIRMWARE, extended, firmware_policy, sha256, template_policy,
-    template_purpose,
-};
-use hw_tpm::{Secret, UnsealError};
-use zone_protocol::keeper::{Cause, Factor, Measured, PinState, Recovery};
+use approval::{Approver, BEFORE_GUEST, Digest, FIRMWARE as OF_FIRMWARE, extended, firmware_policy, sha256};
+use hw_tpm::{Point, Secret, UnsealError};
+use template::{FileSum, Manifest, Recipe, Root, SigningKey};
+use zone_protocol::keeper::{Cause, Factor, PinState, Recovery};
 
 use super::*;
+use crate::certificate::tests::{Authority, read};
+use crate::epochs::Epochs;
 use crate::secrets::SecretError;
 
-const MEASURED: Measured = Measured { kernel: [4; 32], command_line: [8; 32], initrd: [9; 32] };
+/// Who signs templates here.
+fn signer(number: u8) -> SigningKey {
+    SigningKey::from_seed([number; 8], [number; 32])
+}
+
+/// A template's manifest.
+fn manifest(name: &'static str, kernel: u8, initrd: u8, command_line: &'static str) -> Manifest {
+    let sum = |byte| FileSum { size: 5, sha256: [byte; 32] };
+    let root = Root { size: 4096, sha256: [1; 32], data_blocks: 1, verity: [2; 32] };
+    let recipe = Recipe { name, epoch: 3, version: 7, memory_min_mib: 96, command_line };
+    Manifest::new(&recipe, sum(kernel), sum(initrd), root).unwrap()
+}
+
+fn micro() -> Manifest {
+    manifest("micro", 4, 9, "quiet")
+}
 
 /// What zones begin with here.
 const FIRMWARE: &[u8] = &[0xF0; 9000];
 
 /// Secrets that tests know.
-#[derive(Default)]
 struct KnownSecrets {
     made: std::rc::Rc<std::cell::RefCell<Vec<String>>>,
+    authority: std::rc::Rc<Authority>,
+    key: ApprovalKey,
+    epochs: Epochs,
 }
 
 impl Secrets for KnownSecrets {
@@ -62,20 +79,37 @@ impl Secrets for KnownSecrets {
         Recovery::Shown
     }
 
+    fn certify(&mut self, endorsement: &Point) -> Result<Vec<u8>, SecretError> {
+        Ok(self.authority.certify(endorsement))
+    }
+
+    fn check_epochs(&mut self, approvals: &[Approval]) -> Result<(), SecretError> {
+        Ok(approvals.iter().try_for_each(|approval| self.epochs.check(&self.key, approval))?)
+    }
+
+    fn used(&mut self, approvals: &[Approval]) {
+        for approval in approvals {
+            self.epochs.used(approval);
+        }
+    }
+
     fn made(&mut self, zone: &str) -> Result<(), SecretError> {
         self.made.borrow_mut().push(zone.to_owned());
         Ok(())
     }
 }
 
-/// What the image's maker signs here.
-fn signed(approver: &Approver, firmware: &[u8], measured: &Measured) -> [Approval; 2] {
-    let Measured { kernel, command_line, initrd } = measured;
-    let of_template = template_policy(&approver.key().unwrap(), kernel, command_line, initrd);
-    [
-        approver.approve(OF_FIRMWARE, firmware_policy(&sha256(&[firmware]))).unwrap(),
-        approver.approve(&template_purpose("micro"), of_template).unwrap(),
-    ]
+/// A start of a template, as its maker signs and approves it.
+fn start(manifest: &Manifest, approver: &Approver) -> Start {
+    let text = manifest.encode();
+    Start {
+        template: manifest.name.clone(),
+        signature: signer(1).sign(text.as_bytes()).into_bytes(),
+        manifest: text.into_bytes(),
+        approval: template::approve(manifest, approver).unwrap(),
+        user: "anna".to_owned(),
+        keep: vec!["/srv".to_owned()],
+    }
 }
 
 struct Bench {
@@ -85,6 +119,7 @@ struct Bench {
     approver: Approver,
     /// What zones begin with now.
     start: Start,
+    authority: std::rc::Rc<Authority>,
     made: std::rc::Rc<std::cell::RefCell<Vec<String>>>,
 }
 
@@ -95,20 +130,21 @@ impl Bench {
         zoned.set_nonblocking().unwrap();
         init.set_nonblocking().unwrap();
         let approver = Approver::from_pkcs8(&Approver::generate().unwrap()).unwrap();
-        let [of_firmware, of_template] = signed(&approver, FIRMWARE, &MEASURED);
-        let image =
-            Image { firmware: FIRMWARE.to_vec(), key: approver.key().unwrap(), approval: of_firmware };
-        let start = Start {
-            measured: MEASURED,
-            template: "micro".to_owned(),
-            approval: of_template.encode(),
-            user: "anna".to_owned(),
-            keep: vec!["/srv".to_owned()],
+        let approval =
+            approver.approve(OF_FIRMWARE, BEFORE_GUEST, 1, firmware_policy(&sha256(&[FIRMWARE]))).unwrap();
+        let rules = Rules::parse(&Rules::text(3, &signer(1).public_key())).unwrap();
+        let image = Image { firmware: FIRMWARE.to_vec(), key: approver.key().unwrap(), approval, rules };
+        let start = start(&micro(), &approver);
+        let authority = std::rc::Rc::new(Authority::new());
+        let secrets = KnownSecrets {
+            made: std::rc::Rc::default(),
+            authority: std::rc::Rc::clone(&authority),
+            key: approver.key().unwrap(),
+            epochs: Epochs::default(),
         };
-        let secrets = KnownSecrets::default();
         let made = std::rc::Rc::clone(&secrets.made);
         let tpms = Tpms::new(theirs, of_keeper, Box::new(secrets), image).unwrap();
-        Self { tpms, init, zoned, approver, start, made }
+        Self { tpms, init, zoned, approver, start, made, authority }
     }
 
     fn settle(&mut self) {
@@ -384,6 +420,51 @@ fn register(data: &OwnedFd, number: u8) -> Vec<u8> {
     response[response.len() - 32..].to_vec()
 }
 
+/// What a guest finds of its endorsement key's certificate, which is about the very key that it makes, and which it cannot
+/// remove or write.
+fn certificate(data: &OwnedFd, authority: &Point) -> Vec<u8> {
+    use crate::commands::{certificate_index, create_endorsement_key, endorsement_template, flush};
+    let index = [0x01, 0xC0, 0, 0x0A];
+    let public = transact(data, &[&[0x80, 1, 0, 0, 0, 14, 0, 0, 1, 0x69][..], &index].concat());
+    // Behind header and size: the index, SHA-256, attributes (and WRITTEN), no policy, the size.
+    assert_eq!(public[12..24], [&index[..], &[0, 0x0B, 0x62, 0x07, 0, 1, 0, 0]].concat());
+    let size = &public[24..26];
+    let session = [0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0];
+    let read_index =
+        [&[0x80, 2, 0, 0, 0, 35, 0, 0, 1, 0x4E][..], &index, &index, &session, size, &[0, 0]].concat();
+    let response = transact(data, &read_index);
+    let certificate = response[16..16 + usize::from(u16::from_be_bytes([size[0], size[1]]))].to_vec();
+    let (_, certified) = read(&certificate, authority).unwrap();
+    let made = transact(data, &create_endorsement_key());
+    let point = &made[20 + endorsement_template().len()..];
+    assert_eq!((&point[2..34], &point[36..68]), (&certified.x[..], &certified.y[..]));
+    let handle = u32::from_be_bytes(made[10..14].try_into().unwrap());
+    assert_eq!(transact(data, &flush(handle))[6..10], [0; 4]);
+    // What it says of this TPM is what the TPM says: family, level, revision, manufacturer, firmware.
+    let properties =
+        transact(data, &[0x80, 1, 0, 0, 0, 22, 0, 0, 1, 0x7A, 0, 0, 0, 6, 0, 0, 1, 0, 0, 0, 0, 12]);
+    let property = |number: usize| &properties[19 + 8 * number + 4..][..4];
+    assert_eq!([0, 1, 2].map(property), [b"2.0\0", &[0; 4], &[0, 0, 0, 164]]);
+    let (manufacturer, firmware) = (property(5), property(11));
+    for bytes in [manufacturer, firmware] {
+        let text: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+        let text = format!("id:{text}");
+        assert!(certificate.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
+    }
+    // As the owner, with the platform's authorization gone: TPM_RC_NV_AUTHORIZATION.
+    let owner = [0x40, 0, 0, 1];
+    let mut undefine = crate::commands::undefine(certificate_index(0));
+    let mut write = crate::commands::write(certificate_index(1), &[0]);
+    for forbidden in [&mut undefine, &mut write] {
+        forbidden[10..14].copy_from_slice(&owner);
+        assert_eq!(transact(data, forbidden)[6..10], [0, 0, 1, 0x49]);
+    }
+    // And as the index itself: TPM_RC_AUTH_UNAVAILABLE.
+    write[10..14].copy_from_slice(&index);
+    assert_eq!(transact(data, &write)[6..10], [0, 0, 1, 0x2F]);
+    certificate
+}
+
 /// What `init` gets for a zone's disk.
 fn disk_key(bench: &Bench) -> Option<Vec<u8>> {
     let (ToInit::DiskKey { slot: 0 }, pipes) = bench.init.receive::<ToInit>().ok()? else { return None };
@@ -408,13 +489,14 @@ fn the_real_one_begins_again_and_again() {
     let measured = |digest: &Digest| extended(&[0; 32], digest);
     let expected = [
         extended(&locality, &sha256(&[FIRMWARE])),
-        measured(&MEASURED.kernel),
-        measured(&MEASURED.command_line),
-        measured(&MEASURED.initrd),
+        measured(&[4; 32]),
+        measured(&sha256(&[micro().command_line().as_bytes()])),
+        measured(&[9; 32]),
         [0; 32],
     ];
     let mut keys = Vec::new();
     let mut records = Vec::new();
+    let mut certificates = Vec::new();
     for number in 1..=3 {
         bench.begin(0, number);
         let (answer, mut descriptors) = bench.next_answer();
@@ -437,6 +519,7 @@ fn the_real_one_begins_again_and_again() {
         let response = transact(&data, &read);
         assert_eq!(response.get(16..48), Some(&sha256(&[&record])[..]), "{response:x?}");
         records.push(record);
+        certificates.push(certificate(&data, &bench.authority.point()));
         // A guest measures, and is reset: nothing of it is left.
         let digests = [&[0, 0, 0, 1, 0, 0x0B][..], &[1; 32]].concat();
         let extend = [&[0x80, 2, 0, 0, 0, 65, 0, 0, 1, 0x82, 0, 0, 0, 11][..], &session, &digests].concat();
@@ -450,6 +533,7 @@ fn the_real_one_begins_again_and_again() {
         assert_eq!(refused[6..10], 0x99D_u32.to_be_bytes(), "{refused:x?}");
     }
     assert!(keys[0].len() == DISK_KEY_BYTES && keys.iter().all(|key| *key == keys[0]));
+    assert!(certificates.iter().all(|certificate| *certificate == certificates[0]));
     assert!(records[0] != records[1] && records[1] != records[2], "each start has a record of its own");
     assert_eq!(*bench.made.borrow(), ["office"]);
     drop(child);
@@ -555,39 +639,122 @@ fn nothing_else_opens(bench: &mut Bench) {
         assert_eq!(bench.next_answer().0, failed);
         assert!(disk_key(bench).is_none(), "a key went out: {reason}");
     };
-    // One bit in the kernel, the command line, the initrd.
-    for part in 0..3 {
-        let Measured { kernel, command_line, initrd } = &mut bench.start.measured;
-        [kernel, command_line, initrd][part][31] ^= 1;
+    // Another kernel, initrd or command line, signed, and not approved.
+    let approver = std::mem::replace(&mut bench.approver, stranger());
+    for other in
+        [manifest("micro", 5, 9, "quiet"), manifest("micro", 4, 8, "quiet"), manifest("micro", 4, 9, "quieu")]
+    {
+        bench.start = Start { approval: good.approval.clone(), ..start(&other, &approver) };
         refused(bench, template);
-        bench.start = good.clone();
     }
+    bench.start = good.clone();
     // One bit in the firmware.
     bench.tpms.image.firmware[4000] ^= 1;
     refused(bench, firmware);
     bench.tpms.image.firmware[4000] ^= 1;
-    // Another template's approval, whose kernel this one claims to be.
-    bench.start.template = "debian".to_owned();
+    // Another template's approval, for the same kernel, initrd and command line.
+    let other =
+        Start { approval: good.approval.clone(), ..start(&manifest("debian", 4, 9, "quiet"), &approver) };
+    bench.start = other;
     refused(bench, signature);
-    bench.start = good.clone();
-    // A template that its maker approved for another name.
-    let [_, approval] = signed(&bench.approver, FIRMWARE, &MEASURED);
-    let other = bench.approver.approve(&template_purpose("debian"), approval.policy).unwrap();
-    bench.start.template = "debian".to_owned();
-    bench.start.approval = other.encode();
+    // A template that its maker signed and approved, and that this zone's disk was not made for.
+    bench.start = start(&manifest("debian", 4, 9, "quiet"), &approver);
     refused(bench, template);
-    bench.start = good.clone();
     // Another key.
-    let stranger = Approver::from_pkcs8(&Approver::generate().unwrap()).unwrap();
-    let [_, forged] = signed(&stranger, FIRMWARE, &MEASURED);
-    bench.start.approval = forged.encode();
+    bench.start = Start { approval: start(&micro(), &stranger()).approval, ..good.clone() };
     refused(bench, signature);
-    bench.start = good.clone();
     // An update that its maker approved opens.
-    let newer = Measured { kernel: [0x44; 32], ..MEASURED };
-    let [_, approval] = signed(&bench.approver, FIRMWARE, &newer);
-    bench.start = Start { measured: newer, approval: approval.encode(), ..good };
+    bench.start = start(&manifest("micro", 0x44, 9, "quiet"), &approver);
     bench.begin(0, 90);
     assert_eq!(bench.next_answer().0, FromKeeper::Ready { slot: 0, number: 90 });
-    assert!(disk_key(bench).is_some());
+    let key = disk_key(bench).unwrap();
+    a_revoked_epoch_opens_nothing(bench, &approver, &key);
+    bench.approver = approver;
+}
+
+/// From the first start with a newer epoch on, older approvals count no more: for the same data.
+fn a_revoked_epoch_opens_nothing(bench: &mut Bench, approver: &Approver, key: &[u8]) {
+    let of_epoch = |epoch: u32, told: u32| {
+        let text = micro().encode().replace("epoch = 3", &format!("epoch = {epoch}"));
+        let start = start(&Manifest::decode(text.as_bytes()).unwrap(), approver);
+        let mut approval = Approval::decode(&start.approval).unwrap();
+        approval.epoch = told;
+        Start { approval: approval.encode(), ..start }
+    };
+    let old = "gives nothing out: the approval for \"bulkhead template micro\": epoch: found 3, allowed is 4 or above, \
+               which this machine has used already. Install the newer one again";
+    let lie = "gives nothing out: the epoch of the approval for \"bulkhead template micro\" is not signed by the key \
+               that approves. Install the newer one again";
+    for (number, epoch, told, refusal) in
+        [(91, 3, 3, None), (92, 4, 4, None), (93, 3, 3, Some(old)), (94, 3, 4, Some(lie)), (95, 4, 4, None)]
+    {
+        bench.start = of_epoch(epoch, told);
+        bench.begin(0, number);
+        let answer = bench.next_answer().0;
+        match refusal {
+            None => {
+                assert_eq!(answer, FromKeeper::Ready { slot: 0, number });
+                assert_eq!(disk_key(bench).as_deref(), Some(key));
+            }
+            Some(reason) => {
+                assert_eq!(answer, FromKeeper::Failed { slot: 0, number, reason: reason.to_owned() });
+                assert!(disk_key(bench).is_none());
+            }
+        }
+    }
+}
+
+/// Another maker of images.
+fn stranger() -> Approver {
+    Approver::from_pkcs8(&Approver::generate().unwrap()).unwrap()
+}
+
+#[test]
+fn a_template_that_its_maker_did_not_sign_is_measured_nowhere() {
+    let mut bench = Bench::new();
+    let (mut control, _key) = bench.started(0, "office");
+    control.set_nonblocking(true).unwrap();
+    let good = bench.start.clone();
+    let old = micro().encode().replace("epoch = 3", "epoch = 2");
+    let of_old = signer(1).sign(old.as_bytes()).into_bytes();
+    let mut altered = good.manifest.clone();
+    let digit = altered.iter().position(|byte| *byte == b'4').unwrap();
+    altered[digit] = b'5';
+    let forged = signer(2).sign(&good.manifest).into_bytes();
+    let debian = start(&manifest("debian", 4, 9, "quiet"), &bench.approver);
+    let key = "0101010101010101";
+    for (start, reason) in [
+        (
+            // A zoned that was taken over has its own kernel measured.
+            Start { manifest: altered, ..good.clone() },
+            format!(
+                "signature: found one by key {key} that does not fit the manifest, allowed are the signed bytes only"
+            ),
+        ),
+        (
+            Start { signature: forged, ..good.clone() },
+            format!("signature: found one by key 0202020202020202, allowed is one by {key}"),
+        ),
+        (
+            // An approved kernel of another template.
+            Start { manifest: debian.manifest, signature: debian.signature, ..good.clone() },
+            "name: found \"debian\", allowed is \"micro\"".to_owned(),
+        ),
+        (
+            Start { manifest: old.into_bytes(), signature: of_old, ..good.clone() },
+            "epoch: found 2, allowed is 3 or above".to_owned(),
+        ),
+    ] {
+        bench.start = start;
+        bench.begin(0, 7);
+        assert_eq!(
+            bench.failed(),
+            is(0, 7, &format!("gives nothing out: the manifest of the template: {reason}"))
+        );
+        // The TPM heard nothing.
+        assert_eq!(control.read(&mut [0; 4]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+    bench.start = good;
+    bench.begin(0, 8);
+    assert_eq!(control.read(&mut [0; 4]).unwrap(), 4);
 }

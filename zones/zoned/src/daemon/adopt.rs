@@ -22,10 +22,10 @@ use crate::lifecycle::{Event, Lifecycle, Role, SavedLife};
 use crate::zone::{Run, Zone};
 
 /// Version of [`Saved`]: another one is not understood.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// The name of the descriptor with the private key of a zone's tunnel.
-const TUNNEL_KEY: &str = "tunnel_key";
+const TUNNEL_KEY: &str = "tunnelkey";
 
 /// A running zone, as the next `zoned` reads it.
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! The whole daemon against fake ends: `init`, `uplink`, the VMM, the agent and a client, all in this
 //! process, joined by the same descriptors as in production.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -12,7 +12,6 @@ use init_protocol::{ExitCause, ZoneProfile};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use vpn_protocol::{ToUplink, VpndStatus};
 use zone_protocol::agent::{Answer, Ask, Decoder, FromAgent, PORT, Request as AgentRequest, VERSION, encode};
-use zone_protocol::keeper::Measured;
 use zone_protocol::vmm::{Command, Connected, End};
 
 use super::*;
@@ -136,10 +135,11 @@ fn a_machine_gets_its_tpm_at_the_start_and_at_each_reset() {
         world.settle();
         world.check_state(1, Phase::Starting, None);
     }
-    // The template's kernel and initrd, the whole command line.
+    // The template's manifest as it was signed.
     assert_eq!(starts[0], starts[1]);
-    let Measured { kernel, command_line, initrd } = starts[0].measured;
-    assert_eq!(BTreeSet::from([kernel, command_line, initrd]).len(), 3);
+    let rules =
+        template::Rules::parse(&template::Rules::text(2, &crate::template::tests::key().public_key()));
+    template::verify("micro", &starts[0].manifest, &starts[0].signature, &rules.unwrap()).unwrap();
     assert_eq!((&starts[0].template[..], &starts[0].approval[..]), ("micro", &b"approved"[..]));
     events.send(&VmmEvent::TpmWanted, &[]).unwrap();
     world.settle();

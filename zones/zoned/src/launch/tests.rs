@@ -124,7 +124,8 @@ fn a_zone_with_a_tunnel_gets_everything() {
     // Its TPM brings the record of each start, and what opens the disk.
     assert!(config.record.is_none() && config.disks[1].late && !config.disks[0].late);
     assert_eq!(rustix::fs::fstat(prepared.private.as_ref().unwrap()).unwrap().st_size, 16 << 20);
-    assert_eq!(prepared.start.measured.command_line, sha256(config.command_line.as_bytes()));
+    let signed = ::template::Manifest::decode(&prepared.start.manifest).unwrap();
+    assert_eq!(signed.command_line(), config.command_line);
     assert!(config.disks[0].read_only && !config.disks[1].read_only);
     let tunnel: VpndConfig = read(find(vpnd, "config"));
     assert_eq!(tunnel.private_key, Some([7; 32]));
