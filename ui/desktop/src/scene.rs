@@ -257,6 +257,7 @@ fn tile_data(tile: &TileView) -> generated::Tile {
             question.and_then(|question| question.lock),
             question.is_some_and(|question| question.lock_pressed),
         ),
+        end: button(tile.end.as_ref().map(|end| end.rect), tile.end.as_ref().is_some_and(|end| end.pressed)),
         key: button(key.map(|key| key.rect), key.is_some_and(|key| key.pressed)),
         keep_x: length(keep.x),
         keep_y: length(keep.y),

@@ -134,6 +134,18 @@ impl Layout {
         let y = (line - height / 2).min(tile.bottom() - height - px(4));
         Rect { x: tile.right() - px(12) - width, y, width, height }
     }
+
+    /// The small button in `tile` that asks whether to stop a locked zone: beside [`Self::key_button`], or in a narrow
+    /// tile in its corner.
+    #[must_use]
+    pub fn end_button(&self, tile: Rect) -> Rect {
+        let px = |logical| self.scale.of(logical);
+        let key = self.key_button(tile);
+        if tile.width < px(300) && tile.height >= px(208) {
+            return Rect { y: tile.bottom() - px(12) - key.height, ..key };
+        }
+        Rect { x: key.x - px(8) - key.width, ..key }
+    }
 }
 
 /// The grid that shows the most zones, and of those the one with the largest tiles.

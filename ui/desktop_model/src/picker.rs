@@ -69,6 +69,8 @@ pub enum Target {
     Keep(usize),
     /// The small button on this zone's tile that shows its tunnel's key.
     TunnelKey(usize),
+    /// The small button on a locked zone's tile that asks whether to stop it.
+    End(usize),
     /// Locks the display.
     LockScreen,
     /// Changes the display's PIN.
@@ -363,6 +365,7 @@ impl Picker {
             } else {
                 let key = layout.key_button(*tile);
                 targets.extend(self.tunnel_key(zone).map(|_| (key, Target::TunnelKey(zone))));
+                targets.extend(self.can_end(zone).then(|| (layout.end_button(*tile), Target::End(zone))));
                 targets.push((*tile, Target::Tile(zone)));
             }
         }
@@ -387,6 +390,11 @@ impl Picker {
             Target::Lock(zone) => {
                 let zone = self.answered(now, zone, "Lock requested")?;
                 Some(Action::Lock { zone })
+            }
+            Target::End(zone) => {
+                let can = self.link == Link::Up && self.can_end(zone);
+                self.question = can.then_some(Question { zone, since: now });
+                None
             }
             Target::LockScreen => self.lock_screen(),
             Target::Unlock => self.touch_unlock(now, touch),
@@ -471,6 +479,12 @@ impl Picker {
         Some(name)
     }
 
+    /// Whether it is locked: a touch on its tile unlocks it, so that something else has to end it.
+    fn can_end(&self, index: usize) -> bool {
+        let locked = |zone: &Zone| zone.phase == Phase::Locked && !self.pending.contains_key(&zone.name);
+        self.zones().get(index).is_some_and(locked)
+    }
+
     /// Whether the question on this zone's tile offers to lock it.
     fn can_lock(&self, index: usize) -> bool {
         self.zones().get(index).is_some_and(|zone| zone.phase == Phase::Running)
@@ -513,7 +527,7 @@ fn can_open(phase: Phase) -> bool {
 
 /// A zone in this phase can be stopped.
 fn can_stop(phase: Phase) -> bool {
-    matches!(phase, Phase::Starting | Phase::Running | Phase::Paused)
+    matches!(phase, Phase::Starting | Phase::Running | Phase::Paused | Phase::Locked)
 }
 
 /// The tunnel carried payload between two statuses. Counters that fell belong to a new tunnel.

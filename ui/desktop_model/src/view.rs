@@ -116,6 +116,8 @@ pub struct TileView {
     pub stale: bool,
     /// Shows the public key of its tunnel, where it has one.
     pub key: Option<ButtonView>,
+    /// Asks whether to stop it, where it is locked.
+    pub end: Option<ButtonView>,
     /// The stop question, in place of the lines below the state.
     pub question: Option<QuestionView>,
 }

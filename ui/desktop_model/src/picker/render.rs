@@ -116,7 +116,8 @@ impl Picker {
         let (tunnel, tunnel_level) = tunnel_words(zone);
         let tunnel_reason =
             tunnel_reason(zone).map(|reason| text::ascii(reason, SENTENCE)).unwrap_or_default();
-        let carries = tunnel_reason.is_empty() && alive(zone);
+        // Nothing moves in a zone that stands still.
+        let carries = tunnel_reason.is_empty() && alive(zone) && zone.phase != Phase::Locked;
         let traffic = zone.tunnel.as_ref().filter(|_| carries).map(traffic_words).unwrap_or_default();
         let question = self.question.filter(|question| question.zone == index).map(|question| {
             let [stop, lock, keep] = self.layout.question_buttons(rect);
@@ -155,6 +156,8 @@ impl Picker {
                 .tunnel_key(index)
                 .filter(|_| question.is_none())
                 .map(|_| self.button(self.layout.key_button(rect), "Key", Target::TunnelKey(index))),
+            end: (self.can_end(index) && question.is_none())
+                .then(|| self.button(self.layout.end_button(rect), "Stop", Target::End(index))),
             question,
         }
     }

@@ -374,6 +374,31 @@ fn a_locked_zone_says_so_and_opens_like_a_stopped_one() {
     }
 }
 
+#[test]
+fn a_locked_zone_is_ended_by_its_small_button_and_the_armed_question() {
+    let mut picker = picker_with(false, Login::Touch);
+    let mut locked = with(false, Login::Touch);
+    locked.zones[0].phase = Phase::Locked;
+    picker.set_status(0, locked);
+    let view = picker.view(0);
+    assert_eq!((view.tiles[1].end.clone(), view.tiles[0].traffic.as_str()), (None, ""));
+    let end = view.tiles[0].end.clone().expect("it is locked").rect;
+    assert_eq!(tap(&mut picker, 1_000, end), None);
+    let view = picker.view(1_000);
+    let asked = view.tiles[0].question.clone().expect("asked");
+    assert_eq!((view.front, view.tiles[0].end.clone(), asked.lock), (None, None, None));
+    assert_eq!(tap(&mut picker, 1_000 + ARMING - 1, asked.stop), None, "a double touch");
+    let action = tap(&mut picker, 1_000 + ARMING, asked.stop);
+    assert_eq!(action, Some(Action::Stop { zone: "office".to_owned() }));
+    assert_eq!(
+        (picker.view(LATER).tiles[0].phase.as_str(), picker.view(LATER).tiles[0].end.clone()),
+        ("Stop requested", None)
+    );
+    picker.set_link(Link::Lost);
+    assert_eq!(tap(&mut picker, LATER, end), None);
+    assert_eq!(picker.view(LATER).tiles[0].question, None);
+}
+
 /// What can happen to a locked display.
 #[derive(Clone, Debug)]
 enum Event {

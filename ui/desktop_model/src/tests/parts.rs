@@ -183,9 +183,9 @@ proptest! {
             let [stop, lock, keep] = answers;
             prop_assert!(answers.iter().all(|answer| tile.encloses(*answer)), "{tile:?} {answers:?}");
             prop_assert!(stop.right() < lock.x && lock.right() < keep.x, "{tile:?} {answers:?}");
-            let key = layout.key_button(*tile);
-            prop_assert!(tile.encloses(key), "{tile:?} {key:?}");
-            buttons.extend([stop, lock, keep, key, *tile]);
+            let (key, end) = (layout.key_button(*tile), layout.end_button(*tile));
+            prop_assert!(tile.encloses(key) && tile.encloses(end) && key.intersection(end).is_empty(), "{tile:?} {key:?}");
+            buttons.extend([stop, lock, keep, key, end, *tile]);
         }
         for button in buttons {
             prop_assert!(screen.encloses(button));

@@ -329,8 +329,7 @@ fn assert_invariants(picker: &Picker, witness: &Witness, now: u64) -> Result<(),
             prop_assert!(rect.width >= least && rect.height >= least, "{target:?} {rect:?} is too small");
         }
         for (other, beneath) in &targets[index + 1..] {
-            let on_it =
-                matches!((target, beneath), (Target::TunnelKey(key), Target::Tile(tile)) if key == tile);
+            let on_it = matches!((target, beneath), (Target::TunnelKey(on) | Target::End(on), Target::Tile(tile)) if on == tile);
             let apart = rect.intersection(*other).is_empty() || on_it;
             prop_assert!(apart, "{target:?} {rect:?} overlaps {other:?}");
         }
