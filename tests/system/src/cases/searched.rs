@@ -40,15 +40,30 @@ enum Name {
     Record,
 }
 
-/// The table of SECURITY.md ("Secrets in memory"): where each must be found, and where it may be, too.
-const TABLE: [(Name, &[&str], &[&str]); 8] = [
+/// Where each secret must be found, and where it may be, too.
+type Table = [(Name, &'static [&'static str], &'static [&'static str]); 8];
+
+/// The tables of SECURITY.md ("Secrets in memory"): while a zone runs.
+const OPEN: Table = [
     (Name::Pin, &[], &[]),
     (Name::StretchedPin, &[], &[]),
     (Name::Secret, &[], &[]),
     (Name::State, &["swtpm"], &["keeper"]),
     (Name::Authorization, &["keeper", "swtpm"], &[]),
     (Name::Tunnel, &[MEMORY_FILE, "vpnd"], &["keeper"]),
-    (Name::Disk, &["kernel", "swtpm"], &["keeper"]),
+    (Name::Disk, &["kernel"], &[]),
+    (Name::Record, &[], &[]),
+];
+
+/// While it is locked.
+const LOCKED: Table = [
+    (Name::Pin, &[], &[]),
+    (Name::StretchedPin, &[], &[]),
+    (Name::Secret, &[], &[]),
+    (Name::State, &["swtpm"], &["keeper"]),
+    (Name::Authorization, &["swtpm"], &[]),
+    (Name::Tunnel, &[MEMORY_FILE, "vpnd"], &["keeper"]),
+    (Name::Disk, &[], &[]),
     (Name::Record, &[], &[]),
 ];
 
@@ -126,15 +141,22 @@ impl Known {
 /// Where a secret was found.
 type Found = BTreeMap<Name, BTreeMap<String, Vec<String>>>;
 
-/// Searches the machine, which stands still meanwhile.
-fn search(machine: &Machine, known: &Known) -> anyhow::Result<Found> {
+/// A disk's key: its two halves.
+type DiskKey = [[u8; SIZE]; 2];
+
+/// Searches the machine, which stands still meanwhile. The disk's key is told by what it opens; where nothing does any more
+/// (`locked`) by what it was.
+fn search(machine: &Machine, known: &Known, locked: Option<DiskKey>) -> anyhow::Result<(Found, DiskKey)> {
     let memory = machine.memory().context("open the machine's memory")?;
     machine.qmp().hold(machine.within(SOON))?;
     let looked = (|| {
         let keys = memory.aes_keys()?;
         let all: BTreeSet<[u8; SIZE]> = keys.iter().map(|(_, key)| *key).collect();
         let all: Vec<_> = all.into_iter().collect();
-        let disk = disk_key(&all, &known.sector)
+        let opens = disk_key(&all, &known.sector);
+        ensure!(locked.is_none() || opens.is_none(), "a key of AES-256 in memory opens the locked disk");
+        let disk = opens
+            .or(locked)
             .with_context(|| format!("none of {} keys of AES-256 opens the disk", all.len()))?;
         let mut forms = known.forms();
         forms.extend(disk.map(|half| (Name::Disk, half.to_vec())));
@@ -149,10 +171,10 @@ fn search(machine: &Machine, known: &Known) -> anyhow::Result<Found> {
                 *places = records.map(|(place, _)| *place).collect();
             }
         }
-        anyhow::Ok(looked)
+        anyhow::Ok((looked, disk))
     })();
     machine.qmp().go_on(machine.within(SOON))?;
-    let looked = looked.context("search the machine's memory")?;
+    let (looked, disk) = looked.context("search the machine's memory")?;
     let frame = |place: &u64| place / harness::memory::FRAME;
     let wanted: BTreeSet<u64> = looked.iter().flat_map(|(_, places)| places.iter().map(frame)).collect();
     let wanted: Vec<u64> = wanted.into_iter().collect();
@@ -170,7 +192,7 @@ fn search(machine: &Machine, known: &Known) -> anyhow::Result<Found> {
             }
         }
     }
-    Ok(found)
+    Ok((found, disk))
 }
 
 fn program(path: &str) -> &str {
@@ -224,8 +246,8 @@ fn shown(found: &Found) -> String {
     text
 }
 
-fn compare(found: &Found) -> anyhow::Result<()> {
-    for (name, must, may) in TABLE {
+fn compare(found: &Found, table: Table) -> anyhow::Result<()> {
+    for (name, must, may) in table {
         let holders: BTreeSet<&str> =
             found.get(&name).into_iter().flat_map(|holders| holders.keys().map(String::as_str)).collect();
         for holder in must {
@@ -270,9 +292,9 @@ pub(super) fn table(world: &mut World) -> anyhow::Result<()> {
     machine.zones().wait_for_phase(ZONE, Phase::Running, machine.within(START))?;
     machine.zones().wait_for_tunnel(ZONE, machine.within(START))?;
     fetch_own_page(&machine, Site::Office)?;
-    let found = search(&machine, &known)?;
+    let (found, key) = search(&machine, &known, None)?;
     std::fs::write(artifacts.logs().join("searched.txt"), shown(&found))?;
-    compare(&found)?;
+    compare(&found, OPEN)?;
     super::second_opening::refused(artifacts, &machine, ZONE, &known.secrets.authorization)
         .context("a guest that knows what opens its TPM")?;
     let processes = machine.zones().processes(machine.within(SOON))?;
@@ -280,6 +302,16 @@ pub(super) fn table(world: &mut World) -> anyhow::Result<()> {
     let holders: BTreeSet<&str> =
         processes.iter().filter(has).map(|process| program(&process.program)).collect();
     ensure!(holders == BTreeSet::from(KEY_HOLDERS), "the file of the tunnel's key is held by {holders:?}");
+    machine.zones().lock(ZONE, machine.within(SOON))?;
+    machine.zones().wait_for_phase(ZONE, Phase::Locked, machine.within(START))?;
+    let (found, _) = search(&machine, &known, Some(key))?;
+    std::fs::write(artifacts.logs().join("searched-locked.txt"), shown(&found))?;
+    compare(&found, LOCKED).context("a locked zone")?;
+    machine.zones().open(ZONE, PIN, machine.within(SOON)).context("unlock it")?;
+    machine.zones().wait_for_phase(ZONE, Phase::Running, machine.within(START))?;
+    let (found, again) = search(&machine, &known, None).context("an unlocked zone")?;
+    ensure!(again == key, "it came back with another key");
+    compare(&found, OPEN).context("an unlocked zone")?;
     // A next `zoned` would need what this one knows.
     let console = machine.serial().since(harness::serial::Place::default());
     ensure!(!console.contains("is not stored"), "zoned's state of a zone is not stored");
