@@ -4,15 +4,18 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use control_api::Phase;
+use desktop_model::pad::PadLayout;
 use harness::bridge::CallError;
 use harness::{Machine, TpmConfig};
 
+use super::pin::type_on;
 use crate::artifacts::Artifacts;
 use crate::disk::DataDisk;
 use crate::opening::told;
 use crate::world::{
-    self, BOOT, SOON, START, World, ensure_running, ensure_stopped, file, last_notice, process_of,
-    service_of, set_policy, switch_off, test_machine, wait_for_notice, write_disk, zone,
+    self, BOOT, SOON, START, World, ensure_running, ensure_stopped, file, last_notice, layout_of, process_of,
+    rectangle, service_of, set_policy, switch_off, test_machine, wait_for_notice, wait_until_still,
+    write_disk, zone,
 };
 
 const ZONES: &str = r#"
@@ -203,6 +206,23 @@ pub(super) fn zones(world: &mut World) -> anyhow::Result<()> {
     std::fs::remove_file(&disk).context("remove the disk")
 }
 
+/// Touches the locked display and waits for its pad.
+fn screen_pad(machine: &Machine) -> anyhow::Result<PadLayout> {
+    let layout = layout_of(machine, 3)?;
+    let pad = PadLayout::new(layout.display, layout.scale);
+    let words = rectangle(pad.words)?;
+    wait_until_still(machine, "locked", words)?;
+    machine.tap(words.x + words.width / 2, words.y + words.height / 2).context("touch the lock")?;
+    wait_until_still(machine, "locked-pad", words)?;
+    Ok(pad)
+}
+
+fn wait_for_lock(machine: &Machine, locked: bool) -> anyhow::Result<()> {
+    let what = format!("the display's lock, {locked}");
+    machine.zones().wait_until(&what, machine.within(SOON), |status| status.screen.locked == locked)?;
+    Ok(())
+}
+
 pub(super) fn screen(world: &mut World) -> anyhow::Result<()> {
     let artifacts = &world.artifacts;
     let disk = DataDisk::new(artifacts, "screen")?;
@@ -227,7 +247,12 @@ pub(super) fn screen(world: &mut World) -> anyhow::Result<()> {
     let machine = host.boot()?;
     ensure!(locked(&machine)?, "the display is not locked at boot");
     behind(&machine)?;
-    machine.zones().unlock_screen(PIN, machine.within(SOON)).context("the first PIN")?;
+    // The first PIN, typed twice on the screen, is the machine's from then on.
+    let keys = screen_pad(&machine)?;
+    type_on(&machine, &keys, PIN)?;
+    ensure!(locked(&machine)?, "a PIN that was typed once lifts the lock");
+    type_on(&machine, &keys, PIN)?;
+    wait_for_lock(&machine, false).context("by touch")?;
     let key = machine.zones().new_recovery_key(machine.within(SOON))?;
     machine.zones().note_recovery_key(&key, machine.within(SOON))?;
     ensure_running(&machine, "free")?;
@@ -244,7 +269,15 @@ pub(super) fn screen(world: &mut World) -> anyhow::Result<()> {
     machine.zones().wait_until("two tries", machine.within(SOON), |status| {
         status.screen.login.tries_left == Some(2) && status.screen.login.chosen
     })?;
-    machine.zones().unlock_screen(PIN, machine.within(SOON)).context("the right PIN")?;
+    let keys = screen_pad(&machine)?;
+    type_on(&machine, &keys, WRONG)?;
+    machine.zones().wait_until("one try", machine.within(SOON), |status| {
+        status.screen.locked && status.screen.login.tries_left == Some(1)
+    })?;
+    wait_until_still(&machine, "locked-again", rectangle(keys.words)?)?;
+    type_on(&machine, &keys, PIN)?;
+    wait_for_lock(&machine, false).context("the right PIN by touch")?;
+    wait_until_still(&machine, "unlocked", rectangle(keys.words)?)?;
     machine.zones().change_screen_pin(PIN, NEW, machine.within(SOON)).context("change the PIN")?;
     machine.zones().kill(service_of(&machine, "zoned")?, 9, machine.within(SOON))?;
     machine.zones().wait_until("the lock", machine.within(START), |status| status.screen.locked)?;
