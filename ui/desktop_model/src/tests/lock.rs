@@ -200,8 +200,9 @@ fn locking_forgets_whatever_was_in_front() {
     let vault = centre(picker.layout().tiles[1]);
     assert_eq!(picker.pointer(LATER, event(1, Stage::Down, vault), 0), None);
     picker.set_status(LATER, with(true, Login::Touch));
+    assert!(unlocks(touch(&mut picker, LATER).as_ref(), ""), "it does not keep another one from unlocking");
     assert_eq!(picker.pointer(LATER, event(1, Stage::Up, vault), 0), None);
-    assert_eq!(lock(&picker).headline, "Locked");
+    assert_eq!(lock(&picker).headline, "Unlocking ...");
 }
 
 #[test]
