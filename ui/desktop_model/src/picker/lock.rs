@@ -120,6 +120,10 @@ impl Picker {
     /// `zoned` does not lock the display.
     pub fn lock_refused(&mut self, why: &str) {
         self.lock.wanted = Wanted::No;
+        if !self.is_locked() {
+            // The pad that would have unlocked it.
+            self.clear_front();
+        }
         self.notice("display", why);
     }
 

@@ -163,6 +163,7 @@ fn typed_pins_are_gone_after_cancel_idle_a_lost_link_and_a_changed_display() {
         let mut picker = half();
         picker.set_display(DISPLAY, Scale::One);
         let shown = pad(&picker, TYPING);
+        assert!(format!("{picker:?}").contains("old: None"), "both are forgotten");
         assert!(shown.typed == 0 && shown.headline.starts_with("The old PIN"), "{}", shown.headline);
         let ways: [fn(&mut Picker); 3] = [
             |picker| picker.set_link(Link::Lost),

@@ -91,7 +91,7 @@ fn a_lost_or_silent_link_leaves_the_lock_as_it_is() {
         let mut picker = picker_with(true, Login::Touch);
         picker.set_link(link);
         assert_ne!(lock(&picker).level, Level::Quiet, "it says why");
-        assert_eq!(touch(&mut picker, LATER), None, "{link:?}");
+        assert_eq!((picker.targets(), touch(&mut picker, LATER)), (Vec::new(), None), "{link:?}");
         picker.set_link(Link::Up);
         assert_eq!(lock(&picker).message, "", "{link:?}");
         let mut picker = picker_with(false, Login::Touch);
@@ -141,6 +141,12 @@ fn a_lock_that_was_lost_on_its_way_is_asked_for_again() {
     picker.lock_refused("It cannot be locked.");
     let view = picker.view(LATER);
     assert_eq!((view.front, view.bar.text.as_str()), (None, "It cannot be locked."));
+    let mut picker = picker_with(false, PIN);
+    assert_eq!(tap(&mut picker, LATER, button), Some(Action::LockScreen));
+    assert_eq!(touch(&mut picker, LATER), None);
+    assert_eq!(pad(&picker, LATER).headline, "PIN for this display");
+    picker.lock_refused("It cannot be locked.");
+    assert_eq!(picker.view(LATER).front, None, "there is nothing to unlock");
 }
 
 #[test]
@@ -194,8 +200,9 @@ fn locking_forgets_whatever_was_in_front() {
     let vault = centre(picker.layout().tiles[1]);
     assert_eq!(picker.pointer(LATER, event(1, Stage::Down, vault), 0), None);
     picker.set_status(LATER, with(true, Login::Touch));
+    assert!(unlocks(touch(&mut picker, LATER).as_ref(), ""), "it does not keep another one from unlocking");
     assert_eq!(picker.pointer(LATER, event(1, Stage::Up, vault), 0), None);
-    assert_eq!(lock(&picker).headline, "Locked");
+    assert_eq!(lock(&picker).headline, "Unlocking ...");
 }
 
 #[test]

@@ -131,6 +131,9 @@ fn a_key_is_made_shown_typed_back_and_noted() {
     );
     let onward = question.onward.expect("it leads on").rect;
     assert_eq!(tap(&mut picker, ARMING - 1, onward), None, "a double touch on the bar");
+    let mut picker = asked();
+    picker.key_made(0, Some(key()));
+    assert_eq!(card(&picker, 0).headline, "Make a recovery key?", "nobody asked for one");
     let mut picker = waiting();
     assert!(made(&picker).busy.is_some() && made(&picker).groups.is_empty() && made(&picker).code.is_none());
     picker.key_made(1_000, Some(key()));
