@@ -165,7 +165,7 @@ const DESKTOP: Profile = Profile {
 };
 
 /// The bridge kills processes and photographs /proc, the kernel's log and folders: CAP_DAC_READ_SEARCH, CAP_KILL,
-/// CAP_SYS_PTRACE, CAP_SYSLOG.
+/// CAP_SYS_PTRACE, CAP_SYS_ADMIN (without it the kernel hides which frame a page lies in), CAP_SYSLOG.
 const TEST_BRIDGE: Profile = Profile {
     name: "test_bridge",
     program: "/bin/test_bridge",
@@ -174,7 +174,7 @@ const TEST_BRIDGE: Profile = Profile {
     isolation: Isolation::SeesProcesses,
     paths: &[],
     calls: &[BASIC, THREADS, SOCKET_IO, UNIX_CONNECT, FILE_IO, OPEN_PATHS, KILL],
-    capabilities: &[2, 5, 19, 34],
+    capabilities: &[2, 5, 19, 21, 34],
     threads: 32,
     files: 256,
 };

@@ -3,7 +3,7 @@
 //! [`Machine::boot`] starts QEMU with kernel, initramfs segments, data disk, NIC, screen and touch screen
 //! ([`command_line`]) and a TPM ([`tpm`]); the demo network runs in this process. From then on a test reads the console
 //! ([`serial`]), looks at the screen ([`picture`]), touches it ([`qmp`]), and asks the host through the test
-//! bridge ([`bridge`], [`zones`]).
+//! bridge ([`bridge`], [`zones`]). What lies in the host's memory is seen from outside ([`memory`]).
 //!
 //! Nothing waits without a deadline and nothing sleeps. Dropping a machine ends QEMU; so does the end of this
 //! process, however it comes. When a test panics, the machine prints where its console log is, and the log's
@@ -14,6 +14,7 @@ pub mod bridge;
 pub mod command_line;
 pub mod evidence;
 pub mod machine;
+pub mod memory;
 pub mod picture;
 mod process;
 pub mod qmp;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::accelerator::Accelerator;
 use crate::bridge::Bridge;
 use crate::command_line::{HostDevices, Pointer, QemuProgram, Screen, arguments};
+use crate::memory::Memory;
 use crate::picture::{Picture, PictureError};
 use crate::process::QemuProcess;
 use crate::qmp::{Qmp, QmpError};
@@ -380,6 +381,14 @@ impl Machine {
     #[must_use]
     pub fn process_id(&self) -> Option<u32> {
         self.process.id()
+    }
+
+    /// The host's memory, when it was booted with [`crate::memory::arguments`].
+    ///
+    /// # Errors
+    /// QEMU is gone, or keeps its memory elsewhere.
+    pub fn memory(&self) -> io::Result<Memory> {
+        Memory::of(self.process_id().ok_or_else(|| io::Error::other("QEMU is gone"))?)
     }
 
     /// Waits until QEMU ended by itself, because the host powered off or its kernel panicked.

@@ -135,6 +135,22 @@ impl Qmp {
         self.command("block_set_io_throttle", &limits, deadline).map(drop)
     }
 
+    /// Holds the machine's processors.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn hold(&self, deadline: Instant) -> Result<(), QmpError> {
+        self.command("stop", &json!({}), deadline).map(drop)
+    }
+
+    /// Lets them go on.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn go_on(&self, deadline: Instant) -> Result<(), QmpError> {
+        self.command("cont", &json!({}), deadline).map(drop)
+    }
+
     /// Presses the power button.
     ///
     /// # Errors

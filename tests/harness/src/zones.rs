@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use control_api::{AuditPage, CheckResult, Phase, Status, Zone};
 use serde_json::{Value, json};
 use test_bridge::files::Entry;
+use test_bridge::frames::Frame;
 use test_bridge::mounts::View;
 use test_bridge::network::Namespace;
 use test_bridge::processes::Process;
@@ -328,6 +329,14 @@ impl Zones<'_> {
     /// [`CallError`].
     pub fn threads(self, deadline: Instant) -> Result<Vec<Activity>, CallError> {
         self.0.get(&test_method("Threads"), json!({}), "processes", deadline)
+    }
+
+    /// Who has frames of the host's memory.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn frames(self, frames: &[u64], deadline: Instant) -> Result<Vec<Frame>, CallError> {
+        self.0.get(&test_method("Frames"), json!({ "frames": frames }), "frames", deadline)
     }
 
     /// Sends a signal to a process of the host.

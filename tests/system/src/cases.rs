@@ -1,5 +1,6 @@
 //! The tests, in the order in which they run: what changes the machine least comes first.
 
+mod altered;
 mod audit_log;
 mod builds;
 mod cannot_start;
@@ -18,9 +19,13 @@ mod leaks;
 mod lifecycle;
 mod locks;
 mod memory;
+mod no_credential;
 mod odd_host;
 mod pin;
 mod private_disk;
+mod probes;
+mod searched;
+mod second_opening;
 mod services;
 mod session;
 mod shared_disk;
@@ -66,8 +71,10 @@ pub const ALL: &[Test] = &[
     Test { name: "killed_tpm_ends_its_zone_and_no_other", kind: System, run: tpm::killed },
     Test { name: "guest_that_destroys_its_tpm_finds_its_disk", kind: Attack, run: tpm_attacks::destroyed },
     Test { name: "malformed_tpm_commands_harm_nobody", kind: Attack, run: tpm_attacks::survives },
+    Test { name: "guest_reaches_nothing_of_firmware_and_host", kind: Attack, run: probes::reach },
     Test { name: "killed_keeper_leaves_zones_and_their_tpms", kind: System, run: tpm::keeper_killed },
     Test { name: "a_disk_opens_with_its_own_tpm_only", kind: Attack, run: trusted::own_tpm_only },
+    Test { name: "one_altered_bit_opens_nothing_and_is_named", kind: Attack, run: altered::one_bit },
     Test { name: "a_tunnels_key_is_made_on_the_machine_and_stays", kind: System, run: tunnels::own_key },
     Test {
         name: "wrong_pins_are_counted_for_each_zone_and_across_power_cuts",
@@ -76,6 +83,7 @@ pub const ALL: &[Test] = &[
     },
     Test { name: "a_locked_zone_opens_for_its_user_and_loses_nothing", kind: Attack, run: locks::zones },
     Test { name: "nothing_opens_behind_the_displays_lock", kind: Attack, run: locks::screen },
+    Test { name: "secrets_of_a_zone_are_where_they_have_to_be", kind: Attack, run: searched::table },
     Test { name: "guest_ends_are_told_apart", kind: System, run: guest_ends::told_apart },
     Test { name: "killed_uplink_comes_back_and_is_named", kind: System, run: services::uplink },
     Test { name: "killed_desktop_comes_back_and_is_named", kind: System, run: services::desktop },
@@ -108,6 +116,7 @@ pub const ALL: &[Test] = &[
         run: audit_log::outlives,
     },
     Test { name: "debian_zone_opens_a_session_and_fetches_its_page", kind: System, run: debian::fetches },
+    Test { name: "no_session_without_its_credential", kind: Attack, run: no_credential::no_session },
     Test { name: "clock_never_runs_below_build_time", kind: System, run: odd_host::clock },
     Test { name: "bad_policy_is_named_on_the_screen", kind: System, run: odd_host::policy },
 ];

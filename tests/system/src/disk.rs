@@ -44,7 +44,15 @@ impl DataDisk {
     /// # Errors
     /// The build has no such template, or there is no room.
     pub fn copy_micro(&self, artifacts: &Artifacts, name: &str) -> anyhow::Result<PathBuf> {
-        let source = artifacts.file("templates-test/micro");
+        self.copy(artifacts, "micro", name)
+    }
+
+    /// Puts a copy of one of the build's templates on it under a name; returns its folder.
+    ///
+    /// # Errors
+    /// The build has no such template, or there is no room.
+    pub fn copy(&self, artifacts: &Artifacts, template: &str, name: &str) -> anyhow::Result<PathBuf> {
+        let source = artifacts.file("templates-test").join(template);
         let target = self.template(name)?;
         for entry in fs::read_dir(&source).with_context(|| format!("list {}", source.display()))? {
             let entry = entry?;
@@ -73,6 +81,29 @@ impl DataDisk {
     }
 }
 
+/// A file on a data disk that nobody uses.
+///
+/// # Errors
+/// It is not there, or empty.
+pub fn read(artifacts: &Artifacts, disk: &Path, file: &str) -> anyhow::Result<Vec<u8>> {
+    let output = debugfs(artifacts, disk, &format!("cat {file}"))?;
+    ensure!(!output.is_empty(), "{file} is not on {}", disk.display());
+    Ok(output)
+}
+
+fn debugfs(artifacts: &Artifacts, disk: &Path, request: &str) -> anyhow::Result<Vec<u8>> {
+    let tools = artifacts.tools();
+    let output = std::process::Command::new(tools.join("lib64/ld-linux-x86-64.so.2"))
+        .arg("--library-path")
+        .arg(tools.join("usr/lib/x86_64-linux-gnu"))
+        .arg(tools.join("usr/sbin/debugfs"))
+        .args(["-R", request])
+        .arg(disk)
+        .output()
+        .context("start debugfs")?;
+    Ok(output.stdout)
+}
+
 /// Changes one bit of the byte at `place` in a file on a data disk that nobody uses; a second time changes it back.
 /// What lies behind the file's end, in its last block, is no part of it: `place` is well inside.
 ///
@@ -85,16 +116,8 @@ pub fn alter(artifacts: &Artifacts, disk: &Path, file: &str, place: u64) -> anyh
     let mut shift = [0; 4];
     image.read_exact_at(&mut shift, 1024 + 24)?;
     let size = 1024_u64 << u32::from_le_bytes(shift);
-    let tools = artifacts.tools();
-    let output = std::process::Command::new(tools.join("lib64/ld-linux-x86-64.so.2"))
-        .arg("--library-path")
-        .arg(tools.join("usr/lib/x86_64-linux-gnu"))
-        .arg(tools.join("usr/sbin/debugfs"))
-        .args(["-R", &format!("blocks {file}")])
-        .arg(disk)
-        .output()
-        .context("start debugfs")?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let output = debugfs(artifacts, disk, &format!("blocks {file}"))?;
+    let text = String::from_utf8_lossy(&output);
     let blocks: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let block = blocks.get(usize::try_from(place / size)?);
     let block =

@@ -11,6 +11,7 @@
 
 mod entry;
 pub mod guest;
+pub mod probe;
 pub mod script;
 
 use std::path::Path;
@@ -37,12 +38,17 @@ const RECIPE: Recipe =
 /// # Errors
 /// A file cannot be written.
 pub fn make(folder: &Path, keys: &Keys, first: u64, seeds: u32) -> anyhow::Result<()> {
-    let mut root: Vec<u8> = (first..).take(usize::try_from(seeds)?).flat_map(script::of_seed).collect();
+    let root = (first..).take(usize::try_from(seeds)?).flat_map(script::of_seed).collect();
+    make_of(folder, keys, root, &script::boot(seeds))
+}
+
+/// Makes the template in a folder, with this content of the root disk and this boot script.
+fn make_of(folder: &Path, keys: &Keys, mut root: Vec<u8>, boot: &[u8]) -> anyhow::Result<()> {
     let tree = verity::tree(&root).context("the scripts are whole blocks")?;
     root.extend_from_slice(&tree.bytes);
     let FileSum { size, sha256 } = sum(&root);
     let described = template::Root { size, sha256, data_blocks: tree.data_blocks, verity: tree.root };
-    let kernel = kernel(&script::boot(seeds));
+    let kernel = kernel(boot);
     let initrd = b"none";
     let described = Manifest::new(&RECIPE, sum(&kernel), sum(initrd), described)?;
     let approval = template::approve(&described, &keys.approve)?;

@@ -20,6 +20,7 @@ pub mod records;
 pub mod registry;
 pub mod report;
 pub mod runner;
+pub mod secrets;
 pub mod things;
 pub mod world;
 pub mod write_log;

@@ -43,7 +43,7 @@ pub struct World {
     /// What the user wants.
     pub plan: Plan,
     machine: Option<Machine>,
-    odd: Option<Machine>,
+    odd: Option<(&'static str, Machine)>,
     remark: Option<String>,
 }
 
@@ -76,19 +76,21 @@ impl World {
         self.machine.as_mut().context("a machine is there")
     }
 
-    /// A second machine, for tests of a host that is not as it should be; `boot` makes it when there is none.
+    /// A second machine, for tests of a host that is not as it should be; `boot` makes it when there is none for this purpose.
+    /// One that was booted for another purpose ends first.
     ///
     /// # Errors
     /// It does not boot.
     pub fn odd_machine(
         &mut self,
+        purpose: &'static str,
         boot: fn(&Artifacts) -> anyhow::Result<Machine>,
     ) -> anyhow::Result<&mut Machine> {
-        if self.odd.is_none() {
-            let machine = boot(&self.artifacts)?;
-            return Ok(self.odd.insert(machine));
+        if self.odd.as_ref().is_none_or(|(booted_for, _)| *booted_for != purpose) {
+            self.drop_odd_machine();
+            self.odd = Some((purpose, boot(&self.artifacts)?));
         }
-        self.odd.as_mut().context("a machine is there")
+        self.odd.as_mut().map(|(_, machine)| machine).context("a machine is there")
     }
 
     /// Ends the second machine.
@@ -104,7 +106,7 @@ impl World {
     /// The machine that the last test used: the second one, if there is one.
     #[must_use]
     pub fn last_machine(&self) -> Option<&Machine> {
-        self.odd.as_ref().or(self.machine.as_ref())
+        self.odd.as_ref().map(|(_, machine)| machine).or(self.machine.as_ref())
     }
 }
 

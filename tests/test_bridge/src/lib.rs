@@ -3,7 +3,7 @@
 //! Over the virtio-serial port `org.bulkhead.test` come messages as in Varlink, JSON with a zero byte behind
 //! it, each with an `id` that its replies repeat ([`message`]). Methods of `org.bulkhead.Zones` are passed to
 //! `zoned` and back unchanged ([`forward`]); methods of `org.bulkhead.Test` look at the host
-//! ([`processes`], [`threads`], [`mounts`], [`network`], [`files`], [`kernel_log`]) or kill one of its processes.
+//! ([`processes`], [`threads`], [`frames`], [`mounts`], [`network`], [`files`], [`kernel_log`]) or kill one of its processes.
 //!
 //! This library is also what the other end uses: the result types are here, once.
 
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 pub mod files;
 pub mod forward;
+pub mod frames;
 pub mod kernel_log;
 pub mod message;
 pub mod mounts;
@@ -53,6 +54,10 @@ pub fn look(method: &str, parameters: Value) -> Result<Value, Failure> {
     match method {
         "Processes" => processes::snapshot(proc).map(|list| json!({ "processes": list })),
         "Threads" => threads::snapshot(proc).map(|list| json!({ "processes": list })),
+        "Frames" => {
+            let Frames { frames } = read(parameters)?;
+            frames::look(proc, &frames).map(|list| json!({ "frames": list }))
+        }
         "Network" => network::snapshot(proc).map(|list| json!({ "namespaces": list })),
         "Mounts" => mounts::snapshot(proc).map(|list| json!({ "mounts": list })),
         "Files" => {
@@ -74,6 +79,12 @@ pub fn look(method: &str, parameters: Value) -> Result<Value, Failure> {
 #[serde(deny_unknown_fields)]
 struct Folder {
     path: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Frames {
+    frames: Vec<u64>,
 }
 
 #[derive(Deserialize)]

@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 
 use anyhow::Context as _;
 use desktop_model::geometry::Size;
-use desktop_model::picker::Picker;
+use desktop_model::pad::RecoveryKey;
+use desktop_model::picker::{Action, Picker};
 use desktop_model::scale::Scale;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -108,6 +109,17 @@ impl App {
         for event in self.link.service(now) {
             self.link_event(now, event);
         }
+        if let Some(action) = self.picker.follow_up() {
+            self.ask(now, action);
+        }
+    }
+
+    fn ask(&mut self, now: u64, action: Action) {
+        // A PIN or a recovery key in it prints as nothing.
+        tracing::info!(?action, "asked by the user");
+        if let Some(event) = self.link.request(now, action) {
+            self.link_event(now, event);
+        }
     }
 
     fn link_event(&mut self, now: u64, event: LinkEvent) {
@@ -116,6 +128,15 @@ impl App {
             LinkEvent::Status(status) => self.picker.set_status(now, convert::status(status)),
             LinkEvent::Opened { zone } => self.picker.opened(now, &zone),
             LinkEvent::NotOpened(why) => self.picker.not_opened(now, &why),
+            LinkEvent::PinChanged { zone } => self.picker.pin_changed(now, &zone),
+            LinkEvent::Unlocked => self.picker.unlocked(now),
+            LinkEvent::NotUnlocked(why) => self.picker.not_unlocked(now, &why),
+            LinkEvent::ScreenFailed { why } => self.picker.screen_failed(now, &why),
+            LinkEvent::ScreenPinChanged => self.picker.screen_pin_changed(now),
+            LinkEvent::LockRefused { why } => self.picker.lock_refused(&why),
+            LinkEvent::KeyMade(key) => self.picker.key_made(now, RecoveryKey::read(key.digits())),
+            LinkEvent::KeyNoted => self.picker.key_noted(now),
+            LinkEvent::KeyFailed { why } => self.picker.key_failed(now, &why),
             LinkEvent::Failed { zone, why } => self.picker.request_failed(now, &zone, &why),
         }
     }
@@ -214,16 +235,12 @@ impl App {
             let Some(Routed::TrustedUi(event)) = outcome.routed else { continue };
             let now = clock::monotonic();
             let Some(action) = self.picker.pointer(now, event, seed()) else { continue };
-            // A PIN in it prints as nothing.
-            tracing::info!(?action, "asked by the user");
-            if let Some(event) = self.link.request(now, action) {
-                self.link_event(now, event);
-            }
+            self.ask(now, action);
         }
     }
 }
 
-/// Fresh randomness, for the places of a PIN pad's digits.
+/// Fresh randomness, for the places of a PIN pad's digits and the groups of a recovery key that are asked for.
 fn seed() -> u64 {
     let mut bytes = [0; 8];
     getrandom(&mut bytes, GetRandomFlags::empty()).expect("the kernel never refuses so few random bytes");

@@ -1,7 +1,8 @@
-//! Wire types of `zoned` to the model's types, and a PIN to its wire type.
+//! Wire types of `zoned` to the model's types, and a PIN or a recovery key to its wire type.
 
-use control_api::{Cause, Factor, Login, Notice, Phase, Pin, State, Status, Tunnel, Zone};
-use desktop_model::pad::{self, Digits};
+use control_api::{Cause, Factor, Login, Notice, Phase, Pin, Recovery, State, Status, Tunnel, Zone};
+use desktop_model::pad::recovery::{GROUP_DIGITS, GROUPS};
+use desktop_model::pad::{self, Digits, RecoveryKey};
 use desktop_model::status as model;
 
 /// The most of a list that is shown; `zoned` promises fewer.
@@ -20,6 +21,14 @@ pub fn pin(digits: &Digits) -> Pin {
     Pin::new(text)
 }
 
+/// A recovery key for the wire, as it is written on its paper.
+#[must_use]
+pub fn key(key: &RecoveryKey) -> Pin {
+    let mut text = String::with_capacity(GROUPS * (GROUP_DIGITS + 1));
+    text.extend(key.characters());
+    Pin::new(text)
+}
+
 /// Why a zone was not opened.
 #[must_use]
 pub fn cause(cause: Cause) -> pad::Cause {
@@ -35,10 +44,10 @@ pub fn cause(cause: Cause) -> pad::Cause {
         Cause::TpmOwned => pad::Cause::TpmOwned,
         Cause::TpmBusy => pad::Cause::TpmBusy,
         Cause::Damaged => pad::Cause::Damaged,
-        // The recovery key is not typed here yet.
-        Cause::BadRecoveryKey | Cause::WrongRecoveryKey | Cause::NoRecovery | Cause::Other => {
-            pad::Cause::Other
-        }
+        Cause::BadRecoveryKey => pad::Cause::BadRecoveryKey,
+        Cause::WrongRecoveryKey => pad::Cause::WrongRecoveryKey,
+        Cause::NoRecovery => pad::Cause::NoRecovery,
+        Cause::Other => pad::Cause::Other,
     }
 }
 
@@ -50,6 +59,12 @@ pub fn status(status: Status) -> model::Status {
         demo: status.demo,
         uplink: model::Uplink { carrier: status.uplink.carrier, address: status.uplink.address },
         zones: status.zones.into_iter().take(MOST).map(zone).collect(),
+        recovery: match status.recovery {
+            Recovery::None => model::Recovery::None,
+            Recovery::Shown => model::Recovery::Shown,
+            Recovery::Noted => model::Recovery::Noted,
+        },
+        screen: model::Screen { locked: status.screen.locked, login: login(status.screen.login) },
         notices: status.notices.into_iter().rev().take(MOST).rev().map(notice).collect(),
     }
 }
@@ -64,7 +79,9 @@ fn zone(zone: Zone) -> model::Zone {
             Phase::Stopped => model::Phase::Stopped,
             Phase::Starting => model::Phase::Starting,
             Phase::Running => model::Phase::Running,
-            Phase::Paused | Phase::Locking | Phase::Locked => model::Phase::Paused,
+            Phase::Paused => model::Phase::Paused,
+            Phase::Locking => model::Phase::Locking,
+            Phase::Locked => model::Phase::Locked,
             Phase::Stopping => model::Phase::Stopping,
             Phase::Failed => model::Phase::Failed,
         },
@@ -88,6 +105,7 @@ fn tunnel(tunnel: Tunnel) -> model::Tunnel {
         sent_bytes: tunnel.sent_bytes,
         received_bytes: tunnel.received_bytes,
         reason: tunnel.reason,
+        public_key: tunnel.public_key,
     }
 }
 

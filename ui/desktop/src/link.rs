@@ -6,13 +6,14 @@
 //! a `zoned` that is connected but leaves a call without an answer for [`PATIENCE`] is reported as silent. To notice
 //! that without a user, a small call is sent every [`PROBE`].
 //!
-//! A PIN passes through here once and is never printed.
+//! A PIN or a recovery key passes through here once and is never printed.
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use control_api::Pin;
 use control_api::client::{Client, ClientError};
 use control_api::wire::{CallError, Method, Reply};
 use desktop_model::pad::NotOpened;
@@ -41,6 +42,36 @@ pub enum LinkEvent {
     },
     /// A zone was not opened.
     NotOpened(NotOpened),
+    /// A zone has another PIN.
+    PinChanged {
+        /// The zone.
+        zone: String,
+    },
+    /// The display's lock was lifted.
+    Unlocked,
+    /// The display's lock was not lifted, or its PIN not changed.
+    NotUnlocked(NotOpened),
+    /// The same, for a reason of `zoned` itself.
+    ScreenFailed {
+        /// The reason, a sentence.
+        why: String,
+    },
+    /// The display has another PIN.
+    ScreenPinChanged,
+    /// The display is not locked.
+    LockRefused {
+        /// The reason, a sentence.
+        why: String,
+    },
+    /// A recovery key was made.
+    KeyMade(Pin),
+    /// The recovery key was noted.
+    KeyNoted,
+    /// It was not made, or not noted.
+    KeyFailed {
+        /// The reason, a sentence.
+        why: String,
+    },
     /// A request was refused, or could not be sent.
     Failed {
         /// The zone that it was about.
@@ -50,11 +81,40 @@ pub enum LinkEvent {
     },
 }
 
+/// What a call is about.
+#[derive(Debug)]
+enum About {
+    /// Whether `zoned` answers.
+    Probe,
+    Zone(String),
+    /// Another PIN for a zone.
+    ZonePin(String),
+    /// The lifting of the display's lock.
+    Unlock,
+    /// Another PIN for the display.
+    ScreenPin,
+    /// The locking of the display. The picker itself asks again when the connection is lost before the answer.
+    Lock,
+    /// The recovery key: made, or noted.
+    Key,
+}
+
+impl About {
+    /// What came of it, when that is nothing.
+    fn failed(self, why: String) -> Option<LinkEvent> {
+        match self {
+            Self::Probe | Self::Lock => None,
+            Self::Unlock | Self::ScreenPin => Some(LinkEvent::ScreenFailed { why }),
+            Self::Zone(zone) | Self::ZonePin(zone) => Some(LinkEvent::Failed { zone, why }),
+            Self::Key => Some(LinkEvent::KeyFailed { why }),
+        }
+    }
+}
+
 /// A call without an answer yet.
 #[derive(Debug)]
 struct Outstanding {
-    /// The zone that it is about; `None`: a probe.
-    zone: Option<String>,
+    about: About,
     since: Millis,
 }
 
@@ -108,21 +168,48 @@ impl ZonedLink {
 
     /// Asks `zoned` for what the user wants.
     pub fn request(&mut self, now: Millis, action: Action) -> Option<LinkEvent> {
-        let (method, zone, opening) = match action {
-            Action::Start { zone } => (Method::Start(zone.clone()), zone, true),
+        let (method, about, opening) = match action {
+            Action::Start { zone } => (Method::Start(zone.clone()), About::Zone(zone), true),
             Action::Open { zone, pin } => {
-                (Method::Open { zone: zone.clone(), pin: convert::pin(&pin) }, zone, true)
+                (Method::Open { zone: zone.clone(), pin: convert::pin(&pin) }, About::Zone(zone), true)
             }
-            Action::Resume { zone } => (Method::Resume(zone.clone()), zone, false),
-            Action::Stop { zone } => (Method::Stop(zone.clone()), zone, false),
+            Action::Recover { zone, key, pin } => {
+                let (key, pin) = (convert::key(&key), convert::pin(&pin));
+                (Method::Recover { zone: zone.clone(), key, pin }, About::Zone(zone), true)
+            }
+            Action::ChangePin { zone, pin, new } => {
+                let (pin, new) = (convert::pin(&pin), convert::pin(&new));
+                (Method::ChangePin { zone: zone.clone(), pin, new }, About::ZonePin(zone), true)
+            }
+            Action::UnlockScreen { pin } => (Method::UnlockScreen(convert::pin(&pin)), About::Unlock, true),
+            Action::RecoverScreen { key, pin } => {
+                let (key, pin) = (convert::key(&key), convert::pin(&pin));
+                (Method::RecoverScreen { key, pin }, About::Unlock, true)
+            }
+            Action::ChangeScreenPin { pin, new } => {
+                let (pin, new) = (convert::pin(&pin), convert::pin(&new));
+                (Method::ChangeScreenPin { pin, new }, About::ScreenPin, true)
+            }
+            Action::LockScreen => (Method::LockScreen, About::Lock, false),
+            Action::Lock { zone } => (Method::Lock(zone.clone()), About::Zone(zone), false),
+            // keeper may be busy with an opening.
+            Action::NewRecoveryKey => (Method::NewRecoveryKey, About::Key, true),
+            Action::NoteRecoveryKey { key } => {
+                (Method::NoteRecoveryKey(convert::key(&key)), About::Key, true)
+            }
+            Action::Resume { zone } => (Method::Resume(zone.clone()), About::Zone(zone), false),
+            Action::Stop { zone } => (Method::Stop(zone.clone()), About::Zone(zone), false),
         };
         let Some(connections) = &mut self.connections else {
-            return Some(LinkEvent::Failed { zone, why: "zoned cannot be reached".to_owned() });
+            return about.failed("zoned cannot be reached".to_owned());
         };
         let caller = if opening { &mut connections.openings } else { &mut connections.calls };
-        match caller.begin(now, method, Some(zone.clone())) {
-            Ok(()) => None,
-            Err(error) => Some(LinkEvent::Failed { zone, why: error.to_string() }),
+        match caller.client.begin(method) {
+            Ok(()) => {
+                caller.outstanding.push_back(Outstanding { about, since: now });
+                None
+            }
+            Err(error) => about.failed(error.to_string()),
         }
     }
 
@@ -137,9 +224,7 @@ impl ZonedLink {
             tracing::warn!(why, "connection to zoned is lost");
             let lost = self.connections.take().into_iter();
             let lost = lost.flat_map(|lost| [lost.calls, lost.openings]).flat_map(|lost| lost.outstanding);
-            events.extend(lost.filter_map(|call| {
-                Some(LinkEvent::Failed { zone: call.zone?, why: format!("{why} before it answered.") })
-            }));
+            events.extend(lost.filter_map(|call| call.about.failed(format!("{why} before it answered."))));
             self.retry_at = now.saturating_add(RETRY);
             self.enter(Link::Lost, &mut events);
             return events;
@@ -183,24 +268,18 @@ impl Caller {
         Ok(Self { client: Client::connect(path)?, outstanding: VecDeque::new() })
     }
 
-    fn begin(&mut self, now: Millis, method: Method, zone: Option<String>) -> Result<(), ClientError> {
-        self.client.begin(method)?;
-        self.outstanding.push_back(Outstanding { zone, since: now });
-        Ok(())
-    }
-
     /// When the oldest call has waited for so long.
     fn overdue_at(&self, patience: Millis) -> Option<Millis> {
         self.outstanding.front().map(|call| call.since.saturating_add(patience))
     }
 
-    /// The answers that are there, each with the zone of its call: they come in the order of the calls.
-    fn answers(&mut self) -> Result<Vec<(Option<String>, Reply)>, String> {
+    /// The answers that are there, each with what its call was about: they come in the order of the calls.
+    fn answers(&mut self) -> Result<Vec<(About, Reply)>, String> {
         self.client.flush().map_err(gone)?;
         let mut answers = Vec::new();
         for reply in self.client.read_events().map_err(gone)? {
             let call = self.outstanding.pop_front().ok_or("zoned answered to nothing")?;
-            answers.push((call.zone, reply));
+            answers.push((call.about, reply));
         }
         Ok(answers)
     }
@@ -217,13 +296,15 @@ impl Connections {
                 Reply::Check(_) | Reply::Audit(_) | Reply::Key(_) | Reply::Done | Reply::Service(_) => {}
             }
         }
-        for (zone, reply) in self.calls.answers()? {
-            events.extend(zone.and_then(|zone| failure(zone, reply)));
+        for (about, reply) in self.calls.answers()? {
+            events.extend(match (about, reply) {
+                (About::Zone(zone), reply) => failure(zone, reply),
+                (About::Lock, Reply::Error(error)) => Some(LinkEvent::LockRefused { why: error.to_string() }),
+                _ => None,
+            });
         }
-        for (zone, reply) in self.openings.answers()? {
-            let Some(zone) = zone else { continue };
-            let opened = LinkEvent::Opened { zone: zone.clone() };
-            events.push(failure(zone, reply).unwrap_or(opened));
+        for (about, reply) in self.openings.answers()? {
+            events.extend(opening_event(about, reply));
         }
         if self.openings.overdue_at(OPENING).is_some_and(|at| now >= at) {
             // A late answer must not be taken for the answer to another try.
@@ -233,7 +314,8 @@ impl Connections {
             self.probe_at = now.saturating_add(PROBE);
             // One unanswered call is enough to know; more would only fill the socket of a hung zoned.
             if self.calls.outstanding.is_empty() {
-                self.calls.begin(now, Method::GetInfo, None).map_err(gone)?;
+                self.calls.client.begin(Method::GetInfo).map_err(gone)?;
+                self.calls.outstanding.push_back(Outstanding { about: About::Probe, since: now });
             }
         }
         Ok(())
@@ -260,6 +342,48 @@ fn failure(zone: String, reply: Reply) -> Option<LinkEvent> {
         | Reply::Key(_)
         | Reply::Done
         | Reply::Service(_) => None,
+    }
+}
+
+/// What came of a call that needs the machine's TPM.
+fn opening_event(about: About, reply: Reply) -> Option<LinkEvent> {
+    match about {
+        About::Probe | About::Lock => None,
+        About::Zone(zone) => {
+            let opened = LinkEvent::Opened { zone: zone.clone() };
+            Some(failure(zone, reply).unwrap_or(opened))
+        }
+        About::ZonePin(zone) => {
+            let changed = LinkEvent::PinChanged { zone: zone.clone() };
+            Some(failure(zone, reply).unwrap_or(changed))
+        }
+        About::Unlock => Some(screen_failure(reply).unwrap_or(LinkEvent::Unlocked)),
+        About::ScreenPin => Some(screen_failure(reply).unwrap_or(LinkEvent::ScreenPinChanged)),
+        About::Key => Some(key_event(reply)),
+    }
+}
+
+/// What went wrong with a request about the display's lock. Only an answer that says so lifts it.
+fn screen_failure(reply: Reply) -> Option<LinkEvent> {
+    if reply == Reply::Done {
+        return None;
+    }
+    Some(match failure(String::new(), reply) {
+        Some(LinkEvent::NotOpened(why)) => LinkEvent::NotUnlocked(why),
+        Some(LinkEvent::Failed { why, .. }) => LinkEvent::ScreenFailed { why },
+        _ => LinkEvent::ScreenFailed { why: "zoned answered to something else.".to_owned() },
+    })
+}
+
+/// What came of a call about the recovery key.
+fn key_event(reply: Reply) -> LinkEvent {
+    match reply {
+        Reply::Key(key) => LinkEvent::KeyMade(key),
+        Reply::Done => LinkEvent::KeyNoted,
+        Reply::Error(error) => LinkEvent::KeyFailed { why: error.to_string() },
+        Reply::Status(_) | Reply::Check(_) | Reply::Audit(_) | Reply::Service(_) => {
+            LinkEvent::KeyFailed { why: "zoned answered to something else.".to_owned() }
+        }
     }
 }
 

@@ -16,7 +16,9 @@ use slint::{Color, ComponentHandle, Model, ModelRc, PhysicalSize, SharedString, 
 
 use crate::clock;
 use crate::plane::Plane;
+use code::Code;
 
+mod code;
 mod front;
 
 #[expect(
@@ -41,6 +43,8 @@ pub struct Scene {
     ui: generated::Picker,
     tiles: Rc<VecModel<generated::Tile>>,
     keys: Rc<VecModel<generated::Key>>,
+    groups: Rc<VecModel<generated::Group>>,
+    code: Code,
     plane: Plane,
 }
 
@@ -77,8 +81,11 @@ impl Scene {
         ui.set_tiles(ModelRc::from(Rc::clone(&tiles)));
         let keys = Rc::new(VecModel::default());
         ui.set_keys(ModelRc::from(Rc::clone(&keys)));
+        let groups = Rc::new(VecModel::default());
+        ui.set_groups(ModelRc::from(Rc::clone(&groups)));
         ui.show().map_err(|error| SceneError(error.to_string()))?;
-        let mut scene = Self { window, ui, tiles, keys, plane: Plane::new(size) };
+        let mut scene =
+            Self { window, ui, tiles, keys, groups, code: Code::default(), plane: Plane::new(size) };
         scene.resize(size);
         Ok(scene)
     }
@@ -113,7 +120,7 @@ impl Scene {
         damage
     }
 
-    fn show(&self, view: &View) {
+    fn show(&mut self, view: &View) {
         let ui = &self.ui;
         ui.set_scale(scale(view));
         ui.set_empty(words(view.empty.as_deref().unwrap_or_default()));
@@ -123,11 +130,16 @@ impl Scene {
         ui.set_uplink(words(&view.panel.uplink));
         ui.set_uplink_level(level(view.panel.uplink_level));
         ui.set_demo(view.panel.demo);
+        ui.set_lock(button(Some(view.panel.lock.rect), view.panel.lock.pressed));
+        let pin = view.panel.screen_pin.as_ref();
+        ui.set_screen_pin(button(pin.map(|pin| pin.rect), pin.is_some_and(|pin| pin.pressed)));
         self.show_bar(view, &view.bar);
         show_rows(&self.tiles, view.tiles.iter().map(tile_data).collect());
         let (front, keys) = front::data(view.front.as_ref());
         ui.set_front(front);
         show_rows(&self.keys, keys);
+        self.code.show(&self.ui, view.front.as_ref());
+        show_rows(&self.groups, front::groups(view.front.as_ref()));
     }
 
     fn show_bar(&self, view: &View, bar: &BarView) {
@@ -139,6 +151,7 @@ impl Scene {
         ui.set_notice_subject(words(&bar.subject));
         ui.set_notice_text(words(&bar.text));
         ui.set_notice_level(level(bar.level));
+        ui.set_notice_pressed(bar.pressed);
         ui.set_dismiss(button(bar.dismiss, bar.dismiss_pressed));
         ui.set_previous(button(bar.pages.as_ref().map(|pages| pages.previous), false));
         ui.set_next(button(bar.pages.as_ref().map(|pages| pages.next), false));
@@ -189,6 +202,7 @@ fn symbol(symbol: Symbol) -> i32 {
         Symbol::Busy => 1,
         Symbol::Running => 2,
         Symbol::Failed => 3,
+        Symbol::Locked => 4,
     }
 }
 
@@ -209,6 +223,7 @@ fn tile_data(tile: &TileView) -> generated::Tile {
     let [red, green, blue] = tile.rgb;
     let question = tile.question.as_ref();
     let (stop, keep) = question.map(|question| (question.stop, question.keep)).unwrap_or_default();
+    let key = tile.key.as_ref();
     generated::Tile {
         x: length(tile.rect.x),
         y: length(tile.rect.y),
@@ -238,6 +253,12 @@ fn tile_data(tile: &TileView) -> generated::Tile {
         stop_width: length(stop.width),
         stop_height: length(stop.height),
         stop_pressed: question.is_some_and(|question| question.stop_pressed),
+        lock: button(
+            question.and_then(|question| question.lock),
+            question.is_some_and(|question| question.lock_pressed),
+        ),
+        end: button(tile.end.as_ref().map(|end| end.rect), tile.end.as_ref().is_some_and(|end| end.pressed)),
+        key: button(key.map(|key| key.rect), key.is_some_and(|key| key.pressed)),
         keep_x: length(keep.x),
         keep_y: length(keep.y),
         keep_width: length(keep.width),

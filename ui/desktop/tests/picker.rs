@@ -2,6 +2,8 @@
 //!
 //! One test function: Slint is built for one thread, and the test harness gives each test its own.
 
+#[path = "picker/lock.rs"]
+mod lock;
 #[path = "picker/pad.rs"]
 mod pad;
 
@@ -15,7 +17,7 @@ use desktop_model::geometry::{Point, Rect, Size};
 use desktop_model::picker::{ARMING, Action, Link, Picker};
 use desktop_model::pointer::{Contact, PointerEvent, Stage};
 use desktop_model::scale::Scale;
-use desktop_model::status::{Colour, Login, Notice, Phase, Status, Tunnel, Uplink, Zone};
+use desktop_model::status::{Colour, Login, Notice, Phase, Recovery, Screen, Status, Tunnel, Uplink, Zone};
 
 /// Randomness for a shuffled pad.
 const SEED: u64 = 0x0123_4567_89ab_cdef;
@@ -33,7 +35,7 @@ fn zone(name: &str, colour: Colour, phase: Phase, tunnel: Option<Tunnel>) -> Zon
 }
 
 fn demo(sent: u64, received: u64) -> Status {
-    let up = Tunnel { up: true, sent_bytes: sent, received_bytes: received, reason: None };
+    let up = Tunnel { up: true, sent_bytes: sent, received_bytes: received, reason: None, public_key: None };
     let down = Tunnel::default();
     Status {
         policy: "Demonstration".to_owned(),
@@ -44,6 +46,8 @@ fn demo(sent: u64, received: u64) -> Status {
             zone("Research", Colour::Blue, Phase::Starting, Some(down)),
             zone("Vault", Colour::Grey, Phase::Stopped, None),
         ],
+        recovery: Recovery::Noted,
+        screen: Screen::default(),
         notices: vec![Notice {
             number: 1,
             process: "vmm office".to_owned(),
@@ -59,6 +63,7 @@ fn save(plane: &Plane, name: &str) {
     let mut encoder =
         png::Encoder::new(BufWriter::new(file), side(plane.size().width), side(plane.size().height));
     encoder.set_color(png::ColorType::Rgb);
+    encoder.set_compression(png::Compression::Fastest);
     let bytes: Vec<u8> = plane.pixels().iter().flat_map(|pixel| pixel.rgb()).collect();
     encoder.write_header().and_then(|mut writer| writer.write_image_data(&bytes)).expect("PNG is written");
 }
@@ -286,5 +291,6 @@ fn the_picker_is_drawn_into_memory() {
     pictures_of_long_notices();
     pictures_of_states();
     pad::pictures();
+    lock::pictures();
     every_character_has_a_glyph();
 }

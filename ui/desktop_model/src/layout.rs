@@ -26,6 +26,10 @@ pub struct Layout {
     pub scale: Scale,
     /// The strip on top.
     pub panel: Rect,
+    /// Locks the display; at the strip's end.
+    pub lock: Rect,
+    /// Changes the display's PIN; beside it.
+    pub screen_pin: Rect,
     /// One rectangle for each zone of the page.
     pub tiles: Vec<Rect>,
     /// Index of the zone in the first tile.
@@ -73,6 +77,14 @@ impl Layout {
 
         let gap = px(8);
         let button = px(TARGET);
+        let in_panel = |right: i32, width: i32| Rect {
+            x: right - width,
+            y: (panel.height - button) / 2,
+            width,
+            height: button,
+        };
+        let lock = in_panel(panel.right() - gap, button);
+        let screen_pin = in_panel(lock.x - gap, px(64));
         let top = bar.y + (bar.height - button) / 2;
         let at = |x| Rect { x, y: top, width: button, height: button };
         let next = (pages > 1).then(|| at(bar.right() - gap - button));
@@ -81,19 +93,58 @@ impl Layout {
         let dismiss = at(dismiss_right - gap - button);
         let notice = Rect::from_edges(bar.x + margin, bar.y, dismiss.x - gap, bar.bottom());
         let tiles = place_tiles(area, grid, scale, margin, on_page);
-        Self { display, scale, panel, tiles, first_zone, page, pages, bar, notice, dismiss, previous, next }
+        Self {
+            display,
+            scale,
+            panel,
+            lock,
+            screen_pin,
+            tiles,
+            first_zone,
+            page,
+            pages,
+            bar,
+            notice,
+            dismiss,
+            previous,
+            next,
+        }
     }
 
-    /// The two buttons of a stop question in `tile`: stop, then keep.
+    /// The three buttons of a stop question in `tile`: stop, lock, keep.
     #[must_use]
-    pub fn question_buttons(&self, tile: Rect) -> (Rect, Rect) {
+    pub fn question_buttons(&self, tile: Rect) -> [Rect; 3] {
         let pad = self.scale.of(12).min(tile.width / 16);
         let height = self.scale.of(56).min(tile.height - self.scale.of(8)).max(self.scale.of(TARGET));
         let top = (tile.bottom() - pad.min(tile.height - height) - height).max(tile.y);
-        let middle = tile.x + tile.width / 2;
-        let stop = Rect::from_edges(tile.x + pad, top, middle - pad / 2, top + height);
-        let keep = Rect::from_edges(middle + pad / 2, top, tile.right() - pad, top + height);
-        (stop, keep)
+        let width = (tile.width - 4 * pad) / 3;
+        let at = |x| Rect { x, y: top, width, height };
+        [at(tile.x + pad), at(tile.x + 2 * pad + width), at(tile.right() - pad - width)]
+    }
+
+    /// The small button in `tile` that shows its tunnel's key: at the end of the state's line.
+    #[must_use]
+    pub fn key_button(&self, tile: Rect) -> Rect {
+        let px = |logical| self.scale.of(logical);
+        // The state's line is below the band, as far as the tile spreads its lines.
+        let gap = ((tile.height - px(216)) / 6).min(px(22)).max(px(4));
+        let (width, height) = (px(56), px(TARGET));
+        let line = tile.y + px(64) + gap.max(px(8)) + px(20);
+        // The least display has not even room for all of it below the band.
+        let y = (line - height / 2).min(tile.bottom() - height - px(4));
+        Rect { x: tile.right() - px(12) - width, y, width, height }
+    }
+
+    /// The small button in `tile` that asks whether to stop a locked zone: beside [`Self::key_button`], or in a narrow
+    /// tile in its corner.
+    #[must_use]
+    pub fn end_button(&self, tile: Rect) -> Rect {
+        let px = |logical| self.scale.of(logical);
+        let key = self.key_button(tile);
+        if tile.width < px(300) && tile.height >= px(208) {
+            return Rect { y: tile.bottom() - px(12) - key.height, ..key };
+        }
+        Rect { x: key.x - px(8) - key.width, ..key }
     }
 }
 

@@ -3,7 +3,7 @@
 //! [`picker::Picker`] is fed statuses, the state of the connection to `zoned` and pointer events, each with
 //! the time; it answers with [`picker::Action`]s and draws itself as a [`view::View`]: words, colours and
 //! rectangles in pixels of the display. [`damage`] holds the lists of rectangles that still have to reach a
-//! display buffer. [`pad`] is what asks for a zone's PIN, and says why a zone was not opened.
+//! display buffer. [`pad`] is what asks for a PIN or a recovery key, and says why a zone was not opened.
 //!
 //! This crate never does input or output, reads no clock, and knows neither Slint nor DRM nor Varlink.
 

@@ -1,7 +1,7 @@
 //! The picker's state.
 //!
 //! A zone's tile under a finger means: start it when it does not run, or ask for its PIN where it has one; ask whether
-//! to stop it when it does.
+//! to stop or lock it when it does. While the display is locked ([`lock`]) there are no tiles.
 //! Only the question's own button stops a zone, and only after [`ARMING`], so that neither a stray nor a double
 //! touch does. A touch counts when it ends on the target on which it began, and only one contact counts at a time.
 
@@ -9,13 +9,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::geometry::{Point, Rect, Size};
 use crate::layout::Layout;
-use crate::pad::{self, Digits, Pad};
+use crate::pad::making::Making;
+use crate::pad::{self, Pad, Subject};
 use crate::pointer::{Contact, PointerEvent, Stage};
 use crate::scale::Scale;
 use crate::status::{Login, Phase, Status, Zone};
 
+mod action;
 mod front;
+mod lock;
+mod recovery;
 mod render;
+mod tunnel_key;
+
+pub use action::Action;
+use lock::Lock;
+use tunnel_key::KeyPage;
 
 /// Milliseconds on a clock that never goes back.
 pub type Millis = u64;
@@ -32,33 +41,6 @@ pub const PATIENCE: Millis = 10_000;
 pub const OPENING: Millis = 120_000;
 /// The three dots of a busy zone change so often.
 pub const BEAT: Millis = 400;
-
-/// What the user asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Start a zone.
-    Start {
-        /// Its name.
-        zone: String,
-    },
-    /// Open a zone with its PIN, and start it.
-    Open {
-        /// Its name.
-        zone: String,
-        /// The PIN; the first one that a zone is given is its PIN from then on.
-        pin: Digits,
-    },
-    /// Let a paused zone go on.
-    Resume {
-        /// Its name.
-        zone: String,
-    },
-    /// Stop a zone.
-    Stop {
-        /// Its name.
-        zone: String,
-    },
-}
 
 /// The connection to `zoned`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,10 +63,24 @@ pub enum Target {
     Tile(usize),
     /// The stop button of the question on this zone's tile.
     Stop(usize),
+    /// The lock button of the question on this zone's tile.
+    Lock(usize),
     /// The keep button of the question on this zone's tile.
     Keep(usize),
+    /// The small button on this zone's tile that shows its tunnel's key.
+    TunnelKey(usize),
+    /// The small button on a locked zone's tile that asks whether to stop it.
+    End(usize),
+    /// Locks the display.
+    LockScreen,
+    /// Changes the display's PIN.
+    ScreenPin,
+    /// The display, while it is locked.
+    Unlock,
     /// The notice's dismiss button.
     Dismiss,
+    /// The line that offers to make a recovery key.
+    Recovery,
     /// To the previous page.
     Previous,
     /// To the next page.
@@ -140,6 +136,9 @@ pub struct Picker {
     question: Option<Question>,
     press: Option<Press>,
     front: Option<Pad>,
+    making: Option<Making>,
+    key_page: Option<KeyPage>,
+    lock: Lock,
     own_notice: Option<OwnNotice>,
     dismissed: BTreeSet<u64>,
     unix_seconds: u64,
@@ -158,6 +157,9 @@ impl Picker {
             question: None,
             press: None,
             front: None,
+            making: None,
+            key_page: None,
+            lock: Lock::default(),
             own_notice: None,
             dismissed: BTreeSet::new(),
             unix_seconds: 0,
@@ -177,6 +179,9 @@ impl Picker {
         if let Some(front) = &mut self.front {
             front.display_changed();
         }
+        if let Some(making) = &mut self.making {
+            making.display_changed();
+        }
         self.layout = Layout::new(display, scale, self.zones().len(), self.layout.page);
     }
 
@@ -194,6 +199,8 @@ impl Picker {
             self.pending.clear();
         }
         self.front.take_if(|front| !front.set_link(link));
+        self.making.take_if(|making| !making.set_link(link));
+        self.lock.set_link(link);
         if matches!(link, Link::Connecting | Link::Lost) {
             // A restarted zoned counts its notices from the start again.
             self.dismissed.clear();
@@ -203,13 +210,16 @@ impl Picker {
 
     /// `zoned` said how things are.
     pub fn set_status(&mut self, now: Millis, status: Status) {
+        let was_locked = self.is_locked();
         let names = |status: &Status| status.zones.iter().map(|zone| zone.name.clone()).collect::<Vec<_>>();
         let same_zones = self.status.as_ref().is_some_and(|old| names(old) == names(&status));
         if !same_zones {
             // Tiles moved: whatever finger is down was put on something else.
             self.press = None;
             self.question = None;
-            self.front = None;
+            self.key_page = None;
+            // What opens the display is the machine's, whatever zones there are.
+            self.front.take_if(|front| matches!(front.subject(), Subject::Zone(_)));
             self.moved.clear();
             self.pending.clear();
             self.layout =
@@ -226,11 +236,16 @@ impl Picker {
         }
         let shown: BTreeSet<u64> = status.notices.iter().map(|notice| notice.number).collect();
         self.dismissed.retain(|number| shown.contains(number));
+        self.lock.told(status.screen);
         self.status = Some(status);
+        if self.is_locked() != was_locked {
+            self.clear_front();
+        }
         let stoppable =
             |question: &Question| self.zones().get(question.zone).is_some_and(|zone| can_stop(zone.phase));
         self.question = self.question.filter(stoppable);
         self.front_status(now);
+        self.check_key_page();
     }
 
     /// A request was refused or got no answer.
@@ -252,7 +267,9 @@ impl Picker {
         self.question = self.question.filter(|question| now < question.since.saturating_add(QUESTION));
         self.moved.retain(|_, moved| now < moved.saturating_add(MOVING));
         self.pending.retain(|_, pending| now < pending.until);
-        if self.front.take_if(|front| front.is_idle(now)).is_some() {
+        self.tick_lock(now);
+        let making = self.making.take_if(|making| making.is_idle(now)).is_some();
+        if making || self.front.take_if(|front| front.is_idle(now)).is_some() {
             self.press = None;
         }
     }
@@ -269,7 +286,9 @@ impl Picker {
         let busy = self.link == Link::Up && self.zones().iter().any(|zone| self.is_busy(zone));
         let beat = busy.then(|| (now / BEAT + 1) * BEAT);
         let front = self.front.as_ref().and_then(|front| front.deadline(now));
-        [question, moved, pending, beat, front].into_iter().flatten().min()
+        let unlocking = self.lock.deadline(now);
+        let making = self.making.as_ref().and_then(|making| making.deadline(now));
+        [question, moved, pending, beat, front, making, unlocking].into_iter().flatten().min()
     }
 
     /// A contact did something; the answer is what the user asked for by it. The seed is fresh randomness: it
@@ -320,22 +339,40 @@ impl Picker {
     #[must_use]
     pub fn targets(&self) -> Vec<(Rect, Target)> {
         let layout = &self.layout;
+        if self.is_locked() && self.front.is_none() {
+            return self.unlock_targets();
+        }
+        let making =
+            self.making.as_ref().map(|making| making.targets(&self.pad_layout(), self.link == Link::Up));
+        if let Some(targets) = making {
+            return targets.into_iter().map(|(rect, target)| (rect, Target::Front(target))).collect();
+        }
         if let Some(front) = &self.front {
             let targets = front.targets(&self.pad_layout(), self.link == Link::Up);
             return targets.into_iter().map(|(rect, target)| (rect, Target::Front(target))).collect();
         }
-        let mut targets = Vec::new();
+        if self.key_page.is_some() {
+            return vec![(self.pad_layout().leave, Target::Front(pad::Target::Leave))];
+        }
+        let mut targets = vec![(layout.lock, Target::LockScreen)];
+        targets.extend(self.offers_screen_pin().then_some((layout.screen_pin, Target::ScreenPin)));
         for (zone, tile) in (layout.first_zone..).zip(&layout.tiles) {
             if self.question.is_some_and(|question| question.zone == zone) {
-                let (stop, keep) = layout.question_buttons(*tile);
+                let [stop, lock, keep] = layout.question_buttons(*tile);
                 targets.push((stop, Target::Stop(zone)));
+                targets.extend(self.can_lock(zone).then_some((lock, Target::Lock(zone))));
                 targets.push((keep, Target::Keep(zone)));
             } else {
+                let key = layout.key_button(*tile);
+                targets.extend(self.tunnel_key(zone).map(|_| (key, Target::TunnelKey(zone))));
+                targets.extend(self.can_end(zone).then(|| (layout.end_button(*tile), Target::End(zone))));
                 targets.push((*tile, Target::Tile(zone)));
             }
         }
         if self.shown_notice().is_some() {
             targets.push((layout.dismiss, Target::Dismiss));
+        } else if self.offers_key() {
+            targets.push((layout.notice, Target::Recovery));
         }
         targets.extend(layout.previous.map(|rect| (rect, Target::Previous)));
         targets.extend(layout.next.map(|rect| (rect, Target::Next)));
@@ -346,13 +383,39 @@ impl Picker {
         match target {
             Target::Front(target) => self.touch_front(now, target, touch),
             Target::Tile(zone) => self.touch_tile(now, zone, touch),
-            Target::Stop(zone) => self.touch_stop(now, zone),
+            Target::Stop(zone) => {
+                let zone = self.answered(now, zone, "Stop requested")?;
+                Some(Action::Stop { zone })
+            }
+            Target::Lock(zone) => {
+                let zone = self.answered(now, zone, "Lock requested")?;
+                Some(Action::Lock { zone })
+            }
+            Target::End(zone) => {
+                let can = self.link == Link::Up && self.can_end(zone);
+                self.question = can.then_some(Question { zone, since: now });
+                None
+            }
+            Target::LockScreen => self.lock_screen(),
+            Target::Unlock => self.touch_unlock(now, touch),
+            Target::ScreenPin => {
+                self.change_screen_pin(now, touch);
+                None
+            }
+            Target::TunnelKey(zone) => {
+                self.show_tunnel_key(now, zone);
+                None
+            }
             Target::Keep(_) => {
                 self.question = None;
                 None
             }
             Target::Dismiss => {
                 self.dismiss();
+                None
+            }
+            Target::Recovery => {
+                self.offer_key(now);
                 None
             }
             Target::Previous => {
@@ -375,13 +438,13 @@ impl Picker {
         }
         let name = zone.name.clone();
         match zone.phase {
-            Phase::Stopped | Phase::Failed => {
+            Phase::Stopped | Phase::Failed | Phase::Locked => {
                 if let Login::Pin(pin) = zone.login {
                     self.front = Some(Pad::open(now, zone, pin, touch.at, touch.seed));
                     return None;
                 }
-                let pending =
-                    Pending { was: zone.phase, words: "Start requested", until: now.saturating_add(OPENING) };
+                let words = if zone.phase == Phase::Locked { "Unlock requested" } else { "Start requested" };
+                let pending = Pending { was: zone.phase, words, until: now.saturating_add(OPENING) };
                 self.pending.insert(name.clone(), pending);
                 Some(Action::Start { zone: name })
             }
@@ -398,11 +461,12 @@ impl Picker {
                 self.question = Some(Question { zone: index, since: now });
                 None
             }
-            Phase::Stopping => None,
+            Phase::Stopping | Phase::Locking => None,
         }
     }
 
-    fn touch_stop(&mut self, now: Millis, index: usize) -> Option<Action> {
+    /// The zone of a question that was answered, once it is armed.
+    fn answered(&mut self, now: Millis, index: usize, words: &'static str) -> Option<String> {
         let question = self.question.filter(|question| question.zone == index)?;
         if now < question.since.saturating_add(ARMING) {
             return None;
@@ -411,8 +475,19 @@ impl Picker {
         let zone = self.zones().get(index)?;
         let name = zone.name.clone();
         let until = now.saturating_add(PATIENCE);
-        self.pending.insert(name.clone(), Pending { was: zone.phase, words: "Stop requested", until });
-        Some(Action::Stop { zone: name })
+        self.pending.insert(name.clone(), Pending { was: zone.phase, words, until });
+        Some(name)
+    }
+
+    /// Whether it is locked: a touch on its tile unlocks it, so that something else has to end it.
+    fn can_end(&self, index: usize) -> bool {
+        let locked = |zone: &Zone| zone.phase == Phase::Locked && !self.pending.contains_key(&zone.name);
+        self.zones().get(index).is_some_and(locked)
+    }
+
+    /// Whether the question on this zone's tile offers to lock it.
+    fn can_lock(&self, index: usize) -> bool {
+        self.zones().get(index).is_some_and(|zone| zone.phase == Phase::Running)
     }
 
     fn dismiss(&mut self) {
@@ -434,7 +509,8 @@ impl Picker {
     }
 
     fn is_busy(&self, zone: &Zone) -> bool {
-        matches!(zone.phase, Phase::Starting | Phase::Stopping) || self.pending.contains_key(&zone.name)
+        matches!(zone.phase, Phase::Starting | Phase::Stopping | Phase::Locking)
+            || self.pending.contains_key(&zone.name)
     }
 
     /// The newest notice of `zoned` that was not dismissed.
@@ -444,14 +520,14 @@ impl Picker {
     }
 }
 
-/// A zone in this phase can be started.
-fn can_start(phase: Phase) -> bool {
-    matches!(phase, Phase::Stopped | Phase::Failed)
+/// A zone in this phase can be opened: it starts, or is unlocked.
+fn can_open(phase: Phase) -> bool {
+    matches!(phase, Phase::Stopped | Phase::Failed | Phase::Locked)
 }
 
 /// A zone in this phase can be stopped.
 fn can_stop(phase: Phase) -> bool {
-    matches!(phase, Phase::Starting | Phase::Running | Phase::Paused)
+    matches!(phase, Phase::Starting | Phase::Running | Phase::Paused | Phase::Locked)
 }
 
 /// The tunnel carried payload between two statuses. Counters that fell belong to a new tunnel.

@@ -11,8 +11,33 @@ pub struct Status {
     pub uplink: Uplink,
     /// Zones in the policy's order.
     pub zones: Vec<Zone>,
+    /// Whether there is a recovery key.
+    pub recovery: Recovery,
+    /// The display's lock.
+    pub screen: Screen,
     /// What went wrong lately, newest last.
     pub notices: Vec<Notice>,
+}
+
+/// Whether there is a recovery key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recovery {
+    /// There is none.
+    #[default]
+    None,
+    /// One was shown, and nobody has said that it was written down.
+    Shown,
+    /// It was written down.
+    Noted,
+}
+
+/// The display's lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Screen {
+    /// It is locked.
+    pub locked: bool,
+    /// What lifts the lock.
+    pub login: Login,
 }
 
 /// The NIC.
@@ -72,6 +97,10 @@ pub enum Phase {
     Starting,
     Running,
     Paused,
+    /// On its way to `Locked`.
+    Locking,
+    /// It stands still, and the key of its disk is nowhere.
+    Locked,
     Stopping,
     Failed,
 }
@@ -87,6 +116,8 @@ pub struct Tunnel {
     pub received_bytes: u64,
     /// Why it is not up.
     pub reason: Option<String>,
+    /// The public half of its key in base64, if there is one to show.
+    pub public_key: Option<String>,
 }
 
 /// Something that went wrong.

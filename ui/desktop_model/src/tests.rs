@@ -4,12 +4,17 @@ use crate::geometry::{Point, Rect, Size};
 use crate::picker::{Action, Picker};
 use crate::pointer::{Contact, PointerEvent, Stage};
 use crate::scale::Scale;
-use crate::status::{Colour, Login, Phase, Status, Tunnel, Uplink, Zone};
+use crate::status::{Colour, Login, Phase, Recovery, Screen, Status, Tunnel, Uplink, Zone};
 
+mod change;
+mod lock;
+mod making;
 mod pad;
 mod parts;
 mod picker;
 mod random;
+mod recovery;
+mod tunnel_key;
 
 fn zone(name: &str, phase: Phase, tunnel: Option<Tunnel>) -> Zone {
     let colour = Colour::Green;
@@ -19,11 +24,13 @@ fn zone(name: &str, phase: Phase, tunnel: Option<Tunnel>) -> Zone {
 
 fn status(zones: Vec<Zone>) -> Status {
     let uplink = Uplink { carrier: true, address: Some("192.168.77.20".to_owned()) };
-    Status { policy: "demo".to_owned(), demo: true, uplink, zones, notices: Vec::new() }
+    let (policy, recovery) = ("demo".to_owned(), Recovery::Noted);
+    let screen = Screen::default();
+    Status { policy, demo: true, uplink, zones, recovery, screen, notices: Vec::new() }
 }
 
 fn tunnel(up: bool, sent: u64, received: u64) -> Tunnel {
-    Tunnel { up, sent_bytes: sent, received_bytes: received, reason: None }
+    Tunnel { up, sent_bytes: sent, received_bytes: received, reason: None, public_key: None }
 }
 
 /// Randomness for pads.

@@ -1,7 +1,8 @@
 //! What is to be drawn, complete: words, colours and rectangles. Whoever draws it decides nothing.
 
 use crate::geometry::{Rect, Size};
-use crate::pad::CardSign;
+use crate::pad::recovery::{GROUP_DIGITS, GroupState};
+use crate::pad::{CardSign, Digits, RecoveryKey};
 use crate::scale::Scale;
 
 /// The whole picker.
@@ -38,6 +39,10 @@ pub struct PanelView {
     pub uplink_level: Level,
     /// Show the DEMO badge.
     pub demo: bool,
+    /// Locks the display.
+    pub lock: ButtonView,
+    /// Changes the display's PIN, where it has one.
+    pub screen_pin: Option<ButtonView>,
 }
 
 /// How good or bad something is.
@@ -66,6 +71,8 @@ pub enum Symbol {
     Running,
     /// A cross.
     Failed,
+    /// A padlock.
+    Locked,
 }
 
 /// One zone.
@@ -107,6 +114,10 @@ pub struct TileView {
     pub pressed: bool,
     /// Shown from memory: `zoned` cannot be reached.
     pub stale: bool,
+    /// Shows the public key of its tunnel, where it has one.
+    pub key: Option<ButtonView>,
+    /// Asks whether to stop it, where it is locked.
+    pub end: Option<ButtonView>,
     /// The stop question, in place of the lines below the state.
     pub question: Option<QuestionView>,
 }
@@ -118,10 +129,14 @@ pub struct QuestionView {
     pub text: String,
     /// Stops the zone.
     pub stop: Rect,
-    /// The stop button reacts; a moment after the question appeared.
+    /// The stop and lock buttons react; a moment after the question appeared.
     pub armed: bool,
     /// The stop button is being touched.
     pub stop_pressed: bool,
+    /// Locks the zone, where it runs.
+    pub lock: Option<Rect>,
+    /// The lock button is being touched.
+    pub lock_pressed: bool,
     /// Closes the question.
     pub keep: Rect,
     /// The keep button is being touched.
@@ -145,6 +160,8 @@ pub struct BarView {
     pub dismiss: Option<Rect>,
     /// The dismiss button is being touched.
     pub dismiss_pressed: bool,
+    /// The words are being touched.
+    pub pressed: bool,
     /// Page buttons and "1/2" when there are several pages.
     pub pages: Option<PagesView>,
 }
@@ -169,9 +186,15 @@ pub enum FrontView {
     Pad(PadView),
     /// Why a zone was not opened.
     Card(CardView),
+    /// A new recovery key.
+    Made(MadeView),
+    /// The public key of a zone's tunnel.
+    Tunnel(TunnelKeyView),
+    /// The display is locked.
+    Lock(LockView),
 }
 
-/// The PIN pad. It says how many digits were typed, never which.
+/// The PIN pad. It says how many digits of a PIN were typed, never which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PadView {
     /// Width of the frame in the zone's colour.
@@ -190,6 +213,10 @@ pub struct PadView {
     pub needed: usize,
     /// So many were typed.
     pub typed: usize,
+    /// The colour of the key that goes on.
+    pub onward_rgb: [u8; 3],
+    /// In place of dots, the groups of a recovery key in clear; empty for a PIN.
+    pub groups: Vec<GroupView>,
     /// In place of dots while the PIN is checked: which of the three dots of [`Symbol::Busy`] is bright.
     pub busy: Option<u8>,
     /// The sentence below the dots; may be empty.
@@ -204,6 +231,8 @@ pub struct PadView {
     pub go: KeyView,
     /// Closes the pad.
     pub cancel: KeyView,
+    /// Changes the PIN; absent where there is none to be changed now.
+    pub change: Option<ButtonView>,
 }
 
 /// Why a zone was not opened.
@@ -231,8 +260,100 @@ pub struct CardView {
     pub advice: String,
     /// Closes the card.
     pub leave: ButtonView,
-    /// Tries once more; absent where that cannot help, or not now.
-    pub retry: Option<ButtonView>,
+    /// Tries once more or asks for the recovery key; absent where neither helps, or not now.
+    pub onward: Option<ButtonView>,
+    /// That button's colour.
+    pub onward_rgb: [u8; 3],
+}
+
+/// A new recovery key, to be written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeView {
+    /// Width of the frame.
+    pub frame: i32,
+    /// The band.
+    pub band: Rect,
+    /// Their colour.
+    pub rgb: [u8; 3],
+    /// The colour of the button that goes on.
+    pub onward_rgb: [u8; 3],
+    /// What it is about.
+    pub label: String,
+    /// Where headline and message are, above and below the rest.
+    pub words: Rect,
+    /// What to do.
+    pub headline: String,
+    /// While `zoned` is waited for: which of the three dots of [`Symbol::Busy`] is bright.
+    pub busy: Option<u8>,
+    /// The sentence at the end; may be empty.
+    pub message: String,
+    /// How bad it is.
+    pub level: Level,
+    /// The key in digits; empty while there is none.
+    pub groups: Vec<GroupView>,
+    /// Where they are.
+    pub groups_at: Rect,
+    /// The key as a QR code.
+    pub code: Option<RecoveryKey>,
+    /// Where that is, with its quiet zone: a square.
+    pub code_at: Rect,
+    /// Closes it.
+    pub leave: ButtonView,
+    /// It was written down.
+    pub written: Option<ButtonView>,
+}
+
+/// The public key of a zone's tunnel, to be photographed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelKeyView {
+    /// Width of the frame in the zone's colour.
+    pub frame: i32,
+    /// The band in the zone's colour.
+    pub band: Rect,
+    /// The zone's colour.
+    pub rgb: [u8; 3],
+    /// The zone's name for the user.
+    pub label: String,
+    /// Where headline, code and key are.
+    pub words: Rect,
+    /// What it is.
+    pub headline: String,
+    /// The key in base64.
+    pub key: String,
+    /// Where it is, below the code.
+    pub key_at: Rect,
+    /// Where the key's QR code is, with its quiet zone: a square.
+    pub code_at: Rect,
+    /// Closes it.
+    pub leave: ButtonView,
+}
+
+/// A locked display. It tells nothing of any zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockView {
+    /// The time of day.
+    pub clock: String,
+    /// That it is locked.
+    pub headline: String,
+    /// Why it cannot be unlocked now, or did not unlock; may be empty.
+    pub message: String,
+    /// How bad that is.
+    pub level: Level,
+    /// What a touch does; empty where it does nothing.
+    pub hint: String,
+    /// While it is being unlocked: which of the three dots of [`Symbol::Busy`] is bright.
+    pub busy: Option<u8>,
+    /// Being touched.
+    pub pressed: bool,
+}
+
+/// A group of a recovery key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupView {
+    /// As far as it was typed.
+    pub digits: Digits<GROUP_DIGITS>,
+    /// How it is.
+    pub state: GroupState,
 }
 
 /// A key of the pad.

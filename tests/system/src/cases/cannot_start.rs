@@ -60,7 +60,7 @@ fn boot(artifacts: &Artifacts) -> anyhow::Result<Machine> {
 
 /// The machine with every zone at rest.
 fn rested(world: &mut World) -> anyhow::Result<&Machine> {
-    let machine = world.odd_machine(boot)?;
+    let machine = world.odd_machine(module_path!(), boot)?;
     for (name, ..) in ZONES {
         ensure_stopped(machine, name)?;
     }

@@ -46,7 +46,7 @@ fn boot(artifacts: &Artifacts) -> anyhow::Result<Machine> {
 
 pub(super) fn fetches(world: &mut World) -> anyhow::Result<()> {
     let soak = world.plan.soak;
-    let machine = world.odd_machine(boot)?;
+    let machine = world.odd_machine(module_path!(), boot)?;
     let zones = machine.zones();
     zones.wait_until("the zones", machine.within(BOOT), |status| status.zones.len() == ZONES.len())?;
     let begun = std::time::Instant::now();

@@ -87,9 +87,7 @@ fn section(kernel: &[u8]) -> String {
 }
 
 pub(super) fn started_or_named(world: &mut World) -> anyhow::Result<()> {
-    // Of another test.
-    world.drop_odd_machine();
-    let machine = world.odd_machine(boot)?;
+    let machine = world.odd_machine(module_path!(), boot)?;
     let zones = machine.zones();
     zones.wait_until("the zones", machine.within(BOOT), |status| status.zones.len() == COLOURS.len())?;
     for (name, _, sentence) in REFUSED {

@@ -11,8 +11,8 @@ use crate::artifacts::Artifacts;
 use crate::disk::DataDisk;
 use crate::opening::told;
 use crate::world::{
-    BOOT, SOON, START, World, ensure_running, ensure_stopped, file, last_notice, process_of, service_of,
-    set_policy, switch_off, test_machine, wait_for_notice, write_disk, zone,
+    self, BOOT, SOON, START, World, ensure_running, ensure_stopped, file, last_notice, process_of,
+    service_of, set_policy, switch_off, test_machine, wait_for_notice, write_disk, zone,
 };
 
 const ZONES: &str = r#"
@@ -82,7 +82,11 @@ impl Host<'_> {
 
 fn opens(machine: &Machine, name: &str, pin: &str) -> anyhow::Result<()> {
     machine.zones().open(name, pin, machine.within(SOON)).with_context(|| format!("open {name}"))?;
-    machine.zones().wait_for_phase(name, Phase::Running, machine.within(START))?;
+    // Behind a zoned that was started again its agent has to connect once more.
+    machine.zones().wait_until("the zone with its agent", machine.within(START), |status| {
+        let up = |zone: &control_api::Zone| zone.state.phase == Phase::Running && zone.state.reason.is_none();
+        status.zones.iter().any(|zone| zone.name == name && up(zone))
+    })?;
     Ok(())
 }
 
@@ -167,7 +171,9 @@ pub(super) fn zones(world: &mut World) -> anyhow::Result<()> {
     opens(&machine, "guarded", PIN)?;
     has(&machine, "guarded", "written behind the lock")?;
     locks(&machine, "guarded")?;
-    machine.zones().kill(process_of(&machine, "vmm", "guarded")?, 9, machine.within(SOON))?;
+    // A zone's users go by its place in the policy.
+    let first = world::ZONES[0].0;
+    machine.zones().kill(process_of(&machine, "vmm", first)?, 9, machine.within(SOON))?;
     machine.zones().wait_until("the zone's end", machine.within(SOON), |status| {
         status.zones.iter().any(|zone| zone.name == "guarded" && zone.state.phase == Phase::Failed)
     })?;

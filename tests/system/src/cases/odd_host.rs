@@ -44,7 +44,7 @@ pub(super) fn clock(world: &mut World) -> anyhow::Result<()> {
     let entry = entries.iter().find(|entry| entry.path == "etc/bulkhead/build-time");
     let built = String::from_utf8(entry.context("the image names its build time")?.content.clone())?;
     let built = built.trim();
-    let machine = world.odd_machine(boot)?;
+    let machine = world.odd_machine(module_path!(), boot)?;
     let text = format!("before the image was built; set to {built}");
     machine.serial().wait_for(&text, machine.within(BOOT))?;
     let console = machine.serial().since(harness::serial::Place::default());
@@ -61,7 +61,7 @@ pub(super) fn policy(world: &mut World) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(path)?;
     let line =
         1 + text.lines().position(|line| line == RIGHT).context("the demo policy has the right line")?;
-    let machine = world.odd_machine(boot)?;
+    let machine = world.odd_machine(module_path!(), boot)?;
     let status = machine.zones().wait_until("a notice", machine.within(BOOT), |status| {
         status.notices.iter().any(|notice| notice.process == "zoned")
     })?;

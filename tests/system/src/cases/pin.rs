@@ -97,9 +97,10 @@ fn opens(machine: &Machine, name: &str, pin: &str) -> anyhow::Result<()> {
 }
 
 /// Touches a zone's tile and waits for the pad in its colour.
-fn pad(machine: &Machine, name: &str, tile: usize, colour: &str) -> anyhow::Result<PadLayout> {
+pub(super) fn pad(machine: &Machine, name: &str, tile: usize, colour: &str) -> anyhow::Result<PadLayout> {
     let layout = layout_of(machine, 3)?;
     let tile = rectangle(*layout.tiles.get(tile).context("the zone's tile")?)?;
+    wait_until_still(machine, "tile-to-touch", tile)?;
     machine.tap(tile.x + tile.width / 2, tile.y + tile.height / 2).context("touch the tile")?;
     let pad = PadLayout::new(layout.display, layout.scale);
     let (band, [red, green, blue]) = (rectangle(pad.band)?, ZoneColour::named(colour).rgb());
@@ -117,7 +118,7 @@ fn pad(machine: &Machine, name: &str, tile: usize, colour: &str) -> anyhow::Resu
 }
 
 /// Types a PIN on the pad with a finger, and sends it.
-fn type_on(machine: &Machine, pad: &PadLayout, pin: &str) -> anyhow::Result<()> {
+pub(super) fn type_on(machine: &Machine, pad: &PadLayout, pin: &str) -> anyhow::Result<()> {
     let tap = |rect| {
         let rect = rectangle(rect)?;
         machine.tap(rect.x + rect.width / 2, rect.y + rect.height / 2).context("touch a key")

@@ -102,7 +102,7 @@ const CHECKED: &str = "was not unmounted in order: it is checked";
 pub(super) fn keeps(world: &mut World) -> anyhow::Result<()> {
     const KEPT: [&str; 3] = ["/home/mine", "/var/lib/app/deep/mine", "/srv/mine"];
     const FRESH: [&str; 3] = ["/etc/mine", "/var/lib/other", "/var/mine"];
-    let machine = world.odd_machine(boot)?;
+    let machine = world.odd_machine(module_path!(), boot)?;
     ensure_running(machine, "keeper")?;
     for path in KEPT.iter().chain(&FRESH) {
         file(machine, "keeper", &["put", path, path])?;
@@ -135,7 +135,7 @@ pub(super) fn keeps(world: &mut World) -> anyhow::Result<()> {
 }
 
 pub(super) fn grows(world: &mut World) -> anyhow::Result<()> {
-    let machine = world.odd_machine(boot)?;
+    let machine = world.odd_machine(module_path!(), boot)?;
     // The file system's own tables take some of it.
     for (zone, least, most) in [("grown", 80, 96), ("shrunk", 36, 48)] {
         ensure_running(machine, zone)?;

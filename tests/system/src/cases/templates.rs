@@ -87,7 +87,7 @@ fn agent_in_root(template: &std::path::Path) -> anyhow::Result<usize> {
 }
 
 pub(super) fn refused(world: &mut World) -> anyhow::Result<()> {
-    let machine = world.odd_machine(boot)?;
+    let machine = world.odd_machine(module_path!(), boot)?;
     let zones = machine.zones();
     let expected = REFUSED.len() + 2;
     zones.wait_until("the zones", machine.within(BOOT), |status| status.zones.len() == expected)?;
@@ -113,7 +113,7 @@ pub(super) fn refused(world: &mut World) -> anyhow::Result<()> {
 }
 
 pub(super) fn flipped(world: &mut World) -> anyhow::Result<()> {
-    let machine = world.odd_machine(boot)?;
+    let machine = world.odd_machine(module_path!(), boot)?;
     let zones = machine.zones();
     zones.wait_until("the zones", machine.within(BOOT), |status| !status.zones.is_empty())?;
     let place = machine.serial().end();

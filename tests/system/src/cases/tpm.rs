@@ -23,7 +23,7 @@ const OTHER: &str = "research";
 
 /// What the firmware extends before it hands over (`handover::place::CAP`): spelled out, because a test that asks the code what
 /// is right finds everything right.
-const CAP: &[u8] = b"bulkhead: the zone's firmware took the login record";
+pub(super) const CAP: &[u8] = b"bulkhead: the zone's firmware took the login record";
 /// The register that the check extends, and with what.
 const FREE: &str = "12";
 const EXTENSION: [u8; 32] = [0xB5; 32];
@@ -118,17 +118,22 @@ fn expected(artifacts: &Artifacts) -> anyhow::Result<BTreeMap<&'static str, Stri
     };
     let manifest = Manifest::decode(&file(MANIFEST)?).context("the template's manifest")?;
     let measured = |bytes: &[u8]| hex(&extend([0; 32], sha256(bytes)));
-    // A start before TPM2_Startup: the register begins with the locality.
-    let mut locality = [0; 32];
-    locality[31] = 4;
     Ok(BTreeMap::from([
-        ("0", hex(&extend(locality, sha256(&firmware(artifacts)?)))),
+        ("0", hex(&measured_firmware(artifacts)?)),
         ("4", measured(&file(KERNEL)?)),
         ("8", measured(manifest.command_line().as_bytes())),
         ("9", measured(&file(INITRD)?)),
         ("11", measured(CAP)),
         (FREE, "0".repeat(64)),
     ]))
+}
+
+/// What PCR 0 of every zone holds.
+pub(super) fn measured_firmware(artifacts: &Artifacts) -> anyhow::Result<[u8; 32]> {
+    // A start before TPM2_Startup: the register begins with the locality.
+    let mut locality = [0; 32];
+    locality[31] = 4;
+    Ok(extend(locality, sha256(&firmware(artifacts)?)))
 }
 
 /// The zones' firmware, as the host image has it.

@@ -18,14 +18,14 @@ const MINE: &str = "/home/mine";
 const TEXT: &str = "what a guest wrote before it went for its TPM";
 
 /// Hierarchies (TPM 2.0 Library, Part 2, 7.4).
-const OWNER: u32 = 0x4000_0001;
+pub(super) const OWNER: u32 = 0x4000_0001;
 const LOCKOUT: u32 = 0x4000_000A;
 const ENDORSEMENT: u32 = 0x4000_000B;
 const PLATFORM: u32 = 0x4000_000C;
 /// What the platform made there for the host: the hash of the start's record, and what the zone's TPM keeps. Spelled out: a test
 /// that asks the code what is right finds everything right.
 const RECORD: u32 = 0x0140_0001;
-const KEPT: u32 = 0x0140_0002;
+pub(super) const KEPT: u32 = 0x0140_0002;
 /// Where a guest makes indices of its own.
 const ITS_OWN: u32 = 0x0180_0000;
 
@@ -43,7 +43,7 @@ const ATTRIBUTES: u32 = 1 << 1 | 1 << 2 | 1 << 17 | 1 << 18;
 const NO_DA: u32 = 1 << 25;
 
 /// A command with its handles, each authorized by the password in its place.
-fn command(code: u32, handles: &[u32], passwords: &[&[u8]], parameters: &[u8]) -> Vec<u8> {
+pub(super) fn command(code: u32, handles: &[u32], passwords: &[&[u8]], parameters: &[u8]) -> Vec<u8> {
     let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes();
     let mut authorizations = Vec::new();
     for password in passwords {
@@ -61,7 +61,7 @@ fn command(code: u32, handles: &[u32], passwords: &[&[u8]], parameters: &[u8]) -
     [&tag[..], &length(10 + body.len()), &code.to_be_bytes(), &body].concat()
 }
 
-fn sized(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn sized(bytes: &[u8]) -> Vec<u8> {
     [&u16::try_from(bytes.len()).unwrap_or(0).to_be_bytes()[..], bytes].concat()
 }
 

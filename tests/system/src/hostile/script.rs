@@ -49,14 +49,14 @@ fn places(function: u32) -> (u32, u32) {
 
 /// Entries for the machine code.
 #[derive(Default)]
-struct Script(Vec<[u32; 3]>);
+pub(super) struct Script(Vec<[u32; 3]>);
 
 impl Script {
-    fn push(&mut self, what: u32, address: u32, value: u32) {
+    pub(super) fn push(&mut self, what: u32, address: u32, value: u32) {
         self.0.push([what, address, value]);
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         self.0.iter().flatten().flat_map(|word| word.to_le_bytes()).collect()
     }
 
@@ -110,23 +110,35 @@ impl Script {
     }
 }
 
+impl Script {
+    /// Powers off after so many starts of the machine.
+    pub(super) fn begin(&mut self, starts: u32) {
+        self.open_disk(PRIVATE_DISK);
+        self.request(PRIVATE_DISK, false, COUNTER, SECTOR);
+        self.push(10, COUNTER, starts);
+        self.close_disk(PRIVATE_DISK);
+    }
+
+    /// Counts this start.
+    pub(super) fn count(&mut self) {
+        self.push(9, COUNTER, 0);
+        self.push(4, HEADER + 8, 0);
+        self.open_disk(PRIVATE_DISK);
+        self.request(PRIVATE_DISK, true, COUNTER, SECTOR);
+        self.close_disk(PRIVATE_DISK);
+    }
+}
+
 /// The boot script of a kernel with so many seeds.
 pub(super) fn boot(seeds: u32) -> Vec<u8> {
     let mut script = Script::default();
-    script.open_disk(PRIVATE_DISK);
-    script.request(PRIVATE_DISK, false, COUNTER, SECTOR);
-    script.push(10, COUNTER, seeds);
-    script.close_disk(PRIVATE_DISK);
+    script.begin(seeds);
     script.open_disk(ROOT_DISK);
     script.push(8, HEADER + 8, SEED_SIZE / SECTOR);
     script.request(ROOT_DISK, false, SCRIPTS, SEED_SIZE);
     script.close_disk(ROOT_DISK);
     // The next start has the next seed, whatever becomes of this one.
-    script.push(9, COUNTER, 0);
-    script.push(4, HEADER + 8, 0);
-    script.open_disk(PRIVATE_DISK);
-    script.request(PRIVATE_DISK, true, COUNTER, SECTOR);
-    script.close_disk(PRIVATE_DISK);
+    script.count();
     for processor in 0..u32::from(PROCESSORS) {
         script.push(4, POINTERS + 4 * processor, SCRIPTS + processor * SCRIPT_SIZE);
     }

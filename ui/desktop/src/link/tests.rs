@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use control_api::wire::{Call, CallError, Continues, Frames, MAX_CALL, Method, Reply};
 use control_api::{Cause, Pin, Uplink};
-use desktop_model::geometry::{Point, Size};
+use desktop_model::geometry::{Point, Rect, Size};
 use desktop_model::pad::{self, ARMING, NotOpened, key_rect};
 use desktop_model::picker::{Action, Link, OPENING, Picker};
 use desktop_model::pointer::{Contact, PointerEvent, Stage};
@@ -13,6 +13,13 @@ use desktop_model::status as model;
 
 use super::{LinkEvent, PATIENCE, PROBE, RETRY, ZonedLink};
 use crate::convert;
+
+mod screen;
+
+const DISPLAY: Size = Size { width: 1280, height: 800 };
+
+/// A recovery key that can be one.
+const KEY: &str = "720885-000000-123453-654313-000011-424248-699996-499994";
 
 fn status(policy: &str) -> control_api::Status {
     control_api::Status {
@@ -86,32 +93,86 @@ fn statuses_come_and_requests_go() {
 }
 
 /// The picker's action after 135790 was typed on the pad of `office`.
-fn open() -> Action {
-    let (display, scale) = (Size { width: 1280, height: 800 }, Scale::One);
-    let mut picker = Picker::new(display, scale);
-    picker.set_link(Link::Up);
-    let mut status = convert::status(status("one"));
-    status.zones = vec![model::Zone {
-        name: "office".to_owned(),
-        label: "Office".to_owned(),
-        colour: model::Colour::Green,
-        phase: model::Phase::Stopped,
-        reason: None,
-        login: model::Login::Pin(model::PinLogin { chosen: true, ..model::PinLogin::default() }),
-        tunnel: None,
-    }];
-    picker.set_status(0, status);
-    let tile = picker.layout().tiles[0];
-    let keys = [1, 3, 5, 7, 9, 0].map(|digit| key_rect(display, scale, digit).expect("a digit"));
-    let go = picker.pad_layout().go;
-    let touches = [tile].into_iter().chain(keys).chain([go]);
-    let mut actions = (0..).zip(touches).filter_map(|(number, rect)| {
+/// A picker with one zone, and where its keys are.
+struct Hand {
+    picker: Picker,
+    now: u64,
+}
+
+impl Hand {
+    fn new(login: model::Login) -> Self {
+        let mut picker = Picker::new(DISPLAY, Scale::One);
+        picker.set_link(Link::Up);
+        let mut status = convert::status(status("one"));
+        status.zones = vec![model::Zone {
+            name: "office".to_owned(),
+            label: "Office".to_owned(),
+            colour: model::Colour::Green,
+            phase: model::Phase::Stopped,
+            reason: None,
+            login,
+            tunnel: None,
+        }];
+        picker.set_status(0, status);
+        Self { picker, now: 0 }
+    }
+
+    fn touch(&mut self, rect: Rect) -> Option<Action> {
+        self.now += ARMING;
         let at = Point { x: rect.x + 9, y: rect.y + 9 };
         let event = |stage| PointerEvent { contact: Contact(0), stage, at };
-        let _ = picker.pointer(number * ARMING, event(Stage::Down), 0);
-        picker.pointer(number * ARMING, event(Stage::Up), 0)
-    });
-    actions.next().expect("the pad asks to open the zone")
+        let _ = self.picker.pointer(self.now, event(Stage::Down), 0);
+        self.picker.pointer(self.now, event(Stage::Up), 0)
+    }
+
+    /// Types the digits of `text` and goes on.
+    fn go(&mut self, text: &str) -> Option<Action> {
+        for digit in text.bytes().filter(u8::is_ascii_digit) {
+            let key = key_rect(DISPLAY, Scale::One, digit - b'0').expect("a digit");
+            assert_eq!(self.touch(key), None);
+        }
+        self.touch(self.picker.pad_layout().go)
+    }
+}
+
+/// What the pad asks for when somebody types 135790.
+fn open() -> Action {
+    let pin = model::PinLogin { chosen: true, ..model::PinLogin::default() };
+    let mut hand = Hand::new(model::Login::Pin(pin));
+    let tile = hand.picker.layout().tiles[0];
+    assert_eq!(hand.touch(tile), None);
+    hand.go("135790").expect("the pad asks to open the zone")
+}
+
+/// What it asks for when somebody has the recovery key.
+fn recover(login: model::Login) -> Action {
+    let mut hand = Hand::new(login);
+    let (zone, cause) = ("office".to_owned(), pad::Cause::TpmCleared);
+    hand.picker.not_opened(0, &NotOpened { zone, cause, reason: String::new(), tries_left: None });
+    assert_eq!(hand.touch(hand.picker.pad_layout().retry), None);
+    hand.go(KEY)
+        .or_else(|| hand.go("246802"))
+        .or_else(|| hand.go("246802"))
+        .expect("the pad asks to recover the zone")
+}
+
+#[test]
+fn a_recovery_key_goes_out_as_it_is_written_and_its_answer_is_an_openings() {
+    let (mut fixture, _monitor, _calls, mut openings) = connected();
+    for (login, pin) in [(model::Login::Touch, ""), (model::Login::Pin(model::PinLogin::default()), "246802")]
+    {
+        let action = recover(login);
+        assert!(!format!("{action:?}").contains("720885"));
+        assert_eq!(fixture.link.request(1, action), None);
+        let sent = Method::Recover {
+            zone: "office".to_owned(),
+            key: Pin::new(KEY.to_owned()),
+            pin: Pin::new(pin.to_owned()),
+        };
+        assert_eq!(next_call(&mut openings), sent);
+        send(&mut openings, &Reply::Done);
+        assert_eq!(fixture.link.service(2), [LinkEvent::Opened { zone: "office".to_owned() }]);
+    }
 }
 
 #[test]
@@ -150,6 +211,29 @@ fn a_pin_goes_out_as_typed_and_each_answer_comes_back_with_its_zone() {
         matches!(&events[..], [LinkEvent::NotOpened(why)] if why.zone == "vault" && why.tries_left.is_none()),
         "the zone of the call, whatever the answer says: {events:?}"
     );
+}
+
+#[test]
+fn each_cause_on_the_wire_is_the_one_of_the_same_name() {
+    for cause in [
+        Cause::PinNeeded,
+        Cause::BadPin,
+        Cause::WrongPin,
+        Cause::LockedOut,
+        Cause::NotApproved,
+        Cause::TpmMissing,
+        Cause::TpmCleared,
+        Cause::TpmForeign,
+        Cause::TpmOwned,
+        Cause::TpmBusy,
+        Cause::Damaged,
+        Cause::BadRecoveryKey,
+        Cause::WrongRecoveryKey,
+        Cause::NoRecovery,
+        Cause::Other,
+    ] {
+        assert_eq!(format!("{cause:?}"), format!("{:?}", convert::cause(cause)));
+    }
 }
 
 #[test]

@@ -1,17 +1,19 @@
 //! The PIN pad and the cards, drawn.
 
+use desktop::plane::Plane;
 use desktop::scene::Scene;
 use desktop_model::geometry::{Point, Rect, Size};
-use desktop_model::pad::{ARMING, Cause, NotOpened};
+use desktop_model::pad::recovery::GroupState;
+use desktop_model::pad::{ARMING, Cause, NotOpened, RecoveryKey};
 use desktop_model::picker::{Action, Picker};
 use desktop_model::pointer::{Contact, PointerEvent, Stage};
 use desktop_model::scale::Scale;
-use desktop_model::status::{Login, Phase, PinLogin, Status};
+use desktop_model::status::{Login, Phase, PinLogin, Recovery, Status};
 use desktop_model::view::FrontView;
 
 use super::{SEED, centre, demo, ink, picker_of, save, tap};
 
-const DISPLAYS: [(&str, i32, i32, Scale); 5] = [
+pub(super) const DISPLAYS: [(&str, i32, i32, Scale); 5] = [
     ("1280x800", 1280, 800, Scale::One),
     ("800x1280", 800, 1280, Scale::One),
     ("1920x1200", 1920, 1200, Scale::Two),
@@ -92,6 +94,9 @@ pub(super) fn pictures() {
         let mut stand = Stand::new(name, Size { width, height }, scale);
         pads(&mut stand, scale);
         cards(&mut stand);
+        recovery(&mut stand);
+        making(&mut stand, scale);
+        change(&mut stand);
         longest_words(&mut stand);
     }
 }
@@ -170,7 +175,7 @@ fn in_the_zones_colour(stand: &Stand) {
 fn every_key_is_drawn(stand: &Stand, scale: Scale) {
     let layout = stand.picker.pad_layout();
     let mut keys = layout.places.to_vec();
-    keys.extend([layout.back, layout.go, layout.cancel]);
+    keys.extend([layout.back, layout.go, layout.cancel, layout.change]);
     for (number, key) in keys.iter().enumerate() {
         let middle = Rect {
             x: centre(*key).x - scale.of(20),
@@ -197,12 +202,168 @@ fn cards(stand: &mut Stand) {
         stand.not_opened(cause, reason, None);
         stand.save(&format!("card-{cause:?}").to_lowercase());
         let Some(FrontView::Card(card)) = stand.picker.view(LATER).front else { panic!("no card") };
-        for button in [Some(card.leave.rect), card.retry.map(|retry| retry.rect)].into_iter().flatten() {
+        for button in [Some(card.leave.rect), card.onward.map(|onward| onward.rect)].into_iter().flatten() {
             assert!(ink(stand.scene.plane(), button.inset(8)) > 100, "{}: {cause:?}", stand.name);
         }
         let leave = card.leave.rect;
         assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, leave), None);
     }
+}
+
+/// The recovery key in clear, group after group, and the new PIN.
+fn recovery(stand: &mut Stand) {
+    let status = || with_pins(PinLogin { tries_left: Some(0), ..PIN });
+    let key = ["720885", "000000", "123453", "654313", "000011", "424248", "699996", "499994"];
+    stand.picker.set_status(200, status());
+    let tile = stand.picker.layout().tiles[0];
+    assert_eq!(tap(&mut stand.picker, 200, tile), None);
+    let onward = stand.picker.pad_layout().retry;
+    assert_eq!(tap(&mut stand.picker, LATER, onward), None);
+    stand.save("recovery-empty");
+    let layout = stand.picker.pad_layout();
+    let groups = |stand: &Stand| ink(stand.scene.plane(), layout.words);
+    let mut before = groups(stand);
+    let digits = |group: &str| group.bytes().map(|digit| usize::from(digit - b'0')).collect::<Vec<_>>();
+    for (number, group) in key.iter().enumerate() {
+        stand.type_digits(&digits(group));
+        let _ = stand.scene.draw(&stand.picker.view(LATER + 2 * ARMING));
+        assert_ne!(groups(stand), before, "{}: group {number} is drawn", stand.name);
+        before = groups(stand);
+        if number == 3 {
+            stand.type_digits(&digits("000012"));
+            stand.save("recovery-mistyped");
+            for _ in 0..6 {
+                let back = layout.back;
+                assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, back), None);
+            }
+            stand.type_digits(&digits("00"));
+            stand.save("recovery-half");
+            for _ in 0..2 {
+                assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, layout.back), None);
+            }
+        }
+    }
+    stand.save("recovery-whole");
+    let words = layout.words;
+    let end = layout
+        .places
+        .iter()
+        .map(|key| key.y)
+        .filter(|y| *y >= words.bottom())
+        .min()
+        .unwrap_or(layout.cancel.y);
+    let below = Rect::from_edges(words.x, words.bottom() + 1, words.right(), end - 1);
+    if below.height > 0 {
+        assert_eq!(ink(stand.scene.plane(), below), 0, "{}: words on the buttons", stand.name);
+    }
+    assert_eq!(stand.go(), None);
+    stand.save("recovery-choose");
+    for action in [false, true] {
+        stand.type_digits(&[2, 4, 6, 8, 0, 2]);
+        assert_eq!(matches!(stand.go(), Some(Action::Recover { .. })), action);
+    }
+    stand.save("recovery-opening");
+    stand.not_opened(Cause::WrongRecoveryKey, "", None);
+    stand.save("card-another-key");
+    assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, layout.leave), None);
+}
+
+/// A new recovery key: the question, the key in groups and as a code, its groups typed back, and what came of it.
+fn making(stand: &mut Stand, scale: Scale) {
+    const KEY: &str = "720885-000000-123453-654313-000011-424248-699996-499994";
+    let mut status = with_pins(PIN);
+    status.recovery = Recovery::None;
+    stand.picker.set_status(200, status);
+    stand.save("key-offered");
+    let layout = stand.picker.pad_layout();
+    let bar = stand.picker.layout().notice;
+    assert_eq!(tap(&mut stand.picker, 200, bar), None);
+    stand.save("key-question");
+    assert_eq!(tap(&mut stand.picker, LATER, layout.retry), Some(Action::NewRecoveryKey));
+    stand.save("key-waiting");
+    stand.picker.key_made(LATER, RecoveryKey::read(KEY));
+    stand.save("key-shown");
+    let Some(FrontView::Made(made)) = stand.picker.view(LATER).front else { panic!("no key") };
+    groups_are_drawn(stand, made.groups_at, scale);
+    assert_eq!(code(stand.scene.plane(), made.code_at).as_deref(), Some(KEY), "{}", stand.name);
+    let written = made.written.expect("a button").rect;
+    assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, written), None);
+    stand.save("key-check");
+    let light = stand.scene.plane().pixels().iter().filter(|pixel| pixel.rgb() == [255; 3]).count();
+    let area = usize::try_from(made.code_at.area()).expect("a square");
+    assert!(light < area / 4, "{}: the code is gone", stand.name);
+    type_wanted(stand, KEY, 1);
+    stand.save("key-check-one");
+    for _ in 0..6 {
+        assert_eq!(tap(&mut stand.picker, LATER + 9 * ARMING, layout.places[9]), None);
+    }
+    stand.save("key-wrong");
+    assert_eq!(tap(&mut stand.picker, LATER + 10 * ARMING, written), None);
+    type_wanted(stand, KEY, 3);
+    stand.save("key-checked");
+    let go = layout.go;
+    let action = tap(&mut stand.picker, LATER + 11 * ARMING, go);
+    assert!(matches!(action, Some(Action::NoteRecoveryKey { .. })), "{}: {action:?}", stand.name);
+    stand.save("key-noting");
+    stand.picker.key_noted(LATER);
+    stand.save("key-noted");
+    assert_eq!(tap(&mut stand.picker, LATER + 11 * ARMING, layout.leave), None);
+}
+
+/// Another PIN for a zone.
+fn change(stand: &mut Stand) {
+    stand.open(PIN);
+    let layout = stand.picker.pad_layout();
+    assert_eq!(tap(&mut stand.picker, LATER, layout.change), None);
+    stand.save("change-old");
+    assert!(ink(stand.scene.plane(), layout.cancel.inset(8)) > 100, "{}", stand.name);
+    for (what, action) in [("change-new", false), ("change-again", false), ("change-busy", true)] {
+        stand.type_digits(&[1, 2, 3, 4, 5, 6]);
+        assert_eq!(matches!(stand.go(), Some(Action::ChangePin { .. })), action, "{}: {what}", stand.name);
+        stand.save(what);
+    }
+    stand.picker.pin_changed(LATER, "Office");
+    stand.save("changed");
+    assert_eq!(tap(&mut stand.picker, LATER + 2 * ARMING, layout.leave), None);
+}
+
+/// Types so many of the groups that are asked for.
+fn type_wanted(stand: &mut Stand, key: &str, count: usize) {
+    for _ in 0..count {
+        let Some(FrontView::Pad(pad)) = stand.picker.view(LATER).front else { panic!("no pad") };
+        let group = pad.groups.iter().position(|group| group.state == GroupState::Current);
+        let group = key.split('-').nth(group.expect("one is asked for")).expect("eight");
+        for digit in group.bytes() {
+            let place = stand.picker.pad_layout().places[usize::from(digit - b'0')];
+            assert_eq!(tap(&mut stand.picker, LATER + 11 * ARMING, place), None);
+        }
+    }
+}
+
+/// Eight cells, each with ink in it.
+fn groups_are_drawn(stand: &Stand, at: Rect, scale: Scale) {
+    for index in 0..8 {
+        let cell = Rect {
+            x: at.x + index % 2 * at.width / 2,
+            y: at.y + index / 2 * at.height / 4,
+            width: at.width / 2,
+            height: at.height / 4,
+        };
+        let drawn = ink(stand.scene.plane(), cell.inset(scale.of(6)));
+        assert!(drawn > 100, "{}: group {index} has {drawn} pixels of ink", stand.name);
+    }
+}
+
+/// What a camera reads there.
+pub(super) fn code(plane: &Plane, at: Rect) -> Option<String> {
+    let side = usize::try_from(at.width).expect("a square");
+    let mut picture = rqrr::PreparedImage::prepare_from_greyscale(side, side, |x, y| {
+        let offset = |places: usize| i32::try_from(places).expect("on the display");
+        let [red, ..] = plane.at(Point { x: at.x + offset(x), y: at.y + offset(y) }).rgb();
+        red
+    });
+    let grid = picture.detect_grids().pop()?;
+    grid.decode().ok().map(|(_, text)| text)
 }
 
 /// Labels and sentences of full length stay clear of the buttons.

@@ -6,15 +6,32 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{FEWEST_DIGITS, MOST_DIGITS};
 
-/// What was typed: never printed, never moved to a larger buffer, and wiped when cleared and when dropped.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Digits {
-    digits: Zeroizing<[u8; MOST_DIGITS]>,
+/// What was typed: never printed, never moved to another place of memory (a move leaves what was moved behind), and wiped when
+/// cleared and when dropped.
+///
+/// There are at most `MOST`: those of a PIN, unless it says otherwise.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Digits<const MOST: usize = MOST_DIGITS> {
+    digits: Box<Zeroizing<[u8; MOST]>>,
     count: usize,
 }
 
+impl<const MOST: usize> Default for Digits<MOST> {
+    fn default() -> Self {
+        Self { digits: Box::new(Zeroizing::new([0; MOST])), count: 0 }
+    }
+}
+
 impl Digits {
-    /// Appends a digit, unless there are [`MOST_DIGITS`].
+    /// Enough for a PIN.
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
+        self.count >= FEWEST_DIGITS
+    }
+}
+
+impl<const MOST: usize> Digits<MOST> {
+    /// Appends a digit, unless there are `MOST`.
     pub(super) fn push(&mut self, digit: u8) {
         if let Some(place) = self.digits.get_mut(self.count) {
             *place = digit;
@@ -40,9 +57,7 @@ impl Digits {
 
     /// Leaves nothing behind.
     pub(super) fn take(&mut self) -> Self {
-        let taken = self.clone();
-        self.clear();
-        taken
+        std::mem::take(self)
     }
 
     /// How many.
@@ -51,19 +66,18 @@ impl Digits {
         self.count
     }
 
-    /// Enough for a PIN.
-    #[must_use]
-    pub fn is_enough(&self) -> bool {
-        self.count >= FEWEST_DIGITS
+    /// As numbers.
+    pub(super) fn typed(&self) -> &[u8] {
+        self.digits.get(..self.count).unwrap_or_default()
     }
 
     /// The digits, for whoever sends them.
     pub fn characters(&self) -> impl Iterator<Item = char> {
-        self.digits.iter().take(self.count).map(|digit| char::from(b'0' + digit))
+        self.typed().iter().map(|digit| char::from(b'0' + digit))
     }
 }
 
-impl fmt::Debug for Digits {
+impl<const MOST: usize> fmt::Debug for Digits<MOST> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Digits(..)")
     }

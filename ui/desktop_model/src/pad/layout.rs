@@ -44,6 +44,8 @@ pub struct PadLayout {
     pub go: Rect,
     /// Closes the pad.
     pub cancel: Rect,
+    /// Changes the PIN; beside it.
+    pub change: Rect,
     /// The card's words.
     pub card: Rect,
     /// Closes the card.
@@ -66,8 +68,11 @@ impl PadLayout {
         let Measures { band, frame, margin, gap } = measures;
         let band = Rect { x: 0, y: 0, width: display.width, height: band };
         let body = Rect::from_edges(0, band.bottom(), display.width, display.height).inset(frame + margin);
-        let tall = display.height * 2 >= display.width * 3;
-        let (words, grid, cancel) = if tall { above(body, scale, gap) } else { beside(body, scale, gap) };
+        // Beside words, keys of a narrow display would be narrower than a finger.
+        let narrow = body.width < scale.of(400) && display.height >= scale.of(480);
+        let tall = narrow || display.height * 2 >= display.width * 3;
+        let (words, grid, (cancel, change)) =
+            if tall { above(body, scale, gap) } else { beside(body, scale, gap) };
 
         let key = Size { width: (grid.width - 2 * gap) / 3, height: (grid.height - 3 * gap) / 4 };
         let at = |column: i32, row: i32| Rect {
@@ -81,7 +86,20 @@ impl PadLayout {
             place => at((place - 1) % 3, (place - 1) / 3),
         });
         let (card, leave, retry) = card(body, scale, gap);
-        Self { display, frame, band, words, places, back: at(0, 3), go: at(2, 3), cancel, card, leave, retry }
+        Self {
+            display,
+            frame,
+            band,
+            words,
+            places,
+            back: at(0, 3),
+            go: at(2, 3),
+            cancel,
+            change,
+            card,
+            leave,
+            retry,
+        }
     }
 }
 
@@ -97,8 +115,8 @@ fn measures(display: Size, scale: Scale) -> Measures {
     Measures { band: px(36), frame: px(2), margin: 0, gap: px(2) }
 }
 
-/// Words and cancel button to the left of the keys.
-fn beside(body: Rect, scale: Scale, gap: i32) -> (Rect, Rect, Rect) {
+/// Words and small buttons to the left of the keys.
+fn beside(body: Rect, scale: Scale, gap: i32) -> (Rect, Rect, (Rect, Rect)) {
     let px = |logical| scale.of(logical);
     let height = (body.height).min(4 * px(MOST_KEY.height) + 3 * gap);
     let least = 3 * px(if body.width < px(400) { TARGET } else { KEY }) + 2 * gap;
@@ -109,13 +127,20 @@ fn beside(body: Rect, scale: Scale, gap: i32) -> (Rect, Rect, Rect) {
     let y = body.y + (body.height - height) / 2;
     let grid = Rect { x: x + left + between, y, width, height };
     let button = (height - 3 * gap) / 4;
-    let cancel = Rect { x, y: grid.bottom() - button, width: left.min(px(BUTTON.width)), height: button };
-    let words = Rect::from_edges(x, y, x + left, cancel.y - gap);
-    (words, grid, cancel)
+    let row = Rect { x, y: grid.bottom() - button, width: left, height: button };
+    let words = Rect::from_edges(x, y, x + left, row.y - gap);
+    (words, grid, small_buttons(row, scale, gap))
 }
 
-/// Words above the keys, the cancel button below them.
-fn above(body: Rect, scale: Scale, gap: i32) -> (Rect, Rect, Rect) {
+/// Cancel and change, from the left of their row.
+fn small_buttons(row: Rect, scale: Scale, gap: i32) -> (Rect, Rect) {
+    let width = ((row.width - gap) / 2).min(scale.of(BUTTON.width));
+    let cancel = Rect { width, ..row };
+    (cancel, Rect { x: cancel.right() + gap, ..cancel })
+}
+
+/// Words above the keys, the small buttons below them.
+fn above(body: Rect, scale: Scale, gap: i32) -> (Rect, Rect, (Rect, Rect)) {
     let px = |logical| scale.of(logical);
     let width = body.width.min(3 * px(MOST_KEY.width) + 2 * gap);
     let x = body.x + (body.width - width) / 2;
@@ -127,8 +152,9 @@ fn above(body: Rect, scale: Scale, gap: i32) -> (Rect, Rect, Rect) {
     let y = body.y + (body.height - for_words - height - button - 2 * gap) / 2;
     let words = Rect { x, y, width, height: for_words };
     let grid = Rect { x, y: words.bottom() + gap, width, height };
-    let cancel = Rect { x, y: grid.bottom() + gap, width, height: button };
-    (words, grid, cancel)
+    let row = Rect { x, y: grid.bottom() + gap, width, height: button };
+    let half = Rect { width: (width - gap) / 2, ..row };
+    (words, grid, (half, Rect { x: row.right() - half.width, ..half }))
 }
 
 /// The card's words, and its buttons below them.

@@ -1,10 +1,10 @@
 //! The picker as a [`View`].
 
-use super::{ARMING, BEAT, Link, Millis, Picker, Target, can_start};
+use super::{ARMING, BEAT, Link, Millis, Picker, Target, can_open};
 use crate::geometry::Rect;
 use crate::status::{Login, Phase, PinLogin, Tunnel, Zone};
 use crate::text;
-use crate::view::{BarView, Level, PagesView, PanelView, QuestionView, Symbol, TileView, View};
+use crate::view::{BarView, ButtonView, Level, PagesView, PanelView, QuestionView, Symbol, TileView, View};
 
 /// Longest texts from outside that are drawn; the drawing elides to the pixel.
 const LABEL: usize = 48;
@@ -15,6 +15,9 @@ impl Picker {
     #[must_use]
     pub fn view(&self, now: Millis) -> View {
         let layout = &self.layout;
+        if self.is_locked() {
+            return self.locked_view(now);
+        }
         let tiles = (layout.first_zone..)
             .zip(&layout.tiles)
             .filter_map(|(index, rect)| Some(self.tile(now, index, *rect, self.zones().get(index)?)))
@@ -26,6 +29,39 @@ impl Picker {
             empty: tiles.is_empty().then(|| self.empty_words()),
             tiles,
             bar: self.bar(),
+            front: self.front_view(now),
+        }
+    }
+
+    /// A locked display shows nothing of what is beneath.
+    fn locked_view(&self, now: Millis) -> View {
+        let button = |rect| ButtonView { rect, words: String::new(), pressed: false };
+        View {
+            display: self.layout.display,
+            scale: self.layout.scale,
+            panel: PanelView {
+                rect: self.layout.panel,
+                policy: String::new(),
+                clock: String::new(),
+                uplink: String::new(),
+                uplink_level: Level::Quiet,
+                demo: false,
+                lock: button(self.layout.lock),
+                screen_pin: None,
+            },
+            tiles: Vec::new(),
+            empty: None,
+            bar: BarView {
+                rect: self.layout.bar,
+                notice: self.layout.notice,
+                subject: String::new(),
+                text: String::new(),
+                level: Level::Quiet,
+                dismiss: None,
+                dismiss_pressed: false,
+                pressed: false,
+                pages: None,
+            },
             front: self.front_view(now),
         }
     }
@@ -68,6 +104,10 @@ impl Picker {
             uplink: words,
             uplink_level: level,
             demo: self.status.as_ref().is_some_and(|status| status.demo),
+            lock: self.button(self.layout.lock, "", Target::LockScreen),
+            screen_pin: self
+                .offers_screen_pin()
+                .then(|| self.button(self.layout.screen_pin, "PIN", Target::ScreenPin)),
         }
     }
 
@@ -76,15 +116,18 @@ impl Picker {
         let (tunnel, tunnel_level) = tunnel_words(zone);
         let tunnel_reason =
             tunnel_reason(zone).map(|reason| text::ascii(reason, SENTENCE)).unwrap_or_default();
-        let carries = tunnel_reason.is_empty() && alive(zone);
+        // Nothing moves in a zone that stands still.
+        let carries = tunnel_reason.is_empty() && alive(zone) && zone.phase != Phase::Locked;
         let traffic = zone.tunnel.as_ref().filter(|_| carries).map(traffic_words).unwrap_or_default();
         let question = self.question.filter(|question| question.zone == index).map(|question| {
-            let (stop, keep) = self.layout.question_buttons(rect);
+            let [stop, lock, keep] = self.layout.question_buttons(rect);
             QuestionView {
                 text: format!("Stop {}?", text::ascii(&zone.label, LABEL)),
                 stop,
                 armed: now >= question.since.saturating_add(ARMING),
                 stop_pressed: self.is_pressed(Target::Stop(index)),
+                lock: self.can_lock(index).then_some(lock),
+                lock_pressed: self.is_pressed(Target::Lock(index)),
                 keep,
                 keep_pressed: self.is_pressed(Target::Keep(index)),
             }
@@ -106,9 +149,15 @@ impl Picker {
             traffic,
             moving: self.link == Link::Up && self.moved.contains_key(&zone.name) && alive(zone),
             hint: self.hint(zone).to_owned(),
-            padlock: matches!(zone.login, Login::Pin(_)) && can_start(zone.phase),
+            padlock: matches!(zone.login, Login::Pin(_)) && can_open(zone.phase),
             pressed: self.is_pressed(Target::Tile(index)),
             stale: self.link != Link::Up,
+            key: self
+                .tunnel_key(index)
+                .filter(|_| question.is_none())
+                .map(|_| self.button(self.layout.key_button(rect), "Key", Target::TunnelKey(index))),
+            end: (self.can_end(index) && question.is_none())
+                .then(|| self.button(self.layout.end_button(rect), "Stop", Target::End(index))),
             question,
         }
     }
@@ -118,13 +167,15 @@ impl Picker {
             return (pending.words, Symbol::Busy, Level::Attention);
         }
         if is_locked(zone) {
-            return ("Locked", Symbol::Failed, Level::Bad);
+            return ("Locked out", Symbol::Failed, Level::Bad);
         }
         match zone.phase {
             Phase::Stopped => ("Stopped", Symbol::Stopped, Level::Quiet),
             Phase::Starting => ("Starting", Symbol::Busy, Level::Attention),
             Phase::Running => ("Running", Symbol::Running, Level::Good),
             Phase::Paused => ("Paused", Symbol::Stopped, Level::Attention),
+            Phase::Locking => ("Locking", Symbol::Busy, Level::Attention),
+            Phase::Locked => ("Locked", Symbol::Locked, Level::Attention),
             Phase::Stopping => ("Stopping", Symbol::Busy, Level::Attention),
             Phase::Failed => ("Failed", Symbol::Failed, Level::Bad),
         }
@@ -135,7 +186,7 @@ impl Picker {
             return "";
         }
         match zone.phase {
-            Phase::Stopped | Phase::Failed if is_locked(zone) => "Touch to see what to do",
+            Phase::Stopped | Phase::Failed | Phase::Locked if is_locked(zone) => "Touch to see what to do",
             Phase::Stopped | Phase::Failed if zone.login == Login::Touch => {
                 if zone.phase == Phase::Stopped {
                     "Touch to start"
@@ -143,11 +194,14 @@ impl Picker {
                     "Touch to try again"
                 }
             }
+            Phase::Locked if zone.login == Login::Touch => "Touch to unlock",
+            Phase::Locked => "PIN: touch to unlock",
             Phase::Stopped => "PIN: touch to start",
             Phase::Failed => "PIN: touch to try again",
             Phase::Paused => "Touch to go on",
-            Phase::Starting | Phase::Running => "Touch to stop",
-            Phase::Stopping => "",
+            Phase::Starting => "Touch to stop",
+            Phase::Running => "Touch to stop or lock",
+            Phase::Stopping | Phase::Locking => "",
         }
     }
 
@@ -162,7 +216,7 @@ impl Picker {
         });
         let dismiss = notice.is_some().then_some(layout.dismiss);
         let level = if notice.is_some() { Level::Bad } else { Level::Quiet };
-        let (subject, text) = notice.unwrap_or_else(|| (String::new(), "No notices".to_owned()));
+        let (subject, text) = notice.unwrap_or_else(|| (String::new(), self.quiet_words().to_owned()));
         BarView {
             rect: layout.bar,
             notice: layout.notice,
@@ -171,11 +225,20 @@ impl Picker {
             level,
             dismiss,
             dismiss_pressed: self.is_pressed(Target::Dismiss),
+            pressed: self.is_pressed(Target::Recovery),
             pages,
         }
     }
 
-    fn is_pressed(&self, target: Target) -> bool {
+    fn quiet_words(&self) -> &'static str {
+        if self.offers_key() { "No recovery key yet: touch here to make one" } else { "No notices" }
+    }
+
+    fn button(&self, rect: Rect, words: &str, target: Target) -> ButtonView {
+        ButtonView { rect, words: words.to_owned(), pressed: self.is_pressed(target) }
+    }
+
+    pub(super) fn is_pressed(&self, target: Target) -> bool {
         self.press.as_ref().is_some_and(|press| press.inside && press.target == target)
     }
 }
@@ -183,12 +246,12 @@ impl Picker {
 /// Too many wrong PINs: it cannot be started.
 fn is_locked(zone: &Zone) -> bool {
     let locked = matches!(zone.login, Login::Pin(PinLogin { tries_left: Some(0), .. }));
-    locked && can_start(zone.phase)
+    locked && can_open(zone.phase)
 }
 
 /// The zone has processes.
 fn alive(zone: &Zone) -> bool {
-    matches!(zone.phase, Phase::Starting | Phase::Running | Phase::Paused | Phase::Stopping)
+    !matches!(zone.phase, Phase::Stopped | Phase::Failed)
 }
 
 fn tunnel_words(zone: &Zone) -> (String, Level) {

@@ -173,14 +173,19 @@ proptest! {
                 prop_assert!(rect.intersection(*other).is_empty(), "{rect:?} {other:?}");
             }
         }
-        let mut buttons = vec![layout.dismiss];
+        let mut buttons = vec![layout.dismiss, layout.lock, layout.screen_pin];
+        prop_assert!(layout.panel.encloses(layout.lock) && layout.panel.encloses(layout.screen_pin));
+        prop_assert!(layout.lock.intersection(layout.screen_pin).is_empty());
         buttons.extend(layout.previous);
         buttons.extend(layout.next);
         for tile in &layout.tiles {
-            let (stop, keep) = layout.question_buttons(*tile);
-            prop_assert!(tile.encloses(stop) && tile.encloses(keep), "{tile:?} {stop:?} {keep:?}");
-            prop_assert!(stop.intersection(keep).is_empty());
-            buttons.extend([stop, keep, *tile]);
+            let answers = layout.question_buttons(*tile);
+            let [stop, lock, keep] = answers;
+            prop_assert!(answers.iter().all(|answer| tile.encloses(*answer)), "{tile:?} {answers:?}");
+            prop_assert!(stop.right() < lock.x && lock.right() < keep.x, "{tile:?} {answers:?}");
+            let (key, end) = (layout.key_button(*tile), layout.end_button(*tile));
+            prop_assert!(tile.encloses(key) && tile.encloses(end) && key.intersection(end).is_empty(), "{tile:?} {key:?}");
+            buttons.extend([stop, lock, keep, key, end, *tile]);
         }
         for button in buttons {
             prop_assert!(screen.encloses(button));

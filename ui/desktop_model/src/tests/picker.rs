@@ -3,7 +3,7 @@ use crate::geometry::Point;
 use crate::picker::{ARMING, Action, Link, MOVING, OPENING, PATIENCE, QUESTION};
 use crate::pointer::Stage;
 use crate::status::{Notice, Phase};
-use crate::view::{Level, Symbol};
+use crate::view::{FrontView, Level, Symbol};
 
 #[test]
 fn a_touch_on_a_stopped_zone_starts_it() {
@@ -72,7 +72,7 @@ fn the_question_closes_by_keep_by_time_and_by_a_touch_elsewhere() {
     let tile = picker.layout().tiles[0];
     let asked = |picker: &crate::picker::Picker, now| picker.view(now).tiles[0].question.is_some();
     let _ = tap(&mut picker, 0, tile);
-    let (_, keep) = picker.layout().question_buttons(tile);
+    let [_, _, keep] = picker.layout().question_buttons(tile);
     assert_eq!(tap(&mut picker, 700, keep), None);
     assert!(!asked(&picker, 700));
 
@@ -212,7 +212,7 @@ fn a_lost_zoned_is_shown_and_nothing_can_be_asked_of_it() {
         assert!(picker.view(10).tiles.iter().all(|tile| tile.question.is_none()));
     }
     let fresh = crate::picker::Picker::new(super::DISPLAY, crate::scale::Scale::One);
-    assert_eq!(fresh.view(0).empty.as_deref(), Some("Waiting for zoned"));
+    assert!(matches!(fresh.view(0).front, Some(FrontView::Lock(_))), "nothing is known yet");
 }
 
 #[test]

@@ -5,24 +5,36 @@ use proptest::prelude::*;
 use super::{event, status, tunnel, zone};
 use crate::geometry::{Point, Size};
 use crate::layout::TARGET;
-use crate::pad::{self, Cause, FEWEST_DIGITS, MOST_DIGITS, NotOpened};
+use crate::pad::{self, Cause, FEWEST_DIGITS, MOST_DIGITS, NotOpened, RecoveryKey};
 use crate::picker::{ARMING, Action, Link, Picker, Target};
 use crate::pointer::Stage;
 use crate::scale::Scale;
-use crate::status::{Login, Notice, Phase, PinLogin};
+use crate::status::{Login, Notice, Phase, PinLogin, Recovery, Screen, Tunnel};
 use crate::view::FrontView;
+
+const KEY: &str = "720885-000000-123453-654313-000011-424248-699996-499994";
 
 #[derive(Clone, Debug)]
 enum Op {
     Pointer(u32, Stage, Where, u64),
     /// A whole touch, so that PINs get typed.
     Tap(usize),
-    Status(Vec<(Phase, u64, Login)>, u64),
+    Status(Vec<(Phase, u64, Login)>, u64, Recovery, Screen),
     Opened(usize),
     NotOpened(usize, Cause, Option<u32>),
     Link(Link),
     Display(i32, i32, Scale),
     Failed,
+    KeyMade,
+    KeyNoted,
+    KeyFailed,
+    Unlocked,
+    NotUnlocked(Cause, Option<u32>),
+    ScreenFailed,
+    LockRefused,
+    FollowUp,
+    PinChanged(usize),
+    ScreenPinChanged,
     Pass(u64),
 }
 
@@ -42,32 +54,50 @@ fn an_op() -> impl Strategy<Value = Op> {
         (0..14usize).prop_map(Where::Target),
     ];
     let tries = || proptest::option::of(0..4u32);
-    let login = prop_oneof![
-        1 => Just(Login::Touch),
-        2 => (any::<bool>(), any::<bool>(), tries())
-            .prop_map(|(chosen, shuffle, tries_left)| Login::Pin(PinLogin { chosen, shuffle, tries_left })),
-    ];
+    let login = || {
+        prop_oneof![
+            1 => Just(Login::Touch),
+            2 => (any::<bool>(), any::<bool>(), tries())
+                .prop_map(|(chosen, shuffle, tries_left)| Login::Pin(PinLogin { chosen, shuffle, tries_left })),
+        ]
+    };
     let phase = prop_oneof![
         Just(Phase::Stopped),
         Just(Phase::Starting),
         Just(Phase::Running),
         Just(Phase::Paused),
+        Just(Phase::Locking),
+        Just(Phase::Locked),
         Just(Phase::Stopping),
         Just(Phase::Failed)
     ];
     let link = prop_oneof![
         4 => Just(Link::Up), 1 => Just(Link::Lost), 1 => Just(Link::Silent), 1 => Just(Link::Connecting)
     ];
+    let recovery = prop_oneof![Just(Recovery::None), Just(Recovery::Shown), Just(Recovery::Noted)];
+    let cause = || proptest::sample::select(Cause::ALL.to_vec());
+    let screen =
+        (proptest::bool::weighted(0.25), login()).prop_map(|(locked, login)| Screen { locked, login });
     let scale = prop_oneof![Just(Scale::One), Just(Scale::OneAndHalf), Just(Scale::Two)];
     prop_oneof![
         20 => (0..3u32, stage, place, any::<u64>())
             .prop_map(|(contact, stage, at, seed)| Op::Pointer(contact, stage, at, seed)),
         30 => (0..14usize).prop_map(Op::Tap),
         2 => (0..4usize).prop_map(Op::Opened),
-        3 => (0..4usize, proptest::sample::select(Cause::ALL.to_vec()), tries())
+        3 => (0..4usize, cause(), tries())
             .prop_map(|(zone, cause, tries)| Op::NotOpened(zone, cause, tries)),
-        3 => (proptest::collection::vec((phase, 0..5000u64, login), 0..12), 0..9u64)
-            .prop_map(|(zones, notice)| Op::Status(zones, notice)),
+        6 => (proptest::collection::vec((phase, 0..5000u64, login()), 0..12), 0..4u64, recovery, screen)
+            .prop_map(|(zones, notice, recovery, screen)| Op::Status(zones, notice, recovery, screen)),
+        1 => Just(Op::Unlocked),
+        1 => (cause(), tries()).prop_map(|(cause, tries)| Op::NotUnlocked(cause, tries)),
+        1 => Just(Op::ScreenFailed),
+        1 => Just(Op::LockRefused),
+        2 => Just(Op::FollowUp),
+        1 => (0..4usize).prop_map(Op::PinChanged),
+        1 => Just(Op::ScreenPinChanged),
+        2 => Just(Op::KeyMade),
+        1 => Just(Op::KeyNoted),
+        1 => Just(Op::KeyFailed),
         2 => link.prop_map(Op::Link),
         1 => (960..2048i32, 960..2048i32, scale)
             .prop_map(|(width, height, scale)| Op::Display(width, height, scale)),
@@ -82,6 +112,16 @@ struct Witness {
     /// Contact and target of each open touch, as they were at its beginning.
     down: Vec<(u32, Option<Target>)>,
     asked_at: Option<u64>,
+    /// What the last status said of the display's lock.
+    told_locked: Option<bool>,
+    /// The user has locked it, and nobody has answered.
+    wanted: bool,
+}
+
+impl Witness {
+    fn is_locked(&self) -> bool {
+        self.wanted || self.told_locked != Some(false)
+    }
 }
 
 fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
@@ -103,12 +143,19 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
                 let (zone, reason) = (format!("zone{zone}"), "Said by zoned.".to_owned());
                 picker.not_opened(now, &NotOpened { zone, cause, reason, tries_left });
             }
-            Op::Status(zones, notice) => {
+            Op::Status(zones, notice, recovery, screen) => {
                 let zones = (0..).zip(zones).map(|(index, (phase, bytes, login))| {
-                    let net = (index % 3 != 2).then(|| tunnel(bytes % 2 == 0, bytes, bytes / 2));
+                    let net = (index % 3 != 2).then(|| Tunnel {
+                        public_key: (bytes % 3 != 0).then(|| "a".repeat(44)),
+                        ..tunnel(bytes % 2 == 0, bytes, bytes / 2)
+                    });
                     crate::status::Zone { login, ..zone(&format!("zone{index}"), phase, net) }
                 });
                 let mut status = status(zones.collect());
+                status.recovery = recovery;
+                status.screen = screen;
+                witness.told_locked = Some(screen.locked);
+                witness.wanted &= !screen.locked;
                 status.notices = (0..notice)
                     .map(|number| Notice { number, process: "vmm".to_owned(), text: "died".to_owned() })
                     .collect();
@@ -116,13 +163,35 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
             }
             Op::Link(link) => picker.set_link(link),
             Op::Display(width, height, scale) => picker.set_display(Size { width, height }, scale),
+            Op::KeyMade => picker.key_made(now, RecoveryKey::read(KEY)),
+            Op::KeyNoted => picker.key_noted(now),
+            Op::KeyFailed => picker.key_failed(now, "refused"),
+            Op::Unlocked => {
+                picker.unlocked(now);
+                witness.wanted = false;
+            }
+            Op::NotUnlocked(cause, tries_left) => {
+                let (zone, reason) = (String::new(), "Said by zoned.".to_owned());
+                picker.not_unlocked(now, &NotOpened { zone, cause, reason, tries_left });
+            }
+            Op::ScreenFailed => picker.screen_failed(now, "refused"),
+            Op::LockRefused => {
+                picker.lock_refused("refused");
+                witness.wanted = false;
+            }
+            Op::FollowUp => {
+                let asked = picker.follow_up();
+                prop_assert!(asked.is_none() || asked == Some(Action::LockScreen) && witness.wanted);
+            }
+            Op::PinChanged(zone) => picker.pin_changed(now, &format!("zone{zone}")),
+            Op::ScreenPinChanged => picker.screen_pin_changed(now),
             Op::Failed => picker.request_failed(now, "zone0", "refused"),
             Op::Pass(by) => {
                 now += by;
                 picker.tick(now);
             }
         }
-        assert_invariants(&picker, now)?;
+        assert_invariants(&picker, &witness, now)?;
     }
     Ok(())
 }
@@ -147,6 +216,11 @@ fn pointer(
     let first = picker.layout().first_zone;
     let began = witness.down.iter().rev().find(|(held, _)| *held == contact).and_then(|(_, target)| *target);
     let action = picker.pointer(now, event(contact, stage, at), seed);
+    let locked = witness.is_locked();
+    if stage == Stage::Up && began == target && picker.is_locked() && !locked {
+        prop_assert_eq!(target, Some(Target::LockScreen), "it locks at the user's wish");
+        witness.wanted = true;
+    }
     match stage {
         Stage::Down => witness.down.push((contact, target)),
         Stage::Up | Stage::Cancel => witness.down.retain(|(held, _)| *held != contact),
@@ -154,6 +228,13 @@ fn pointer(
     }
     if let Some(action) = action {
         prop_assert_eq!(stage, Stage::Up);
+        if locked {
+            let lifts = matches!(
+                action,
+                Action::UnlockScreen { .. } | Action::RecoverScreen { .. } | Action::LockScreen
+            );
+            prop_assert!(lifts, "{action:?} of a locked display");
+        }
         prop_assert_eq!(began, target, "began and ended on different targets");
         match (action, target) {
             (Action::Start { zone }, Some(Target::Tile(index))) => {
@@ -167,12 +248,39 @@ fn pointer(
                 prop_assert_eq!(&zone, &names[index - first]);
                 prop_assert!(witness.asked_at.is_some_and(|asked| now >= asked + ARMING), "stopped unarmed");
             }
+            (Action::Lock { zone }, Some(Target::Lock(index))) => {
+                prop_assert_eq!(&zone, &names[index - first]);
+                prop_assert!(witness.asked_at.is_some_and(|asked| now >= asked + ARMING), "locked unarmed");
+            }
+            (Action::LockScreen, Some(Target::LockScreen)) => prop_assert!(witness.wanted),
+            (Action::UnlockScreen { pin }, Some(Target::Unlock | Target::Front(pad::Target::Retry))) => {
+                prop_assert!(locked && pin.characters().count() == 0);
+            }
+            (Action::UnlockScreen { pin }, Some(Target::Front(pad::Target::Go))) => {
+                prop_assert!(locked && (FEWEST_DIGITS..=MOST_DIGITS).contains(&pin.characters().count()));
+            }
+            (Action::RecoverScreen { key, .. }, Some(Target::Front(pad::Target::Go))) => {
+                prop_assert!(locked && key.is_whole());
+            }
+            (
+                Action::ChangePin { pin, new, .. } | Action::ChangeScreenPin { pin, new },
+                Some(Target::Front(pad::Target::Go)),
+            ) => {
+                let counts = [&pin, &new].map(|digits| digits.characters().count());
+                prop_assert!(counts.iter().all(|count| (FEWEST_DIGITS..=MOST_DIGITS).contains(count)));
+            }
             (Action::Open { pin, .. }, Some(Target::Front(pad::Target::Go))) => {
                 prop_assert!((FEWEST_DIGITS..=MOST_DIGITS).contains(&pin.characters().count()));
                 let busy = |view| matches!(view, Some(FrontView::Pad(pad)) if pad.busy.is_some());
                 prop_assert!(!busy(front) && busy(picker.view(now).front), "asked twice");
             }
-            (Action::Start { .. }, Some(Target::Front(pad::Target::Retry))) => {
+            (Action::Recover { key, .. }, Some(Target::Front(pad::Target::Go))) => {
+                prop_assert!(key.is_whole());
+            }
+            (Action::NoteRecoveryKey { key }, Some(Target::Front(pad::Target::Go))) => {
+                prop_assert!(key.is_whole());
+            }
+            (Action::Start { .. } | Action::NewRecoveryKey, Some(Target::Front(pad::Target::Retry))) => {
                 prop_assert!(matches!(front, Some(FrontView::Card(_))));
             }
             (action, target) => prop_assert!(false, "{action:?} by a touch on {target:?}"),
@@ -190,7 +298,25 @@ fn asking(picker: &Picker, now: u64) -> Option<usize> {
     picker.view(now).tiles.iter().find(|tile| tile.question.is_some()).map(|tile| tile.zone)
 }
 
-fn assert_invariants(picker: &Picker, now: u64) -> Result<(), TestCaseError> {
+/// A locked display shows nothing of any zone, and takes no touch that is not about its lock.
+fn assert_locked(picker: &Picker, now: u64) -> Result<(), TestCaseError> {
+    let view = picker.view(now);
+    let printed = format!("{view:?}");
+    for word in ["ZONE", "vmm", "Uplink", "192.168", "\"demo\"", "aaaa"] {
+        prop_assert!(!printed.contains(word), "{word} in {printed}");
+    }
+    prop_assert!(view.front.is_some());
+    for (_, target) in picker.targets() {
+        prop_assert!(matches!(target, Target::Unlock | Target::Front(_)), "{target:?}");
+    }
+    Ok(())
+}
+
+fn assert_invariants(picker: &Picker, witness: &Witness, now: u64) -> Result<(), TestCaseError> {
+    prop_assert_eq!(picker.is_locked(), witness.is_locked());
+    if witness.is_locked() {
+        assert_locked(picker, now)?;
+    }
     let layout = picker.layout();
     let screen = layout.display.rect();
     let least = layout.scale.of(TARGET);
@@ -202,14 +328,17 @@ fn assert_invariants(picker: &Picker, now: u64) -> Result<(), TestCaseError> {
             let least = layout.scale.of(pad::KEY);
             prop_assert!(rect.width >= least && rect.height >= least, "{target:?} {rect:?} is too small");
         }
-        for (other, _) in &targets[index + 1..] {
-            prop_assert!(rect.intersection(*other).is_empty(), "{target:?} {rect:?} overlaps {other:?}");
+        for (other, beneath) in &targets[index + 1..] {
+            let on_it = matches!((target, beneath), (Target::TunnelKey(on) | Target::End(on), Target::Tile(tile)) if on == tile);
+            let apart = rect.intersection(*other).is_empty() || on_it;
+            prop_assert!(apart, "{target:?} {rect:?} overlaps {other:?}");
         }
     }
     let view = picker.view(now);
     prop_assert_eq!(
         view.front.is_some(),
         targets.iter().any(|(_, target)| matches!(target, Target::Front(_)))
+            || matches!(&view.front, Some(FrontView::Lock(_)))
             || matches!(&view.front, Some(FrontView::Pad(pad)) if pad.busy.is_some()),
         "the front takes all touches"
     );

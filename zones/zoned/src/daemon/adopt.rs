@@ -25,7 +25,7 @@ use crate::zone::{Run, Zone};
 const VERSION: u8 = 3;
 
 /// The name of the descriptor with the private key of a zone's tunnel.
-const TUNNEL_KEY: &str = "tunnel_key";
+const TUNNEL_KEY: &str = "tunnelkey";
 
 /// A running zone, as the next `zoned` reads it.
 #[derive(Debug, Serialize, Deserialize)]
