@@ -3,7 +3,8 @@
 
 use anyhow::{Context, ensure};
 use approval::{
-    Approval, ApprovalKey, Approvals, FIRMWARE, Policy, extended, selection, sha256, template_purpose,
+    Approval, ApprovalKey, Approvals, BEFORE_GUEST, FIRMWARE, Policy, extended, selection, sha256,
+    template_purpose,
 };
 use harness::Machine;
 
@@ -79,8 +80,8 @@ impl Guest<'_> {
         let signature = [&sized(&approval.hash())[..], &[0, 0x18, 0, 0x0B], &sized(r), &sized(s)].concat();
         let ticket = self.succeeds("VerifySignature", &command(0x177, &[loaded], &[], &signature))?;
         self.succeeds("FlushContext", &command(0x165, &[], &[], &loaded.to_be_bytes()))?;
-        let purpose = sized(approval.purpose.as_bytes());
-        let parts = [&sized(&approval.policy)[..], &purpose, &sized(&key.name()), &ticket].concat();
+        let reference = sized(&approval.reference());
+        let parts = [&sized(&approval.policy)[..], &reference, &sized(&key.name()), &ticket].concat();
         Ok(self.send(&command(0x16A, &[session], &[], &parts))?.0)
     }
 
@@ -131,7 +132,8 @@ pub(super) fn refused(
     ensure!(kinds == [VALUE, VALUE, POLICY_FAIL], "what the TPM keeps is given out again: {codes:#x?}");
     // The registers are all that stood in the way: the image's maker could approve them as they are now.
     let now = [(0, measured_firmware(artifacts)?), (11, extended(&[0; 32], &sha256(&[CAP])))];
-    let of_now = build_keys(artifacts)?.approve.approve(FIRMWARE, Policy::default().pcrs(&now).digest())?;
+    let policy = Policy::default().pcrs(&now).digest();
+    let of_now = build_keys(artifacts)?.approve.approve(FIRMWARE, BEFORE_GUEST, 1, policy)?;
     let codes = open(&of_now)?;
     ensure!(codes == [0; 3], "with another approval: {codes:#x?}");
     Ok(())
