@@ -12,7 +12,8 @@
 //!
 //! No seal names a PCR value: it names the key that approves sets of values ([`approval`]), so an update whose values are approved
 //! opens what its predecessor sealed. Objects and indices take no part in the TPM's own lockout (noDA): wrong PINs of one zone
-//! lock that zone only, and the lockout, whose limits are set once, is a backstop. The owner's authorization is random, because who has it could make a PIN index anew.
+//! lock that zone only, and the lockout, whose limits are set once, is a backstop. The owner's authorization is random,
+//! because who has it could make a PIN index anew.
 //!
 //! Every command with a secret runs in a session salted to the pinned storage key, with encrypted parameters
 //! (TPM 2.0 Library, Part 1, sections 19 and 21): who listens on the bus hears nothing, and who answers in the TPM's place is found out.

@@ -252,8 +252,9 @@ impl Hardware {
             tracing::warn!("the TPM's lockout {error}");
         }
         let (tpm, machine, owner) = Tpm::provision(&self.device, self.key, HOST)?;
-        self.store.keep_machine(&machine)?;
+        // Another key's certificate is not ours: it goes before anything says whose machine this is.
         self.store.forget_authority()?;
+        self.store.keep_machine(&machine)?;
         self.own(tpm, machine, &owner)
     }
 

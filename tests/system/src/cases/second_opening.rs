@@ -132,12 +132,8 @@ pub(super) fn refused(
     ensure!(kinds == [VALUE, VALUE, POLICY_FAIL], "what the TPM keeps is given out again: {codes:#x?}");
     // The registers are all that stood in the way: the image's maker could approve them as they are now.
     let now = [(0, measured_firmware(artifacts)?), (11, extended(&[0; 32], &sha256(&[CAP])))];
-    let of_now = build_keys(artifacts)?.approve.approve(
-        FIRMWARE,
-        BEFORE_GUEST,
-        1,
-        Policy::default().pcrs(&now).digest(),
-    )?;
+    let policy = Policy::default().pcrs(&now).digest();
+    let of_now = build_keys(artifacts)?.approve.approve(FIRMWARE, BEFORE_GUEST, 1, policy)?;
     let codes = open(&of_now)?;
     ensure!(codes == [0; 3], "with another approval: {codes:#x?}");
     Ok(())

@@ -50,13 +50,14 @@ network = "none"
 const UNSEAL: u32 = 0x15E;
 /// Commands that a start may give to the machine's TPM (TPM 2.0 Library, Part 2, table 11). The resource manager of the
 /// kernel saves and loads contexts.
-const COMMANDS: [(u32, &str); 14] = [
+const COMMANDS: [(u32, &str); 15] = [
     (UNSEAL, "Unseal"),
     (0x157, "Load"),
     (0x161, "ContextLoad"),
     (0x162, "ContextSave"),
     (0x165, "FlushContext"),
     (0x167, "LoadExternal"),
+    (0x169, "NV_ReadPublic"),
     (0x16A, "PolicyAuthorize"),
     (0x173, "ReadPublic"),
     (0x176, "StartAuthSession"),
