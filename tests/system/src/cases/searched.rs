@@ -40,8 +40,11 @@ enum Name {
     Record,
 }
 
-/// The table of SECURITY.md ("Secrets in memory"): where each must be found, and where it may be, too.
-const TABLE: [(Name, &[&str], &[&str]); 8] = [
+/// Where something must be found, and where it may be, too.
+type Row = (Name, &'static [&'static str], &'static [&'static str]);
+
+/// The table of SECURITY.md ("Secrets in memory"): while the zone runs.
+const RUNNING: [Row; 8] = [
     (Name::Pin, &[], &[]),
     (Name::StretchedPin, &[], &[]),
     (Name::Secret, &[], &[]),
@@ -52,10 +55,22 @@ const TABLE: [(Name, &[&str], &[&str]); 8] = [
     (Name::Record, &[], &[]),
 ];
 
+/// The same, after it was stopped.
+const STOPPED: [Row; 8] = [
+    (Name::Pin, &[], &[]),
+    (Name::StretchedPin, &[], &[]),
+    (Name::Secret, &[], &[]),
+    (Name::State, &[], &["keeper"]),
+    (Name::Authorization, &[], &["keeper"]),
+    (Name::Tunnel, &[], &["keeper"]),
+    (Name::Disk, &[], &["keeper"]),
+    (Name::Record, &[], &[]),
+];
+
 /// Memory of no process's own: the file in which `keeper` hands the tunnel's key over, and who may have a descriptor of it.
 const MEMORY_FILE: &str = "memory file";
 const KEY_FILE: &str = "/memfd:key";
-const KEY_HOLDERS: [&str; 1] = ["zoned"];
+const KEY_HOLDERS: [&str; 2] = ["init", "zoned"];
 
 /// Flags of a frame (Documentation/admin-guide/mm/pagemap.rst).
 const SLAB: u64 = 1 << 7;
@@ -126,16 +141,18 @@ impl Known {
 /// Where a secret was found.
 type Found = BTreeMap<Name, BTreeMap<String, Vec<String>>>;
 
-/// Searches the machine, which stands still meanwhile.
-fn search(machine: &Machine, known: &Known) -> anyhow::Result<Found> {
+/// The two halves of the disk's key.
+type DiskKey = [[u8; SIZE]; 2];
+
+/// Searches the machine, which stands still meanwhile. The disk's key is known by what it opens, or from an earlier search.
+fn search(machine: &Machine, known: &Known, disk: Option<DiskKey>) -> anyhow::Result<(Found, DiskKey)> {
     let memory = machine.memory().context("open the machine's memory")?;
     machine.qmp().hold(machine.within(SOON))?;
     let looked = (|| {
-        let keys = memory.aes_keys()?;
-        let all: BTreeSet<[u8; SIZE]> = keys.iter().map(|(_, key)| *key).collect();
-        let all: Vec<_> = all.into_iter().collect();
-        let disk = disk_key(&all, &known.sector)
-            .with_context(|| format!("none of {} keys of AES-256 opens the disk", all.len()))?;
+        let keys: BTreeSet<[u8; SIZE]> = memory.aes_keys()?.into_iter().map(|(_, key)| key).collect();
+        let keys: Vec<_> = keys.into_iter().collect();
+        let disk = disk.or_else(|| disk_key(&keys, &known.sector));
+        let disk = disk.with_context(|| format!("none of {} keys of AES-256 opens the disk", keys.len()))?;
         let mut forms = known.forms();
         forms.extend(disk.map(|half| (Name::Disk, half.to_vec())));
         let needles: Vec<&[u8]> = forms.iter().map(|(_, form)| form.as_slice()).collect();
@@ -149,10 +166,10 @@ fn search(machine: &Machine, known: &Known) -> anyhow::Result<Found> {
                 *places = records.map(|(place, _)| *place).collect();
             }
         }
-        anyhow::Ok(looked)
+        anyhow::Ok((looked, disk))
     })();
     machine.qmp().go_on(machine.within(SOON))?;
-    let looked = looked.context("search the machine's memory")?;
+    let (looked, disk) = looked.context("search the machine's memory")?;
     let frame = |place: &u64| place / harness::memory::FRAME;
     let wanted: BTreeSet<u64> = looked.iter().flat_map(|(_, places)| places.iter().map(frame)).collect();
     let wanted: Vec<u64> = wanted.into_iter().collect();
@@ -170,7 +187,7 @@ fn search(machine: &Machine, known: &Known) -> anyhow::Result<Found> {
             }
         }
     }
-    Ok(found)
+    Ok((found, disk))
 }
 
 fn program(path: &str) -> &str {
@@ -224,8 +241,8 @@ fn shown(found: &Found) -> String {
     text
 }
 
-fn compare(found: &Found) -> anyhow::Result<()> {
-    for (name, must, may) in TABLE {
+fn compare(found: &Found, table: [Row; 8]) -> anyhow::Result<()> {
+    for (name, must, may) in table {
         let holders: BTreeSet<&str> =
             found.get(&name).into_iter().flat_map(|holders| holders.keys().map(String::as_str)).collect();
         for holder in must {
@@ -270,9 +287,9 @@ pub(super) fn table(world: &mut World) -> anyhow::Result<()> {
     machine.zones().wait_for_phase(ZONE, Phase::Running, machine.within(START))?;
     machine.zones().wait_for_tunnel(ZONE, machine.within(START))?;
     fetch_own_page(&machine, Site::Office)?;
-    let found = search(&machine, &known)?;
+    let (found, disk_key) = search(&machine, &known, None)?;
     std::fs::write(artifacts.logs().join("searched.txt"), shown(&found))?;
-    compare(&found)?;
+    compare(&found, RUNNING)?;
     super::second_opening::refused(artifacts, &machine, ZONE, &known.secrets.authorization)
         .context("a guest that knows what opens its TPM")?;
     let processes = machine.zones().processes(machine.within(SOON))?;
@@ -280,6 +297,10 @@ pub(super) fn table(world: &mut World) -> anyhow::Result<()> {
     let holders: BTreeSet<&str> =
         processes.iter().filter(has).map(|process| program(&process.program)).collect();
     ensure!(holders == BTreeSet::from(KEY_HOLDERS), "the file of the tunnel's key is held by {holders:?}");
+    ensure_stopped(&machine, ZONE)?;
+    let (found, _) = search(&machine, &known, Some(disk_key))?;
+    std::fs::write(artifacts.logs().join("searched-after.txt"), shown(&found))?;
+    compare(&found, STOPPED).context("after the zone's end")?;
     // A next `zoned` would need what this one knows.
     let console = machine.serial().since(harness::serial::Place::default());
     ensure!(!console.contains("is not stored"), "zoned's state of a zone is not stored");
