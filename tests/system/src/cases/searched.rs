@@ -55,15 +55,21 @@ const RUNNING: [Row; 8] = [
     (Name::Record, &[], &[]),
 ];
 
-/// The same, after it was stopped.
+/// Where something may be after the zone's end: what its processes had is free memory until it is used again. A page without a
+/// flag is one that a processor keeps for its next user, or the kernel's.
+const LEFT: [&str; 3] = ["keeper", FREE_MEMORY, NO_FLAG];
+const FREE_MEMORY: &str = "free";
+const NO_FLAG: &str = "no flag";
+
+/// The same, after it was stopped: no process of it, no memory file and nothing that the kernel keeps has any of it.
 const STOPPED: [Row; 8] = [
     (Name::Pin, &[], &[]),
     (Name::StretchedPin, &[], &[]),
     (Name::Secret, &[], &[]),
-    (Name::State, &[], &["keeper"]),
-    (Name::Authorization, &[], &["keeper"]),
-    (Name::Tunnel, &[], &["keeper"]),
-    (Name::Disk, &[], &["keeper"]),
+    (Name::State, &[], &LEFT),
+    (Name::Authorization, &[], &LEFT),
+    (Name::Tunnel, &[], &LEFT),
+    (Name::Disk, &[], &LEFT),
     (Name::Record, &[], &[]),
 ];
 
@@ -209,7 +215,9 @@ fn holders(frame: &Frame) -> BTreeSet<String> {
     if holders.is_empty() {
         let set = |flag: u64| frame.flags & flag != 0;
         let kernel = if set(FREE) {
-            "free"
+            FREE_MEMORY
+        } else if frame.flags == 0 {
+            NO_FLAG
         } else if set(SLAB) {
             "kernel"
         } else if set(SWAP_BACKED) && !set(ANONYMOUS) {
