@@ -57,9 +57,11 @@ const RUNNING: [Row; 8] = [
 
 /// Where something may be after the zone's end: what its processes had is free memory until it is used again. A page without a
 /// flag is one that a processor keeps for its next user, or the kernel's.
-const LEFT: [&str; 3] = ["keeper", FREE_MEMORY, NO_FLAG];
+const LEFT: [&str; 4] = ["keeper", FREE_MEMORY, NO_FLAG, USED_AGAIN];
 const FREE_MEMORY: &str = "free";
 const NO_FLAG: &str = "no flag";
+/// Gone before somebody could say whose it was: somebody took the page meanwhile, and the kernel gave it out empty.
+const USED_AGAIN: &str = "used again";
 
 /// The same, after it was stopped: no process of it, no memory file and nothing that the kernel keeps has any of it.
 const STOPPED: [Row; 8] = [
@@ -162,8 +164,9 @@ fn search(machine: &Machine, known: &Known, disk: Option<DiskKey>) -> anyhow::Re
         let mut forms = known.forms();
         forms.extend(disk.map(|half| (Name::Disk, half.to_vec())));
         let needles: Vec<&[u8]> = forms.iter().map(|(_, form)| form.as_slice()).collect();
-        let mut looked: Vec<_> = forms.iter().map(|(name, _)| *name).zip(memory.find(&needles)?).collect();
-        for (name, places) in &mut looked {
+        let places = memory.find(&needles)?;
+        let mut looked: Vec<_> = forms.into_iter().zip(places).collect();
+        for ((name, _), places) in &mut looked {
             if *name == Name::Record {
                 // Programs hold the same numbers; the zone's name stands in a record only.
                 let whole = places.iter().map(|place| Ok((*place, memory.at::<64>(*place)?)));
@@ -182,12 +185,14 @@ fn search(machine: &Machine, known: &Known, disk: Option<DiskKey>) -> anyhow::Re
     let frames = machine.zones().frames(&wanted, machine.within(START))?;
     let frames: BTreeMap<u64, Frame> = frames.into_iter().map(|frame| (frame.number, frame)).collect();
     let mut found = Found::new();
-    for (name, places) in looked {
+    for ((name, form), places) in looked {
         for place in places {
+            let is_there = memory.at::<SIZE>(place)?.starts_with(&form);
             let frame = frames.get(&frame(&place)).context("a frame without an answer")?;
             let mapping = frame.mappings.first();
             let what = mapping.map_or_else(|| format!("{:x}", frame.flags), |mapping| mapping.name.clone());
-            for holder in holders(frame) {
+            let holders = if is_there { holders(frame) } else { BTreeSet::from([USED_AGAIN.to_owned()]) };
+            for holder in holders {
                 let place = format!("{place:x} {what}");
                 found.entry(name).or_default().entry(holder).or_default().push(place);
             }
