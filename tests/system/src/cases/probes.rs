@@ -9,7 +9,7 @@ use super::tpm::measured_firmware;
 use crate::artifacts::Artifacts;
 use crate::disk::{DataDisk, build_keys};
 use crate::hostile::{NAME, probe};
-use crate::world::{BOOT, SOON, START, World, ensure_running, set_policy, test_machine, zone};
+use crate::world::{BOOT, SOON, World, ensure_running, set_policy, test_machine, zone};
 
 const OTHER: &str = "other";
 
@@ -56,14 +56,19 @@ fn boot(artifacts: &Artifacts) -> anyhow::Result<Machine> {
 pub(super) fn reach(world: &mut World) -> anyhow::Result<()> {
     let machine = boot(&world.artifacts)?;
     ensure_running(&machine, OTHER)?;
+    let place = machine.serial().end();
     machine.zones().start(NAME, machine.within(SOON)).context("start the hostile zone")?;
     let rests = |phase| matches!(phase, Phase::Stopped | Phase::Failed);
-    let ended = machine.zones().wait_until("the hostile zone at rest", machine.within(START), |status| {
+    let ended = machine.zones().wait_until("the hostile zone at rest", machine.within(SOON), |status| {
         status.zones.iter().any(|zone| zone.name == NAME && rests(zone.state.phase))
     });
     ended.context("the guest read something that it must not, and stands still")?;
     let reason = zone(&machine, NAME)?.state.reason.unwrap_or_default();
     ensure!(reason.contains(DONE), "the hostile zone ended otherwise: {reason}");
+    let (console, resets) = (machine.serial().since(place), format!(" resets={}", probe::STARTS));
+    let ended = console.lines().find(|line| line.contains("machine ended end="));
+    let saw_everything = ended.is_some_and(|line| line.trim_end().ends_with(&resets));
+    ensure!(saw_everything, "the guest read something that it must not: {ended:?}");
     ensure!(zone(&machine, OTHER)?.state.phase == Phase::Running, "{OTHER} noticed");
     world.remark(format!("{} starts, each but the last ended in the middle of a command", probe::STARTS + 1));
     Ok(())

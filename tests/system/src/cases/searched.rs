@@ -40,11 +40,11 @@ enum Name {
     Record,
 }
 
-/// Where each secret must be found, and where it may be, too.
-type Table = [(Name, &'static [&'static str], &'static [&'static str]); 8];
+/// Where something must be found, and where it may be, too.
+type Row = (Name, &'static [&'static str], &'static [&'static str]);
 
-/// The tables of SECURITY.md ("Secrets in memory"): while a zone runs.
-const OPEN: Table = [
+/// The table of SECURITY.md ("Secrets in memory"): while the zone runs.
+const RUNNING: [Row; 8] = [
     (Name::Pin, &[], &[]),
     (Name::StretchedPin, &[], &[]),
     (Name::Secret, &[], &[]),
@@ -56,7 +56,7 @@ const OPEN: Table = [
 ];
 
 /// While it is locked.
-const LOCKED: Table = [
+const LOCKED: [Row; 8] = [
     (Name::Pin, &[], &[]),
     (Name::StretchedPin, &[], &[]),
     (Name::Secret, &[], &[]),
@@ -67,10 +67,30 @@ const LOCKED: Table = [
     (Name::Record, &[], &[]),
 ];
 
+/// Where something may be after the zone's end: what its processes had is free memory until it is used again. A page without a
+/// flag is one that a processor keeps for its next user, or the kernel's.
+const LEFT: [&str; 4] = ["keeper", FREE_MEMORY, NO_FLAG, USED_AGAIN];
+const FREE_MEMORY: &str = "free";
+const NO_FLAG: &str = "no flag";
+/// Gone before somebody could say whose it was: somebody took the page meanwhile, and the kernel gave it out empty.
+const USED_AGAIN: &str = "used again";
+
+/// The same, after it was stopped: no process of it, no memory file and nothing that the kernel keeps has any of it.
+const STOPPED: [Row; 8] = [
+    (Name::Pin, &[], &[]),
+    (Name::StretchedPin, &[], &[]),
+    (Name::Secret, &[], &[]),
+    (Name::State, &[], &LEFT),
+    (Name::Authorization, &[], &LEFT),
+    (Name::Tunnel, &[], &LEFT),
+    (Name::Disk, &[], &LEFT),
+    (Name::Record, &[], &[]),
+];
+
 /// Memory of no process's own: the file in which `keeper` hands the tunnel's key over, and who may have a descriptor of it.
 const MEMORY_FILE: &str = "memory file";
 const KEY_FILE: &str = "/memfd:key";
-const KEY_HOLDERS: [&str; 1] = ["zoned"];
+const KEY_HOLDERS: [&str; 2] = ["init", "zoned"];
 
 /// Flags of a frame (Documentation/admin-guide/mm/pagemap.rst).
 const SLAB: u64 = 1 << 7;
@@ -141,28 +161,27 @@ impl Known {
 /// Where a secret was found.
 type Found = BTreeMap<Name, BTreeMap<String, Vec<String>>>;
 
-/// A disk's key: its two halves.
+/// The two halves of the disk's key.
 type DiskKey = [[u8; SIZE]; 2];
 
-/// Searches the machine, which stands still meanwhile. The disk's key is told by what it opens; where nothing does any more
-/// (`locked`) by what it was.
-fn search(machine: &Machine, known: &Known, locked: Option<DiskKey>) -> anyhow::Result<(Found, DiskKey)> {
+/// Searches the machine, which stands still meanwhile. The disk's key is told by what it opens; where nothing may open it any
+/// more (`closed`) by what it was.
+fn search(machine: &Machine, known: &Known, closed: Option<DiskKey>) -> anyhow::Result<(Found, DiskKey)> {
     let memory = machine.memory().context("open the machine's memory")?;
     machine.qmp().hold(machine.within(SOON))?;
     let looked = (|| {
-        let keys = memory.aes_keys()?;
-        let all: BTreeSet<[u8; SIZE]> = keys.iter().map(|(_, key)| *key).collect();
-        let all: Vec<_> = all.into_iter().collect();
-        let opens = disk_key(&all, &known.sector);
-        ensure!(locked.is_none() || opens.is_none(), "a key of AES-256 in memory opens the locked disk");
-        let disk = opens
-            .or(locked)
-            .with_context(|| format!("none of {} keys of AES-256 opens the disk", all.len()))?;
+        let keys: BTreeSet<[u8; SIZE]> = memory.aes_keys()?.into_iter().map(|(_, key)| key).collect();
+        let keys: Vec<_> = keys.into_iter().collect();
+        let opens = disk_key(&keys, &known.sector);
+        ensure!(closed.is_none() || opens.is_none(), "a key of AES-256 in memory opens the disk");
+        let disk = opens.or(closed);
+        let disk = disk.with_context(|| format!("none of {} keys of AES-256 opens the disk", keys.len()))?;
         let mut forms = known.forms();
         forms.extend(disk.map(|half| (Name::Disk, half.to_vec())));
         let needles: Vec<&[u8]> = forms.iter().map(|(_, form)| form.as_slice()).collect();
-        let mut looked: Vec<_> = forms.iter().map(|(name, _)| *name).zip(memory.find(&needles)?).collect();
-        for (name, places) in &mut looked {
+        let places = memory.find(&needles)?;
+        let mut looked: Vec<_> = forms.into_iter().zip(places).collect();
+        for ((name, _), places) in &mut looked {
             if *name == Name::Record {
                 // Programs hold the same numbers; the zone's name stands in a record only.
                 let whole = places.iter().map(|place| Ok((*place, memory.at::<64>(*place)?)));
@@ -181,12 +200,14 @@ fn search(machine: &Machine, known: &Known, locked: Option<DiskKey>) -> anyhow::
     let frames = machine.zones().frames(&wanted, machine.within(START))?;
     let frames: BTreeMap<u64, Frame> = frames.into_iter().map(|frame| (frame.number, frame)).collect();
     let mut found = Found::new();
-    for (name, places) in looked {
+    for ((name, form), places) in looked {
         for place in places {
+            let is_there = memory.at::<SIZE>(place)?.starts_with(&form);
             let frame = frames.get(&frame(&place)).context("a frame without an answer")?;
             let mapping = frame.mappings.first();
             let what = mapping.map_or_else(|| format!("{:x}", frame.flags), |mapping| mapping.name.clone());
-            for holder in holders(frame) {
+            let holders = if is_there { holders(frame) } else { BTreeSet::from([USED_AGAIN.to_owned()]) };
+            for holder in holders {
                 let place = format!("{place:x} {what}");
                 found.entry(name).or_default().entry(holder).or_default().push(place);
             }
@@ -214,7 +235,9 @@ fn holders(frame: &Frame) -> BTreeSet<String> {
     if holders.is_empty() {
         let set = |flag: u64| frame.flags & flag != 0;
         let kernel = if set(FREE) {
-            "free"
+            FREE_MEMORY
+        } else if frame.flags == 0 {
+            NO_FLAG
         } else if set(SLAB) {
             "kernel"
         } else if set(SWAP_BACKED) && !set(ANONYMOUS) {
@@ -246,7 +269,7 @@ fn shown(found: &Found) -> String {
     text
 }
 
-fn compare(found: &Found, table: Table) -> anyhow::Result<()> {
+fn compare(found: &Found, table: [Row; 8]) -> anyhow::Result<()> {
     for (name, must, may) in table {
         let holders: BTreeSet<&str> =
             found.get(&name).into_iter().flat_map(|holders| holders.keys().map(String::as_str)).collect();
@@ -292,9 +315,9 @@ pub(super) fn table(world: &mut World) -> anyhow::Result<()> {
     machine.zones().wait_for_phase(ZONE, Phase::Running, machine.within(START))?;
     machine.zones().wait_for_tunnel(ZONE, machine.within(START))?;
     fetch_own_page(&machine, Site::Office)?;
-    let (found, key) = search(&machine, &known, None)?;
+    let (found, disk_key) = search(&machine, &known, None)?;
     std::fs::write(artifacts.logs().join("searched.txt"), shown(&found))?;
-    compare(&found, OPEN)?;
+    compare(&found, RUNNING)?;
     super::second_opening::refused(artifacts, &machine, ZONE, &known.secrets.authorization)
         .context("a guest that knows what opens its TPM")?;
     let processes = machine.zones().processes(machine.within(SOON))?;
@@ -304,14 +327,18 @@ pub(super) fn table(world: &mut World) -> anyhow::Result<()> {
     ensure!(holders == BTreeSet::from(KEY_HOLDERS), "the file of the tunnel's key is held by {holders:?}");
     machine.zones().lock(ZONE, machine.within(SOON))?;
     machine.zones().wait_for_phase(ZONE, Phase::Locked, machine.within(START))?;
-    let (found, _) = search(&machine, &known, Some(key))?;
+    let (found, _) = search(&machine, &known, Some(disk_key))?;
     std::fs::write(artifacts.logs().join("searched-locked.txt"), shown(&found))?;
     compare(&found, LOCKED).context("a locked zone")?;
     machine.zones().open(ZONE, PIN, machine.within(SOON)).context("unlock it")?;
     machine.zones().wait_for_phase(ZONE, Phase::Running, machine.within(START))?;
     let (found, again) = search(&machine, &known, None).context("an unlocked zone")?;
-    ensure!(again == key, "it came back with another key");
-    compare(&found, OPEN).context("an unlocked zone")?;
+    ensure!(again == disk_key, "it came back with another key");
+    compare(&found, RUNNING).context("an unlocked zone")?;
+    ensure_stopped(&machine, ZONE)?;
+    let (found, _) = search(&machine, &known, Some(disk_key))?;
+    std::fs::write(artifacts.logs().join("searched-after.txt"), shown(&found))?;
+    compare(&found, STOPPED).context("after the zone's end")?;
     // A next `zoned` would need what this one knows.
     let console = machine.serial().since(harness::serial::Place::default());
     ensure!(!console.contains("is not stored"), "zoned's state of a zone is not stored");

@@ -1,14 +1,15 @@
 //! A kernel that reaches for what is the firmware's and the host's: mailbox, report, the localities of its TPM.
 //!
-//! It waits for what it must read: a guest that reads anything else stands still for ever. When it saw everything it starts a
-//! command of its TPM and resets the machine in the middle of it; after so many starts it powers off.
+//! It waits for what it must read: a guest that reads anything else stands still for ever, or powers off at once where one read is
+//! all that there is. When it saw everything it starts a command of its TPM and resets the machine in the middle of it; after so
+//! many starts it powers off.
 
 use std::path::Path;
 
-use super::script::Script;
+use super::script::{LONELY_DISK, Script};
 use crate::disk::Keys;
 
-/// Times that the machine starts.
+/// Resets of a machine whose guest saw everything as it has to be, each time.
 pub const STARTS: u32 = 4;
 
 /// Where things are (ARCHITECTURE.md's handover; TCG PC Client Platform TPM Profile): spelled out, because a test that asks the
@@ -59,8 +60,8 @@ pub fn make(folder: &Path, keys: &Keys, measured: [u8; 32]) -> anyhow::Result<()
 
 fn script(measured: [u8; 32]) -> Script {
     let mut script = Script::default();
-    script.begin(STARTS);
-    script.count();
+    script.begin(LONELY_DISK, STARTS);
+    script.count(LONELY_DISK);
     mailbox(&mut script);
     localities(&mut script);
     // Its own locality.
@@ -85,8 +86,9 @@ fn script(measured: [u8; 32]) -> Script {
 /// It reads as zero, also what was written into it, and whatever is reported.
 fn mailbox(script: &mut Script) {
     let all_zero = |script: &mut Script| {
-        for place in (0..MAILBOX_BYTES).step_by(2) {
-            script.push(7, MAILBOX + place, 0);
+        for place in (0..MAILBOX_BYTES).step_by(4) {
+            // One read each, below 1: who waited would read it twice.
+            script.push(10, MAILBOX + place, 1);
         }
     };
     all_zero(script);

@@ -4,14 +4,16 @@ use super::PROCESSORS;
 use super::guest::{COUNTER, ENDED, POINTERS};
 use crate::plan::Dice;
 
-/// Functions of the zone's machine, in the order in which the VMM attaches them.
+/// Functions of the zone's machine, in the order in which the VMM attaches them; a private disk comes last.
 const CONSOLE: u32 = 2;
 const ROOT_DISK: u32 = 3;
-const PRIVATE_DISK: u32 = 4;
-const RANDOM: u32 = 5;
-const VSOCK: u32 = 6;
-const NETWORK: u32 = 7;
-const BALLOON: u32 = 8;
+const RANDOM: u32 = 4;
+const VSOCK: u32 = 5;
+const NETWORK: u32 = 6;
+const BALLOON: u32 = 7;
+const PRIVATE_DISK: u32 = 8;
+/// The same in a machine without a network.
+pub(super) const LONELY_DISK: u32 = PRIVATE_DISK - 1;
 /// Where nothing is.
 const BEHIND: u32 = 9;
 /// The panic device: a write to it ends the machine.
@@ -111,34 +113,34 @@ impl Script {
 }
 
 impl Script {
-    /// Powers off after so many starts of the machine.
-    pub(super) fn begin(&mut self, starts: u32) {
-        self.open_disk(PRIVATE_DISK);
-        self.request(PRIVATE_DISK, false, COUNTER, SECTOR);
+    /// Powers off after so many starts of the machine, which the private disk counts.
+    pub(super) fn begin(&mut self, disk: u32, starts: u32) {
+        self.open_disk(disk);
+        self.request(disk, false, COUNTER, SECTOR);
         self.push(10, COUNTER, starts);
-        self.close_disk(PRIVATE_DISK);
+        self.close_disk(disk);
     }
 
     /// Counts this start.
-    pub(super) fn count(&mut self) {
+    pub(super) fn count(&mut self, disk: u32) {
         self.push(9, COUNTER, 0);
         self.push(4, HEADER + 8, 0);
-        self.open_disk(PRIVATE_DISK);
-        self.request(PRIVATE_DISK, true, COUNTER, SECTOR);
-        self.close_disk(PRIVATE_DISK);
+        self.open_disk(disk);
+        self.request(disk, true, COUNTER, SECTOR);
+        self.close_disk(disk);
     }
 }
 
 /// The boot script of a kernel with so many seeds.
 pub(super) fn boot(seeds: u32) -> Vec<u8> {
     let mut script = Script::default();
-    script.begin(seeds);
+    script.begin(PRIVATE_DISK, seeds);
     script.open_disk(ROOT_DISK);
     script.push(8, HEADER + 8, SEED_SIZE / SECTOR);
     script.request(ROOT_DISK, false, SCRIPTS, SEED_SIZE);
     script.close_disk(ROOT_DISK);
     // The next start has the next seed, whatever becomes of this one.
-    script.count();
+    script.count(PRIVATE_DISK);
     for processor in 0..u32::from(PROCESSORS) {
         script.push(4, POINTERS + 4 * processor, SCRIPTS + processor * SCRIPT_SIZE);
     }
