@@ -112,14 +112,9 @@ fn attack(machine: &Machine, seeds: u32) -> anyhow::Result<String> {
         ensure!(starts <= usize::try_from(seeds)? + 1, "{starts} starts for {seeds} seeds: {reasons:?}");
     }
     let console = machine.serial().since(place);
-    let ended = console.lines().filter(|line| line.contains("machine ended end="));
-    let resets = ended.filter_map(|line| line.trim_end().rsplit_once("resets=")?.1.parse::<usize>().ok());
-    let resets: usize = resets.sum();
-    // A start begins with a seed, and so does a reset.
-    ensure!(
-        2 * (starts + resets) > usize::try_from(seeds)?,
-        "{starts} starts and {resets} resets: few seeds"
-    );
+    let resets = console.matches("the guest reset itself").count();
+    // A start begins with a seed, and so does a reset, of which not every one is told.
+    ensure!(4 * (starts + resets) > usize::try_from(seeds)?, "{starts} starts, {resets} resets: few seeds");
     let lines = console.lines().count();
     ensure!(lines <= LINES * starts, "{lines} lines on the console for {starts} starts");
     unchanged(&before, &others(machine)?)?;
@@ -130,7 +125,7 @@ fn attack(machine: &Machine, seeds: u32) -> anyhow::Result<String> {
         "{OTHER} needed {noticed} us for a page beside the attack, {quiet} us before"
     );
     Ok(format!(
-        "{starts} starts, {resets} resets, {lines} lines on the console, a page took {quiet} us before and {noticed} us meanwhile; \
+        "{starts} starts, {resets} resets told, {lines} lines on the console, a page took {quiet} us before and {noticed} us meanwhile; \
          {reasons:?}"
     ))
 }
