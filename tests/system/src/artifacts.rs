@@ -13,9 +13,9 @@ pub const VARIABLE: &str = "BULKHEAD_BUILD";
 /// kernel is told that the emulated TSC is no clock: finding it out by itself, it patches its scheduler's code
 /// while other processors run it, and QEMU's emulation on several threads now and then executes half a patch.
 /// Its trial of the timer's interrupt is left out for the same reason: on a busy computer the emulated timer comes
-/// too late for it, and the kernel panics at once.
+/// too late for it, and the kernel panics at once. What is freed is emptied: a zone's secrets do not outlive its processes.
 pub const KERNEL_ARGUMENTS: &str = "console=tty0 console=ttyS0 quiet loglevel=5 oops=panic panic=5 ipv6.disable=1 \
-    lsm=lockdown,landlock,yama,integrity vt.global_cursor_default=0 tsc=unstable no_timer_check";
+    lsm=lockdown,landlock,yama,integrity vt.global_cursor_default=0 tsc=unstable no_timer_check init_on_free=1";
 
 /// The build folder.
 #[derive(Clone, Debug)]

@@ -32,7 +32,7 @@ const LONGEST: usize = 1024;
 const HEADER: usize = 10;
 
 /// What a zone's TPM keeps, as it is stored there.
-pub(crate) type Kept = Zeroizing<[u8; KEPT_BYTES as usize]>;
+pub(crate) type Kept = Box<Zeroizing<[u8; KEPT_BYTES as usize]>>;
 
 /// Why it did not begin: follows "the virtual TPM".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -374,7 +374,7 @@ impl Begin {
                 let bytes = self.answer.get(HEADER + 6..HEADER + 6 + usize::from(KEPT_BYTES));
                 let bytes = bytes
                     .filter(|_| self.answer.get(HEADER + 4..HEADER + 6) == Some(&KEPT_BYTES.to_be_bytes()));
-                let mut kept = Kept::new([0; KEPT_BYTES as usize]);
+                let mut kept = Kept::new(Zeroizing::new([0; KEPT_BYTES as usize]));
                 kept.copy_from_slice(bytes.ok_or(malformed)?);
                 self.heard.kept = Some(kept);
             }

@@ -202,7 +202,7 @@ impl Tpms {
         let (mut waits, mut new, mut disk) = (Some(pipe), None, None);
         let auth = self.keys(slot, &zone, disposable).and_then(|(keys, made)| {
             if !made {
-                new = Some(random().map_err(|error| format!("cannot be made: {error}"))?);
+                new = Some(Box::new(random().map_err(|error| format!("cannot be made: {error}"))?));
             }
             // A pipe takes it at once, whole.
             if let Some(pipe) = waits.take() {

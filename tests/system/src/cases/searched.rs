@@ -48,9 +48,9 @@ const RUNNING: [Row; 8] = [
     (Name::Pin, &[], &[]),
     (Name::StretchedPin, &[], &[]),
     (Name::Secret, &[], &[]),
-    (Name::State, &["swtpm"], &["keeper"]),
+    (Name::State, &["swtpm"], &[]),
     (Name::Authorization, &["keeper", "swtpm"], &[]),
-    (Name::Tunnel, &[MEMORY_FILE, "vpnd"], &["keeper"]),
+    (Name::Tunnel, &[MEMORY_FILE, "vpnd"], &[]),
     (Name::Disk, &["kernel"], &[]),
     (Name::Record, &[], &[]),
 ];
@@ -60,30 +60,28 @@ const LOCKED: [Row; 8] = [
     (Name::Pin, &[], &[]),
     (Name::StretchedPin, &[], &[]),
     (Name::Secret, &[], &[]),
-    (Name::State, &["swtpm"], &["keeper"]),
+    (Name::State, &["swtpm"], &[]),
     (Name::Authorization, &["swtpm"], &[]),
-    (Name::Tunnel, &[MEMORY_FILE, "vpnd"], &["keeper"]),
+    (Name::Tunnel, &[MEMORY_FILE, "vpnd"], &[]),
     (Name::Disk, &[], &[]),
     (Name::Record, &[], &[]),
 ];
 
-/// Where something may be after the zone's end: what its processes had is free memory until it is used again. A page without a
-/// flag is one that a processor keeps for its next user, or the kernel's.
-const LEFT: [&str; 4] = ["keeper", FREE_MEMORY, NO_FLAG, USED_AGAIN];
+/// Holders that are no process: memory that nobody has, a page that a processor keeps for its next user, and one that somebody
+/// took before it could be said whose it was.
 const FREE_MEMORY: &str = "free";
 const NO_FLAG: &str = "no flag";
-/// Gone before somebody could say whose it was: somebody took the page meanwhile, and the kernel gave it out empty.
 const USED_AGAIN: &str = "used again";
 
-/// The same, after it was stopped: no process of it, no memory file and nothing that the kernel keeps has any of it.
+/// After it was stopped: the kernel empties what it gets back.
 const STOPPED: [Row; 8] = [
     (Name::Pin, &[], &[]),
     (Name::StretchedPin, &[], &[]),
     (Name::Secret, &[], &[]),
-    (Name::State, &[], &LEFT),
-    (Name::Authorization, &[], &LEFT),
-    (Name::Tunnel, &[], &LEFT),
-    (Name::Disk, &[], &LEFT),
+    (Name::State, &[], &[]),
+    (Name::Authorization, &[], &[]),
+    (Name::Tunnel, &[], &[]),
+    (Name::Disk, &[], &[]),
     (Name::Record, &[], &[]),
 ];
 

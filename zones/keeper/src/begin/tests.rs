@@ -21,7 +21,7 @@ fn approval(purpose: &str) -> Approval {
 }
 
 fn kept() -> Kept {
-    Kept::new([0x4B; KEPT_BYTES as usize])
+    Kept::new(Zeroizing::new([0x4B; KEPT_BYTES as usize]))
 }
 
 fn begin(firmware: &[u8], new: Option<&Kept>) -> Begin {

@@ -284,7 +284,7 @@ impl Bench {
             bytes
         });
         let opened = matches!(answer, FromKeeper::Opened { .. });
-        let expected = opened.then(|| *ZoneKeys::of(&[0x6B; 32]).tunnel);
+        let expected = opened.then(|| **ZoneKeys::of(&[0x6B; 32]).tunnel);
         assert_eq!(key.map(|key| key[..32].try_into().unwrap()), expected);
         answer
     }
