@@ -17,7 +17,7 @@ bulkhead: build, run and test the appliance
       build everything, start the demo network and boot the host in QEMU
   ./bulkhead test [--list] [--soak] [--seed N] [NAME...]
       what CI runs: format, lints, unit, property and system tests
-  ./bulkhead bench [--list] [zone-start] [--rounds N] [--json] [--profile]
+  ./bulkhead bench [--list] [NAME...] [--rounds N] [--json] [--profile]
       measure side by side with the named peers
   ./bulkhead fuzz TARGET... | --all [--seconds N]
       search inputs that break a promise, N seconds each (60), and keep what reaches new code

@@ -1,6 +1,6 @@
 //! Benchmarks: Bulkhead side by side with the named peers, in one run.
 //!
-//! [`zone_start`] boots a host in QEMU whose first process ([`inside`], the program `zone_start_launcher`)
+//! [`trusted_start`] starts a zone of the booted appliance and says what firmware and TPMs add. [`zone_start`] boots a host in QEMU whose first process ([`inside`], the program `zone_start_launcher`)
 //! starts the same zone again and again, by our VMM and by QEMU's machines in turn. [`sample`] is what
 //! crosses the console between both halves; [`statistics`] and [`report`] make rows of it.
 //!
@@ -11,6 +11,7 @@ pub mod inside;
 pub mod report;
 pub mod sample;
 pub mod statistics;
+pub mod trusted_start;
 pub mod zone_start;
 
 use std::ffi::OsString;
@@ -21,24 +22,36 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use lexopt::Arg::{Long, Short, Value};
 
+pub use trusted_start::trusted_start;
 pub use zone_start::zone_start;
 
 /// Rounds when the user says nothing.
 const ROUNDS: u32 = 5;
 
+/// Carries a benchmark out, with the folder of everything that was built.
+type Measure = fn(&Path, &Options) -> anyhow::Result<()>;
+
 /// Every benchmark, with what it compares.
-const BENCHES: &[(&str, &str)] = &[(
-    "zone-start",
-    "our VMM, QEMU microvm and QEMU q35 start the same zone: time, VM exits, memory, processor",
-)];
+const BENCHES: &[(&str, &str, Measure)] = &[
+    (
+        "zone-start",
+        "our VMM, QEMU microvm and QEMU q35 start the same zone: time, VM exits, memory, processor",
+        zone_start,
+    ),
+    (
+        "trusted-start",
+        "a zone of the booted appliance starts: what firmware and TPMs add to the rest",
+        trusted_start,
+    ),
+];
 
 /// What the user asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Request {
     /// The names of the benchmarks.
     List,
-    /// Measure.
-    Measure(Options),
+    /// Measure: these, all where none is named.
+    Measure(Vec<&'static str>, Options),
 }
 
 /// How to measure and what to print.
@@ -61,7 +74,7 @@ pub enum Form {
     Json,
 }
 
-/// `./bulkhead bench`: `--list`, or `[zone-start] [--rounds N] [--json] [--profile]` with the folder of everything that was
+/// `./bulkhead bench`: `--list`, or `[NAME...] [--rounds N] [--json] [--profile]` with the folder of everything that was
 /// built.
 ///
 /// # Errors
@@ -70,11 +83,16 @@ pub fn main(build_folder: &Path, arguments: &[OsString]) -> anyhow::Result<ExitC
     match parse(arguments)? {
         Request::List => {
             let mut output = stdout().lock();
-            for (name, what) in BENCHES {
+            for (name, what, _) in BENCHES {
                 writeln!(output, "{name} {what}")?;
             }
         }
-        Request::Measure(options) => zone_start(build_folder, &options)?,
+        Request::Measure(names, options) => {
+            let wanted = |name: &str| names.is_empty() || names.contains(&name);
+            for (_, _, measure) in BENCHES.iter().filter(|(name, _, _)| wanted(name)) {
+                measure(build_folder, &options)?;
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -82,14 +100,15 @@ pub fn main(build_folder: &Path, arguments: &[OsString]) -> anyhow::Result<ExitC
 /// Reads the arguments.
 fn parse(arguments: &[OsString]) -> anyhow::Result<Request> {
     let mut options = Options { rounds: ROUNDS, form: Form::Table, profile: false };
-    let mut list = false;
+    let (mut list, mut names) = (false, Vec::new());
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
         match argument {
-            Value(name) if BENCHES.iter().any(|(known, _)| name == *known) => {}
-            Value(name) => {
-                let known: Vec<&str> = BENCHES.iter().map(|(name, _)| *name).collect();
-                bail!("there is no benchmark {name:?}: allowed is {}", known.join(", "));
+            Value(word) => {
+                let known: Vec<&str> = BENCHES.iter().map(|(name, _, _)| *name).collect();
+                let name = known.iter().find(|name| word == **name);
+                let why = || format!("there is no benchmark {word:?}: allowed is {}", known.join(", "));
+                names.push(*name.with_context(why)?);
             }
             Long("list") => list = true,
             Long("json") => options.form = Form::Json,
@@ -107,7 +126,7 @@ fn parse(arguments: &[OsString]) -> anyhow::Result<Request> {
             }
         }
     }
-    Ok(if list { Request::List } else { Request::Measure(options) })
+    Ok(if list { Request::List } else { Request::Measure(names, options) })
 }
 
 #[cfg(test)]

@@ -7,11 +7,13 @@ fn parsed(words: &[&str]) -> anyhow::Result<Request> {
 #[test]
 fn arguments_are_read() {
     let check = |words: &[&str], expected| assert_eq!(parsed(words).unwrap(), expected);
-    let measure = |rounds, form| Request::Measure(Options { rounds, form, profile: false });
-    check(&[], measure(5, Form::Table));
+    let measure = |names: &[&'static str], rounds, form| {
+        Request::Measure(names.to_vec(), Options { rounds, form, profile: false })
+    };
+    check(&[], measure(&[], 5, Form::Table));
     check(&["--list"], Request::List);
-    check(&["zone-start", "--json"], measure(5, Form::Json));
-    check(&["--rounds", "7"], measure(7, Form::Table));
+    check(&["zone-start", "--json"], measure(&["zone-start"], 5, Form::Json));
+    check(&["--rounds", "7", "trusted-start"], measure(&["trusted-start"], 7, Form::Table));
 }
 
 #[test]
@@ -20,7 +22,7 @@ fn wrong_arguments_are_named() {
         let text = parsed(words).unwrap_err().to_string();
         assert!(text.contains(part), "{text}");
     };
-    check(&["tunnel"], "allowed is zone-start");
+    check(&["tunnel"], "allowed is zone-start, trusted-start");
     check(&["--fast"], "--fast");
     check(&["--rounds", "0"], "from 1 on");
     check(&["--rounds", "many"], "many");

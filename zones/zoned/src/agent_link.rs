@@ -2,6 +2,7 @@
 //! connection, and neither direction is held in memory without bound.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use zone_protocol::agent::{Answer, Ask, Decoder, FrameError, FromAgent, Request, VERSION, encode};
@@ -54,6 +55,7 @@ pub(crate) struct AgentLink {
     unsent: Vec<u8>,
     next_number: u32,
     greeted: bool,
+    uptime_ms: u64,
     session: bool,
 }
 
@@ -70,6 +72,7 @@ impl AgentLink {
             unsent: Vec::new(),
             next_number: 1,
             greeted: false,
+            uptime_ms: 0,
             session: false,
         })
     }
@@ -77,6 +80,11 @@ impl AgentLink {
     /// Whether the agent said Hello.
     pub(crate) fn greeted(&self) -> bool {
         self.greeted
+    }
+
+    /// How long its kernel had run when it said so, as it says.
+    pub(crate) fn uptime(&self) -> Duration {
+        Duration::from_millis(self.uptime_ms)
     }
 
     /// Whether it says that the user's session is open.
@@ -117,6 +125,7 @@ impl AgentLink {
                     return Err(LinkError::Version(status.protocol));
                 }
                 self.greeted = true;
+                self.uptime_ms = status.uptime_ms;
                 Ok(Some(Said::Hello(printable(&status.version, MAX_VERSION))))
             }
             FromAgent::Response { number, mut answer } if self.greeted => {

@@ -37,6 +37,7 @@ use crate::lifecycle::{Event, Role, died};
 use crate::server::{ClientId, Server};
 use crate::settings::{Paths, Settings};
 use crate::status::Notices;
+use crate::steps::{Parts, Step};
 use crate::template::Templates;
 use crate::zone::Zone;
 
@@ -456,6 +457,7 @@ impl Daemon {
             match event {
                 VmmEvent::Started => {
                     tracing::info!(zone = self.zone_name(zone), "machine started");
+                    self.step(zone, Step::Started, now);
                     self.event(zone, Event::Booted, now)?;
                 }
                 VmmEvent::Paused => self.event(zone, Event::Paused, now)?,
@@ -496,6 +498,7 @@ impl Daemon {
                     if may_log {
                         tracing::info!(zone = self.zone_name(zone), version, "agent is there");
                     }
+                    self.tell_steps(zone, now);
                     self.event(zone, Event::Hello(version), now)?;
                 }
                 Said::Answer(_, Answer::Synced) => self.event(zone, Event::Synced, now)?,
@@ -503,6 +506,26 @@ impl Daemon {
             }
         }
         Ok(())
+    }
+
+    /// Says where the time of a start went.
+    fn tell_steps(&mut self, zone: usize, now: Instant) {
+        let name = self.zone_name(zone);
+        let Some(state) = self.zones.get_mut(zone) else { return };
+        let link = state.run.as_ref().and_then(|run| run.link.as_ref());
+        let uptime = link.map(crate::agent_link::AgentLink::uptime).unwrap_or_default();
+        let Some(parts) = state.steps.hello(uptime, now) else { return };
+        let Parts { opening, loading, tpm, disk, firmware, guest } = parts;
+        tracing::info!(
+            zone = name,
+            opening_ms = opening.as_millis(),
+            loading_ms = loading.as_millis(),
+            tpm_ms = tpm.as_millis(),
+            disk_ms = disk.as_millis(),
+            firmware_ms = firmware.as_millis(),
+            guest_ms = guest.as_millis(),
+            "it has started"
+        );
     }
 
     /// An agent that is gone while its zone runs is worth a notice.

@@ -21,6 +21,7 @@ mod private_disk;
 mod server;
 mod settings;
 mod status;
+mod steps;
 mod template;
 mod zone;
 

@@ -18,6 +18,7 @@ use crate::launch::{Ends, TunnelEnds};
 use crate::lifecycle::{Lifecycle, Role};
 use crate::server::ClientId;
 use crate::status::TUNNEL_PATIENCE;
+use crate::steps::Steps;
 
 /// How many connections of one run's agent are worth a line in the log: a guest can make any number.
 const LOGGED_CONNECTIONS: u32 = 8;
@@ -33,6 +34,8 @@ pub(crate) struct Zone {
     pub(crate) tunnel_key: Option<OwnedFd>,
     /// What `keeper` said of it.
     pub(crate) pin: Option<PinState>,
+    /// The start that is under way.
+    pub(crate) steps: Steps,
     /// What `init` keeps of it.
     pub(crate) kept: Option<Kept>,
     /// It runs without its tunnel: since when, and how long that was when it was looked at last.
@@ -43,7 +46,8 @@ impl Zone {
     /// A stopped zone; `has_tunnel`: the policy gives it one.
     pub(crate) fn new(has_tunnel: bool, now: Instant) -> Self {
         let life = Lifecycle::new(has_tunnel, now);
-        Self { life, run: None, tunnel_key: None, pin: None, kept: None, without_tunnel: None }
+        let steps = Steps::default();
+        Self { life, run: None, tunnel_key: None, pin: None, steps, kept: None, without_tunnel: None }
     }
 
     /// Notes whether its tunnel is missing now.

@@ -14,6 +14,7 @@ use super::Daemon;
 use crate::launch::{Descriptors, LaunchError, Plan, TunnelKey, check, prepare, prepare_tunnel, tunnel_of};
 use crate::lifecycle::{Action, Event, Refusal, Role};
 use crate::settings::Settings;
+use crate::steps::Step;
 use crate::zone::{Run, Zone};
 
 impl Daemon {
@@ -71,6 +72,7 @@ impl Daemon {
     fn act(&mut self, zone: usize, action: Action, now: Instant) -> anyhow::Result<Option<Event>> {
         match action {
             Action::Launch => {
+                self.step(zone, Step::Opened, now);
                 let Err(error) = self.launch(zone)? else { return Ok(None) };
                 self.audit_launch(zone, &error);
                 return Ok(Some(Event::LaunchFailed(format!("Not started: {error}."))));
@@ -116,10 +118,20 @@ impl Daemon {
                 run.killed.push(role);
                 self.init.send(&Request::Kill { process }, &[]).context("ask init to kill a process")?;
             }
-            Action::BeginTpm => return Ok(self.begin_tpm(zone).err().map(Event::TpmFailed)),
+            Action::BeginTpm => {
+                self.step(zone, Step::Loaded, now);
+                return Ok(self.begin_tpm(zone).err().map(Event::TpmFailed));
+            }
             Action::Release => self.release(zone, now),
         }
         Ok(None)
+    }
+
+    /// A step of a zone's start is over.
+    pub(super) fn step(&mut self, zone: usize, step: Step, now: Instant) {
+        if let Some(zone) = self.zones.get_mut(zone) {
+            zone.steps.mark(step, now);
+        }
     }
 
     pub(super) fn tell_vmm(&mut self, zone: usize, command: &Command, descriptors: &[BorrowedFd<'_>]) {

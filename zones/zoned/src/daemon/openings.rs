@@ -17,6 +17,7 @@ use super::screen::SCREEN_SLOT;
 use super::{Daemon, PowerOff};
 use crate::lifecycle::Event;
 use crate::server::ClientId;
+use crate::steps::Steps;
 
 /// How long `keeper` may take: the TPM of an old machine needs seconds to make its first key.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -104,6 +105,9 @@ impl Daemon {
             Wanted::Start | Wanted::NewPin | Wanted::UnlockScreen => Purpose::Start { tunnel },
         };
         let login = zone.login;
+        if let Some(zone) = self.zones.get_mut(index).filter(|_| wanted == Wanted::Start) {
+            zone.steps = Steps::asked(now);
+        }
         Ok(self.ask_to_open((client, request), (index, name), login, brought, (wanted, purpose), now))
     }
 

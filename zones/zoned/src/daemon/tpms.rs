@@ -13,6 +13,7 @@ use zone_protocol::vmm::Command;
 use super::Daemon;
 use crate::launch::private_file;
 use crate::lifecycle::Event;
+use crate::steps::Step;
 
 impl Daemon {
     /// Asks `keeper` for a zone's TPM.
@@ -92,6 +93,7 @@ impl Daemon {
         }
         match began {
             Ok(()) => {
+                self.step(zone, Step::Begun, now);
                 let Ok([data, record]) = <[OwnedFd; 2]>::try_from(descriptors) else {
                     return self.event(zone, Event::TpmFailed("came without its channels".to_owned()), now);
                 };
@@ -145,6 +147,7 @@ impl Daemon {
         };
         match disk {
             Ok(disk) => {
+                self.step(zone, Step::Disk, now);
                 self.tell_vmm(zone, &Command::Tpm, &[data.as_fd(), record.as_fd(), disk.as_fd()]);
                 Ok(())
             }
