@@ -1,5 +1,5 @@
-//! The template `debian`: systemd comes up in a zone, its agent answers, its user's session opens, its network goes
-//! through its tunnel.
+//! The template `debian`: its user's PIN opens it, systemd comes up in the zone, its agent answers, its user's session opens,
+//! its network goes through its tunnel.
 
 use anyhow::{Context, ensure};
 use control_api::Phase;
@@ -21,9 +21,11 @@ const CHANGES: [(&str, &str); 4] = [
     ("vcpus = 1", "vcpus = 2"),
     (
         "disk = \"64 MiB\"",
-        "disk = \"64 MiB\"\nkeep = [\"/var/lib/systemd\", \"/srv/kept\"]\nuser = \"anna-2\"",
+        "disk = \"64 MiB\"\nkeep = [\"/var/lib/systemd\", \"/srv/kept\"]\nuser = \"anna-2\"\nlogin = \"pin\"",
     ),
 ];
+
+const PIN: &str = "314159";
 
 /// What lies on the private disk.
 const KEPT: [&str; 3] = ["/home", "/var/lib/systemd", "/srv/kept"];
@@ -50,7 +52,8 @@ pub(super) fn fetches(world: &mut World) -> anyhow::Result<()> {
     let zones = machine.zones();
     zones.wait_until("the zones", machine.within(BOOT), |status| status.zones.len() == ZONES.len())?;
     let begun = std::time::Instant::now();
-    zones.start("office", machine.within(SOON)).context("start the debian zone")?;
+    let before = machine.serial().end();
+    zones.open("office", PIN, machine.within(SOON)).context("open the debian zone")?;
     zones.wait_for_phase("office", Phase::Running, machine.within(START))?;
     let running = begun.elapsed();
     let session = session::opens(machine, begun)?;
@@ -58,10 +61,13 @@ pub(super) fn fetches(world: &mut World) -> anyhow::Result<()> {
     fetch_own_page(machine, Site::Office)?;
     let fetched = begun.elapsed();
     kept(machine)?;
+    let said = machine.serial().since(before);
+    let steps = said.lines().find_map(|line| line.split_once("it has started zone=\"office\" "));
+    let steps = steps.context("zoned does not say where the time went")?.1.trim().replace('=', " ");
     stop(machine)?;
     if soak {
         // The folder was a fresh one before; now it is found. Systemd let go of both before it ended the machine.
-        zones.start("office", machine.within(SOON)).context("start the debian zone again")?;
+        zones.open("office", PIN, machine.within(SOON)).context("open the debian zone again")?;
         zones.wait_for_phase("office", Phase::Running, machine.within(START))?;
         kept(machine)?;
         let log = zones.run_check("office", "dmesg", &[], machine.within(SOON))?.output;
@@ -73,7 +79,9 @@ pub(super) fn fetches(world: &mut World) -> anyhow::Result<()> {
     }
     world.drop_odd_machine();
     let (running, fetched) = (running.as_secs(), fetched.as_secs());
-    world.remark(format!("agent after {running} s, session after {session} s, page after {fetched} s"));
+    world.remark(format!(
+        "agent after {running} s, session after {session} s, page after {fetched} s; {steps}"
+    ));
     Ok(())
 }
 
