@@ -14,6 +14,7 @@ mod host;
 mod hostile;
 mod image;
 mod isolation;
+mod kept_host;
 mod kernels;
 mod leaks;
 mod lifecycle;

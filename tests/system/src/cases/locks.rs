@@ -1,21 +1,18 @@
 //! Locked zones, and the display's lock: what is locked opens for its user alone, and loses nothing.
 
-use std::path::Path;
-
 use anyhow::{Context, ensure};
 use control_api::Phase;
 use desktop_model::pad::PadLayout;
+use harness::Machine;
 use harness::bridge::CallError;
-use harness::{Machine, TpmConfig};
 
+use super::kept_host::KeptHost;
 use super::pin::type_on;
-use crate::artifacts::Artifacts;
 use crate::disk::DataDisk;
 use crate::opening::told;
 use crate::world::{
-    self, BOOT, SOON, START, World, ensure_running, ensure_stopped, file, last_notice, layout_of, process_of,
-    rectangle, service_of, set_policy, switch_off, test_machine, wait_for_notice, wait_until_still,
-    write_disk, zone,
+    self, SOON, START, World, ensure_running, ensure_stopped, file, last_notice, layout_of, process_of,
+    rectangle, service_of, switch_off, wait_for_notice, wait_until_still, zone,
 };
 
 const ZONES: &str = r#"
@@ -58,30 +55,6 @@ const NEW: &str = "24682468";
 const WRONG: &str = "000000";
 
 const MINE: &str = "/home/mine";
-
-/// A machine whose power can be cut, and be switched on again.
-struct Host<'a> {
-    artifacts: &'a Artifacts,
-    name: &'a str,
-    policy: String,
-    disk: &'a Path,
-    tpm: TpmConfig,
-}
-
-impl Host<'_> {
-    fn boot(&self) -> anyhow::Result<Machine> {
-        let mut config = test_machine(self.artifacts)?;
-        config.name = self.name.to_owned();
-        set_policy(&mut config, self.artifacts, &self.policy)?;
-        write_disk(&mut config, self.disk);
-        config.tpm = Some(self.tpm.clone());
-        config.memory_mib = 1536;
-        config.network = None;
-        let machine = Machine::boot(config).context("boot the host")?;
-        machine.zones().wait_until("three zones", machine.within(BOOT), |status| status.zones.len() == 3)?;
-        Ok(machine)
-    }
-}
 
 fn opens(machine: &Machine, name: &str, pin: &str) -> anyhow::Result<()> {
     machine.zones().open(name, pin, machine.within(SOON)).with_context(|| format!("open {name}"))?;
@@ -128,7 +101,7 @@ pub(super) fn zones(world: &mut World) -> anyhow::Result<()> {
     disk.copy_micro(artifacts, "micro")?;
     let disk = disk.finish_with(artifacts, 320).context("make the data disk")?;
     let tpm = artifacts.kept_tpm("locks-tpm")?;
-    let host = Host { artifacts, name: "locks", policy: ZONES.to_owned(), disk: &disk, tpm };
+    let host = KeptHost { artifacts, name: "locks", policy: ZONES, disk: &disk, tpm };
 
     let machine = host.boot()?;
     opens(&machine, "guarded", PIN)?;
@@ -230,7 +203,7 @@ pub(super) fn screen(world: &mut World) -> anyhow::Result<()> {
     let disk = disk.finish_with(artifacts, 320).context("make the data disk")?;
     let tpm = artifacts.kept_tpm("screen-tpm")?;
     let policy = format!("{ZONES}\n{SCREEN}");
-    let host = Host { artifacts, name: "screen", policy, disk: &disk, tpm };
+    let host = KeptHost { artifacts, name: "screen", policy: &policy, disk: &disk, tpm };
     let locked = |machine: &Machine| anyhow::Ok(machine.zones().status(machine.within(SOON))?.screen.locked);
     let behind = |machine: &Machine| -> anyhow::Result<()> {
         for refused in [

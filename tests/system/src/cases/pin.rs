@@ -1,19 +1,17 @@
 //! PINs: the machine's TPM compares them and counts the wrong ones, for each zone by itself.
 
-use std::path::Path;
-
 use anyhow::{Context, ensure};
 use control_api::{Factor, Phase};
 use desktop_model::pad::PadLayout;
 use desktop_model::status::Colour as ZoneColour;
-use harness::{Colour, Machine, TpmConfig};
+use harness::{Colour, Machine};
 
-use crate::artifacts::Artifacts;
+use super::kept_host::KeptHost;
 use crate::disk::DataDisk;
 use crate::opening::told;
 use crate::world::{
-    BOOT, SOON, START, World, ensure_running, ensure_stopped, file, layout_of, rectangle, set_policy,
-    switch_off, test_machine, wait_until_still, write_disk, zone,
+    SOON, START, World, ensure_running, ensure_stopped, file, layout_of, rectangle, switch_off,
+    wait_until_still, zone,
 };
 
 const POLICY: &str = r#"
@@ -57,28 +55,6 @@ const WRONG: &str = "000000";
 
 const MINE: &str = "/home/mine";
 const TEXT: &str = "what opens with a PIN";
-
-/// A machine whose power can be cut, and be switched on again.
-struct Host<'a> {
-    artifacts: &'a Artifacts,
-    disk: &'a Path,
-    tpm: TpmConfig,
-}
-
-impl Host<'_> {
-    fn boot(&self) -> anyhow::Result<Machine> {
-        let mut config = test_machine(self.artifacts)?;
-        config.name = "pin".to_owned();
-        set_policy(&mut config, self.artifacts, POLICY)?;
-        write_disk(&mut config, self.disk);
-        config.tpm = Some(self.tpm.clone());
-        config.memory_mib = 1536;
-        config.network = None;
-        let machine = Machine::boot(config).context("boot the host")?;
-        machine.zones().wait_until("three zones", machine.within(BOOT), |status| status.zones.len() == 3)?;
-        Ok(machine)
-    }
-}
 
 /// Nothing but the cause and the count tells a wrong PIN from another.
 fn refused(machine: &Machine, name: &str, pin: &str, expected: (&str, Option<u32>)) -> anyhow::Result<()> {
@@ -148,7 +124,8 @@ pub(super) fn counted(world: &mut World) -> anyhow::Result<()> {
     let disk = DataDisk::new(artifacts, "pin")?;
     disk.copy_micro(artifacts, "micro")?;
     let disk = disk.finish_with(artifacts, 320).context("make the data disk")?;
-    let host = Host { artifacts, disk: &disk, tpm: artifacts.kept_tpm("pin-tpm")? };
+    let host =
+        KeptHost { artifacts, name: "pin", policy: POLICY, disk: &disk, tpm: artifacts.kept_tpm("pin-tpm")? };
 
     let machine = host.boot()?;
     shows(&machine, "guarded", false, None)?;
