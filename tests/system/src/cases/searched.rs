@@ -316,8 +316,6 @@ pub(super) fn table(world: &mut World) -> anyhow::Result<()> {
     let (found, disk_key) = search(&machine, &known, None)?;
     std::fs::write(artifacts.logs().join("searched.txt"), shown(&found))?;
     compare(&found, RUNNING)?;
-    super::second_opening::refused(artifacts, &machine, ZONE, &known.secrets.authorization)
-        .context("a guest that knows what opens its TPM")?;
     let processes = machine.zones().processes(machine.within(SOON))?;
     let has = |process: &&Process| process.descriptors.iter().any(|(_, target)| target.starts_with(KEY_FILE));
     let holders: BTreeSet<&str> =
@@ -333,6 +331,8 @@ pub(super) fn table(world: &mut World) -> anyhow::Result<()> {
     let (found, again) = search(&machine, &known, None).context("an unlocked zone")?;
     ensure!(again == disk_key, "it came back with another key");
     compare(&found, RUNNING).context("an unlocked zone")?;
+    super::second_opening::refused(artifacts, &machine, ZONE, &known.secrets.authorization)
+        .context("a guest that knows what opens its TPM")?;
     ensure_stopped(&machine, ZONE)?;
     let (found, _) = search(&machine, &known, Some(disk_key))?;
     std::fs::write(artifacts.logs().join("searched-after.txt"), shown(&found))?;
