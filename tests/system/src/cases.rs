@@ -34,6 +34,7 @@ mod shutdown;
 mod templates;
 mod tpm;
 mod tpm_attacks;
+mod tpm_use;
 mod trusted;
 mod tunnels;
 mod zones;
@@ -69,6 +70,7 @@ pub const ALL: &[Test] = &[
     Test { name: "zone_restarts_and_is_killed_on_demand", kind: System, run: lifecycle::restart_and_kill },
     Test { name: "silent_gateway_is_named", kind: System, run: tunnels::silent_gateway },
     Test { name: "tpm_of_a_zone_holds_what_was_measured", kind: System, run: tpm::holds_what_was_measured },
+    Test { name: "a_guest_seals_and_quotes_with_its_tpm", kind: System, run: tpm_use::used },
     Test { name: "killed_tpm_ends_its_zone_and_no_other", kind: System, run: tpm::killed },
     Test { name: "guest_that_destroys_its_tpm_finds_its_disk", kind: Attack, run: tpm_attacks::destroyed },
     Test { name: "malformed_tpm_commands_harm_nobody", kind: Attack, run: tpm_attacks::survives },

@@ -23,14 +23,14 @@ const POLICY_FAIL: u32 = 0x9D;
 const WHICH: u32 = 0xF40;
 
 /// A guest at its TPM.
-struct Guest<'a> {
-    machine: &'a Machine,
-    zone: &'a str,
+pub(super) struct Guest<'a> {
+    pub(super) machine: &'a Machine,
+    pub(super) zone: &'a str,
 }
 
 impl Guest<'_> {
     /// One command; the response's code and what is behind the header.
-    fn send(&self, command: &[u8]) -> anyhow::Result<(u32, Vec<u8>)> {
+    pub(super) fn send(&self, command: &[u8]) -> anyhow::Result<(u32, Vec<u8>)> {
         let word: String = command.iter().map(|byte| format!("{byte:02x}")).collect();
         let said =
             self.machine.zones().run_check(self.zone, "tpm", &["raw", &word], self.machine.within(SOON))?;
@@ -45,14 +45,14 @@ impl Guest<'_> {
     }
 
     /// A command that succeeds; what is behind the header.
-    fn succeeds(&self, what: &str, command: &[u8]) -> anyhow::Result<Vec<u8>> {
+    pub(super) fn succeeds(&self, what: &str, command: &[u8]) -> anyhow::Result<Vec<u8>> {
         let (code, rest) = self.send(command)?;
         ensure!(code == 0, "{what}: {code:#x}");
         Ok(rest)
     }
 
     /// The same; the handle that it gives.
-    fn handle(&self, what: &str, command: &[u8]) -> anyhow::Result<u32> {
+    pub(super) fn handle(&self, what: &str, command: &[u8]) -> anyhow::Result<u32> {
         let rest = self.succeeds(what, command)?;
         Ok(u32::from_be_bytes(*rest.first_chunk().with_context(|| format!("{what}: no handle"))?))
     }

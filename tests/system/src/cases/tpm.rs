@@ -17,7 +17,7 @@ use crate::world::{
 };
 
 /// It keeps no folders, so its command line is its template's.
-const ZONE: &str = "vault";
+pub(super) const ZONE: &str = "vault";
 /// Must not notice.
 const OTHER: &str = "research";
 
@@ -111,7 +111,7 @@ pub(super) fn reboot(machine: &Machine) -> anyhow::Result<()> {
 }
 
 /// What the registers must hold, computed from the template's files.
-fn expected(artifacts: &Artifacts) -> anyhow::Result<BTreeMap<&'static str, String>> {
+pub(super) fn expected(artifacts: &Artifacts) -> anyhow::Result<BTreeMap<&'static str, String>> {
     let file = |name: &str| {
         let path = artifacts.file("templates-test/micro").join(name);
         std::fs::read(&path).with_context(|| format!("read {}", path.display()))
@@ -172,7 +172,7 @@ fn extend(register: [u8; 32], digest: [u8; 32]) -> [u8; 32] {
     sha256(&[register, digest].concat())
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut sum = Summer::default();
     sum.add(bytes);
     sum.finish().sha256
